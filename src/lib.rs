@@ -1,0 +1,1 @@
+//! gitd: a drop-in replacement for `git daemon`.

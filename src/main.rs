@@ -1,0 +1,7 @@
+//! The `gitd` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
