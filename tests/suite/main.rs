@@ -15,4 +15,14 @@
 
 mod support;
 
+mod base_path;
+mod enabled;
+mod formats;
+mod logging;
+mod order;
+mod ownership;
 mod packet;
+mod paths;
+mod request;
+mod services;
+mod strict;

@@ -56,7 +56,10 @@ impl Daemon {
             status: None,
         };
         let ready = if daemon.verbose {
-            daemon.log.try_wait(0, |line| line == "Ready to rumble").is_ok()
+            daemon
+                .log
+                .try_wait(0, |line| line == "Ready to rumble")
+                .is_ok()
         } else {
             daemon.wait_listening()
         };

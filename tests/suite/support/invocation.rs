@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::process::wait_until;
-use super::{Daemon, Gitd, Git, Implementation, Scratch, Stock};
+use super::{Daemon, Git, Gitd, Implementation, Scratch, Stock};
 
 pub struct Invocation {
     pub(super) implementation: Implementation,

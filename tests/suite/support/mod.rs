@@ -49,6 +49,14 @@ impl Implementation {
         self.invoke(scratch).base_path().arg("--export-all")
     }
 
+    /// The usual server with the one repository `/repo.git`. The scratch directory must outlive the daemon.
+    pub fn serve_one(self) -> (Scratch, Daemon) {
+        let scratch = Scratch::new();
+        scratch.bare("repo.git");
+        let daemon = self.serve(&scratch).start();
+        (scratch, daemon)
+    }
+
     /// An intended difference: `line` is its name in `docs/differences.md`.
     pub fn differs<T>(self, line: &str, stock: T, gitd: T) -> T {
         let number = line.strip_prefix('B').and_then(|n| n.parse::<u32>().ok());
@@ -89,24 +97,19 @@ macro_rules! needs_root {
 }
 pub(crate) use needs_root;
 
-/// Each function becomes two tests: `name::stock` and `name::gitd`.
+/// Each function named becomes two tests: `name::stock` and `name::gitd`.
 macro_rules! compliance {
-    ($($(#[$attribute:meta])* fn $name:ident($d:ident) $body:block)*) => {
+    ($($case:ident),* $(,)?) => {
         $(
-            mod $name {
-                use super::*;
-
-                $(#[$attribute])*
-                fn case($d: $crate::support::Implementation) $body
-
+            mod $case {
                 #[test]
                 fn stock() {
-                    case($crate::support::Stock);
+                    super::$case($crate::support::Stock);
                 }
 
                 #[test]
                 fn gitd() {
-                    case($crate::support::Gitd);
+                    super::$case($crate::support::Gitd);
                 }
             }
         )*

@@ -119,6 +119,18 @@ impl Scratch {
         script
     }
 
+    /// A `git` that runs these lines of shell instead of a service; anything else goes to the real one, `$REAL`. Returns
+    /// the directory for PATH.
+    pub fn fake_git(&self, service: &str) -> PathBuf {
+        let real = Git::program().display();
+        let script = format!(
+            "#!/bin/sh\nREAL={real}\ncase $1 in\nupload-pack|receive-pack|upload-archive) ;;\n\
+             *) exec \"$REAL\" \"$@\" ;;\nesac\n{service}"
+        );
+        let script = self.script("fake/git", &script);
+        script.parent().unwrap().to_owned()
+    }
+
     /// Adds to the daemon's global configuration.
     pub fn global_config(&self, text: &str) {
         append(&self.home().join(".gitconfig"), text);

@@ -34,7 +34,10 @@ impl Session {
         drop(client);
         let log = if daemon.verbose {
             let lines = daemon.wait_disconnected(mark);
-            lines.iter().map(|l| l.replace(&address, "CLIENT")).collect()
+            lines
+                .iter()
+                .map(|l| l.replace(&address, "CLIENT"))
+                .collect()
         } else {
             Vec::new()
         };
