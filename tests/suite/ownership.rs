@@ -250,9 +250,8 @@ fn safe_directory_values(d: Implementation) {
     ] {
         write_global(&scratch, &values);
         let session = daemon.ask("upload-pack", pathname);
-        if is_dubious(&session) == served {
-            eprintln!("MISMATCH {values:?} {pathname} {served}");
-        }
+        let served = served && safe_for_services(&values);
+        assert_eq!(!is_dubious(&session), served, "{values:?}: {session:#?}");
     }
 }
 
