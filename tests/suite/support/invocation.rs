@@ -134,6 +134,13 @@ impl Invocation {
         self
     }
 
+    /// Another file in /etc, for this daemon alone.
+    pub fn etc(self, name: &str, contents: &str) -> Self {
+        let ours = self.root.join(format!("etc-{name}"));
+        fs::write(&ours, contents).unwrap();
+        self.prepare(format!("mount --bind {} /etc/{name}", ours.display()))
+    }
+
     /// No --verbose: only what stock logs in any case.
     pub fn quiet(mut self) -> Self {
         self.verbose = false;
