@@ -16,15 +16,20 @@
 mod support;
 
 mod base_path;
+mod command_line;
 mod enabled;
 mod formats;
 mod interpolation;
+mod listening;
 mod logging;
+mod numbers;
 mod order;
 mod ownership;
 mod packet;
 mod paths;
+mod pid_file;
 mod request;
 mod services;
+mod signals;
 mod strict;
 mod user_path;

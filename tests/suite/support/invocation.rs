@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::process::wait_until;
-use super::{Daemon, Git, Gitd, Implementation, Scratch, Stock};
+use super::{Daemon, Git, Implementation, Scratch, Stock};
 
 pub struct Invocation {
     pub(super) implementation: Implementation,
@@ -18,9 +18,11 @@ pub struct Invocation {
     environment: Vec<(OsString, Option<OsString>)>,
     cwd: PathBuf,
     user: Option<(u32, u32)>,
-    prepare: Vec<String>,
+    shell: Vec<String>,
+    namespaces: Vec<&'static str>,
     pub(super) listen: Vec<String>,
     pub(super) port: Option<u16>,
+    spell_port: fn(u16) -> String,
     pub(super) verbose: bool,
 }
 
@@ -52,9 +54,11 @@ impl Invocation {
                 .into(),
             cwd: scratch.root().to_owned(),
             user: None,
-            prepare: Vec::new(),
+            shell: Vec::new(),
+            namespaces: Vec::new(),
             listen: vec!["127.0.0.1".to_owned()],
             port: None,
+            spell_port: |port| port.to_string(),
             verbose: true,
         }
     }
@@ -128,9 +132,17 @@ impl Invocation {
         self
     }
 
-    /// A line of shell to run first, in a mount namespace of the daemon's own.
-    pub fn prepare(mut self, line: String) -> Self {
-        self.prepare.push(line);
+    /// A line of shell to run before the daemon, in the process that becomes it.
+    pub fn shell(mut self, line: impl Into<String>) -> Self {
+        self.shell.push(line.into());
+        self
+    }
+
+    /// A namespace of its own, as `unshare` names it: `--mount`, `--net`.
+    pub fn namespace(mut self, option: &'static str) -> Self {
+        if !self.namespaces.contains(&option) {
+            self.namespaces.push(option);
+        }
         self
     }
 
@@ -138,7 +150,8 @@ impl Invocation {
     pub fn etc(self, name: &str, contents: &str) -> Self {
         let ours = self.root.join(format!("etc-{name}"));
         fs::write(&ours, contents).unwrap();
-        self.prepare(format!("mount --bind {} /etc/{name}", ours.display()))
+        self.namespace("--mount")
+            .shell(format!("mount --bind {} /etc/{name}", ours.display()))
     }
 
     /// No --verbose: only what stock logs in any case.
@@ -156,6 +169,12 @@ impl Invocation {
     /// This port and no other.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// How the number of the port is written.
+    pub fn spell_port(mut self, spell: fn(u16) -> String) -> Self {
+        self.spell_port = spell;
         self
     }
 
@@ -183,7 +202,7 @@ impl Invocation {
             .iter()
             .map(|address| format!("--listen={address}"))
             .collect();
-        args.push(format!("--port={port}"));
+        args.push(format!("--port={}", (self.spell_port)(port)));
         if self.verbose {
             args.push("--verbose".to_owned());
         }
@@ -205,10 +224,10 @@ impl Invocation {
     /// The command, with `first` before the case's own arguments.
     pub fn command(&self, first: &[String]) -> Command {
         let program = self.program();
-        let mut command = if self.prepare.is_empty() {
+        let mut command = if self.shell.is_empty() && self.namespaces.is_empty() {
             Command::new(program)
         } else {
-            self.in_namespace(&program)
+            self.through_shell(&program)
         };
         command
             .env_clear()
@@ -229,34 +248,34 @@ impl Invocation {
     }
 
     fn program(&self) -> PathBuf {
-        match self.implementation {
-            // Not through `git daemon`: the wrapper has a pid of its own.
-            Stock => Git::exec_path().join("git-daemon"),
-            Gitd => {
-                let built = PathBuf::from(env!("CARGO_BIN_EXE_gitd"));
-                if self.user.is_none() {
-                    return built;
-                }
-                // Another user may not be able to reach the build directory.
-                let copy = self.root.join("gitd");
-                if !copy.exists() {
-                    fs::copy(built, &copy).unwrap();
-                }
-                copy
-            }
+        let built = self.implementation.binary();
+        if self.implementation == Stock || self.user.is_none() {
+            return built;
         }
+        // Another user may not be able to reach the build directory.
+        let copy = self.root.join("gitd");
+        if !copy.exists() {
+            fs::copy(built, &copy).unwrap();
+        }
+        copy
     }
 
-    /// `unshare` without --fork executes in place, so the pid stays the daemon's.
-    fn in_namespace(&self, program: &Path) -> Command {
+    /// Neither `unshare` without --fork nor `exec` makes a process: the pid stays the daemon's.
+    fn through_shell(&self, program: &Path) -> Command {
         let script = self.root.join("prepare.sh");
-        let lines = self.prepare.join("\n");
+        let lines = self.shell.join("\n");
         fs::write(&script, format!("set -e\n{lines}\nexec \"$@\"\n")).unwrap();
-        let mut command = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            command.arg("--map-root-user");
-        }
-        command.arg("--mount").arg("sh").arg(script).arg(program);
+        let mut command = if self.namespaces.is_empty() {
+            Command::new("sh")
+        } else {
+            let mut command = Command::new("unshare");
+            if !rustix::process::geteuid().is_root() {
+                command.arg("--map-root-user");
+            }
+            command.args(&self.namespaces).arg("sh");
+            command
+        };
+        command.arg(script).arg(program);
         command
     }
 }

@@ -14,6 +14,8 @@ pub mod scratch;
 pub mod session;
 pub mod syslog;
 
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use client::{Client, End, Packet, pkt, request};
@@ -55,6 +57,28 @@ impl Implementation {
         scratch.bare("repo.git");
         let daemon = self.serve(&scratch).start();
         (scratch, daemon)
+    }
+
+    /// A copy of git's exec path, made of symlinks, in which `git-daemon` is this implementation.
+    pub fn exec_path(self, scratch: &Scratch) -> PathBuf {
+        let copy = scratch.root().join("exec-path");
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(Git::exec_path()).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "git-daemon" {
+                symlink(entry.path(), copy.join(entry.file_name())).unwrap();
+            }
+        }
+        symlink(self.binary(), copy.join("git-daemon")).unwrap();
+        copy
+    }
+
+    /// The executable. Stock's not through `git daemon`: that wrapper has a pid of its own.
+    pub fn binary(self) -> PathBuf {
+        match self {
+            Stock => Git::exec_path().join("git-daemon"),
+            Gitd => PathBuf::from(env!("CARGO_BIN_EXE_gitd")),
+        }
     }
 
     /// An intended difference: `line` is its name in `docs/differences.md`.

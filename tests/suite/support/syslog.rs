@@ -46,11 +46,11 @@ impl Syslog {
     /// The invocation with this as its syslog.
     pub fn of(&self, invocation: Invocation) -> Invocation {
         let ours = self.device_directory.display();
-        let mut invocation = invocation;
+        let mut invocation = invocation.namespace("--mount");
         for device in ["null", "zero", "urandom"] {
-            invocation = invocation.prepare(format!("mount --bind /dev/{device} {ours}/{device}"));
+            invocation = invocation.shell(format!("mount --bind /dev/{device} {ours}/{device}"));
         }
-        invocation.prepare(format!("mount --rbind {ours} /dev"))
+        invocation.shell(format!("mount --rbind {ours} /dev"))
     }
 
     /// The next message.
