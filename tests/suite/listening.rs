@@ -199,7 +199,11 @@ fn restart_needs_reuseaddr(d: Implementation) {
     let scratch = Scratch::new();
     let mut daemon = d.serve(&scratch).arg("--reuseaddr").start();
     let port = daemon.port;
-    daemon.ask("upload-pack", "/nothing");
+    // The side that closes first keeps the port, and a refusal is closed by the daemon.
+    let mut client = daemon.connect();
+    client.send(request("upload-pack", "/nothing"));
+    client.rest();
+    drop(client);
     wait_until("the connection is in TIME_WAIT", || {
         table_line(port, "06").is_some()
     });

@@ -78,6 +78,15 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
     pub fn packet(&mut self) -> Packet {
         let mut length = [0; 4];
         if let Err(end) = self.fill(&mut length) {
@@ -115,7 +124,7 @@ impl Client {
         let mut bytes = Vec::new();
         let mut buffer = vec![0; 65536];
         loop {
-            match self.stream.read(&mut buffer) {
+            match self.read(&mut buffer) {
                 Ok(0) => return (bytes, End::Closed),
                 Ok(n) => bytes.extend_from_slice(&buffer[..n]),
                 Err(error) => return (bytes, ended(&error)),
@@ -130,7 +139,7 @@ impl Client {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), End> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.stream.read(&mut buffer[filled..]) {
+            match self.read(&mut buffer[filled..]) {
                 Ok(0) => return Err(End::Closed),
                 Ok(n) => filled += n,
                 Err(error) => return Err(ended(&error)),

@@ -119,7 +119,6 @@ fn judge(client: &mut Client) -> (Verdict, End) {
     };
     if let Some(text) = first.strip_prefix(b"ERR ") {
         let text = String::from_utf8_lossy(text).into_owned();
-        client.half_close();
         let (rest, end) = client.rest();
         assert!(rest.is_empty(), "{rest:?} after the ERR packet");
         return (Verdict::Refused(text), end);
