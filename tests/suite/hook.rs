@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::scratch::{chmod, export};
-use crate::support::{Daemon, GENERIC, Gitd, Implementation, Scratch, Stock, compliance, pkt};
+use crate::support::{Daemon, GENERIC, Implementation, Scratch, compliance, pkt};
 
 compliance! {
     arguments,
@@ -164,19 +164,34 @@ fn only_after_all_other_checks(d: Implementation) {
     assert!(ran.exists());
 }
 
-/// Contract 57: with a blank in it the value is code.
+/// Contract 57: with a character of the shell's in it the value is code, which the arguments follow.
 fn shell_code(d: Implementation) {
-    for (hook, expected) in [
-        ("echo a  b \"$0\" >seen; test", "a b upload-pack"),
-        ("printf '%s' \"$1\" >seen #", "PATH"),
-        ("true;echo \"$1\">seen||", "PATH"),
+    for (hook, expected, served) in [
+        (
+            "printf %s\\\\n >seen",
+            &["upload-pack", "PATH", "localhost"][..],
+            true,
+        ),
+        ("echo \"$1\" >seen; false", &["upload-pack"], false),
+        ("echo ${1}x>seen #", &["upload-packx"], true),
+        ("echo>seen;test -d . ||", &[""], true),
     ] {
         let scratch = Scratch::new();
         let repo = scratch.bare("repo.git");
         let daemon = d.serve(&scratch).option("--access-hook", hook).start();
         let session = daemon.ask("upload-pack", "/repo.git");
-        let text = fs::read_to_string(seen(&scratch)).unwrap_or_default();
-        eprintln!("{hook}: {text:?} {expected} {repo:?} {:?}", session.log);
+        let text = fs::read_to_string(seen(&scratch)).unwrap();
+        let lines: Vec<_> = text.lines().take(expected.len()).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|line| line.replace("PATH", repo.to_str().unwrap()))
+            .collect();
+        assert_eq!(lines, expected, "{hook}");
+        if served {
+            session.assert_served("repo.git");
+        } else {
+            session.assert_refused(&format!("{GENERIC}: /repo.git"));
+        }
     }
 }
 
@@ -213,7 +228,6 @@ fn refusal(d: Implementation) {
     let (_scratch, daemon) = server(d, "echo go away; exit 1", false);
     let session = daemon.ask("upload-pack", "/repo.git");
     session.assert_refused(&format!("{GENERIC}: /repo.git"));
-    eprintln!("{:?}", session.log);
     let (_scratch, daemon) = server(d, "echo go away; exit 1", true);
     daemon
         .ask("upload-pack", "/repo.git")
@@ -322,7 +336,6 @@ fn cannot_start(d: Implementation) {
             "daemon access hook '{}' failed to start",
             hook.display()
         ));
-        eprintln!("{:?}", session.log);
     }
 }
 
@@ -353,11 +366,11 @@ fn slow(d: Implementation) {
         .start();
     let mut client = daemon.connect();
     client.send(crate::support::request("upload-pack", "/slow.git"));
-    std::thread::sleep(std::time::Duration::from_millis(1200));
+    // When a silent client has been sent away, the time is over.
+    assert_eq!(daemon.connect().rest().0, b"");
     daemon
         .ask("upload-pack", "/repo.git")
         .assert_served("repo.git");
     fs::write(&fifo, "go\n").unwrap();
     assert!(!client.packets_to_flush().is_empty());
-    assert!(matches!(d, Stock | Gitd));
 }

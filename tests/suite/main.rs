@@ -16,12 +16,14 @@
 mod support;
 
 mod base_path;
+mod clients;
 mod command_line;
 mod enabled;
 mod formats;
 mod hook;
 mod inetd;
 mod interpolation;
+mod limits;
 mod listening;
 mod logging;
 mod numbers;
