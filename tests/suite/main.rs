@@ -16,7 +16,10 @@
 mod support;
 
 mod base_path;
+mod better;
+mod better_life;
 mod clients;
+mod clients_push;
 mod command_line;
 mod enabled;
 mod formats;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Git, Implementation, Scratch, Stock, compliance, pkt, request};
+use crate::support::{Git, Implementation, Scratch, compliance, pkt, request};
 
 /// What the fake git has seen: its arguments, directory, environment and ignored signals.
 struct Seen(Vec<String>);

@@ -63,7 +63,12 @@ impl Client {
 
     /// Sends although the other side may have closed already.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = self.stream.write_all(bytes.as_ref());
+        let _ = self.sends(bytes);
+    }
+
+    /// Whether the other side still takes it.
+    pub fn sends(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// Each byte in a segment of its own.

@@ -15,7 +15,7 @@ pub struct Invocation {
     root: PathBuf,
     args: Vec<OsString>,
     directories: Vec<OsString>,
-    environment: Vec<(OsString, Option<OsString>)>,
+    environment: Vec<(OsString, OsString)>,
     cwd: PathBuf,
     user: Option<(u32, u32)>,
     shell: Vec<String>,
@@ -49,9 +49,7 @@ impl Invocation {
             root: scratch.root().to_owned(),
             args: Vec::new(),
             directories: Vec::new(),
-            environment: environment
-                .map(|(name, value)| (name.into(), Some(value)))
-                .into(),
+            environment: environment.map(|(name, value)| (name.into(), value)).into(),
             cwd: scratch.root().to_owned(),
             user: None,
             shell: Vec::new(),
@@ -92,13 +90,8 @@ impl Invocation {
     }
 
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        let value = Some(value.as_ref().to_owned());
+        let value = value.as_ref().to_owned();
         self.environment.push((name.as_ref().to_owned(), value));
-        self
-    }
-
-    pub fn without_env(mut self, name: &str) -> Self {
-        self.environment.push((name.into(), None));
         self
     }
 
@@ -235,12 +228,7 @@ impl Invocation {
             .args(&self.args)
             .args(&self.directories)
             .current_dir(&self.cwd);
-        for (name, value) in &self.environment {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }

@@ -95,8 +95,9 @@ impl Log {
     }
 }
 
-/// A line without its `[pid] ` in front. Which process wrote it differs between the implementations; the stock parent
-/// also names the child: `[1] [2] Disconnected`.
+/// A line without what differs between the implementations. Which process wrote it: `[pid] ` in front; the stock parent
+/// also names the child, `[1] [2] Disconnected`. And what gitd says more than stock, for the administrator: ` (client …)`
+/// behind a refusal, and a summary behind the end of a connection.
 fn text(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line);
     let mut rest = line.strip_suffix('\n').unwrap_or(&line);
@@ -105,6 +106,14 @@ fn text(line: &[u8]) -> String {
             break;
         }
         rest = after;
+    }
+    for (start, end) in [(" (client ", ")"), (", client ", "")] {
+        if let Some(at) = rest.rfind(start)
+            && rest.ends_with(end)
+            && (!end.is_empty() || rest.starts_with("Disconnected"))
+        {
+            return rest[..at].to_owned();
+        }
     }
     rest.to_owned()
 }

@@ -56,10 +56,6 @@ pub fn alive(pid: u32) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.state != 'Z')
 }
 
-pub fn state(pid: u32) -> Option<char> {
-    Stat::of(pid).map(|stat| stat.state)
-}
-
 pub fn session(pid: u32) -> Option<u32> {
     Stat::of(pid).map(|stat| stat.session)
 }
@@ -67,12 +63,6 @@ pub fn session(pid: u32) -> Option<u32> {
 /// What a descriptor of a process is: `socket:[123]`, `/dev/null`, …
 pub fn descriptor(pid: u32, number: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()
-}
-
-pub fn command_line(pid: u32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    text.split_terminator('\0').map(str::to_owned).collect()
 }
 
 /// A line of /proc/PID/status, e.g. `Uid`.

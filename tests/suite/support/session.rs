@@ -63,6 +63,7 @@ impl Session {
     pub fn assert_refused(&self, text: &str) {
         let expected = Verdict::Refused(text.to_owned());
         assert_eq!(self.verdict, expected, "{:#?}", self.log);
+        assert_eq!(self.end, End::Closed);
     }
 
     #[track_caller]
