@@ -14,3 +14,28 @@ pub mod template;
 
 pub mod options;
 pub mod config;
+
+pub mod event;
+pub mod peer;
+pub mod repository;
+pub mod git;
+pub mod starter;
+pub mod denial;
+pub mod host;
+pub mod path;
+pub mod hook;
+pub mod access;
+pub mod child;
+
+pub mod watch;
+pub mod session;
+pub mod summary;
+pub mod inbound;
+pub mod admission;
+pub mod connection;
+pub mod inetd;
+
+pub mod listener;
+pub mod server;
+pub mod log;
+pub mod startup;
