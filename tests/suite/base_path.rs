@@ -23,16 +23,10 @@ fn directory_list(d: Implementation) {
         .directory(scratch.path("git"))
         .directory(scratch.path("one.git"))
         .start();
-    daemon
-        .ask("upload-pack", "/git/a")
-        .assert_served("git/a.git");
-    daemon
-        .ask("upload-pack", "/git/deep/b")
-        .assert_served("git/deep/b.git");
+    daemon.ask("upload-pack", "/git/a").assert_served("git/a.git");
+    daemon.ask("upload-pack", "/git/deep/b").assert_served("git/deep/b.git");
     daemon.ask("upload-pack", "/one").assert_served("one.git");
-    daemon
-        .ask("upload-pack", "/one.git")
-        .assert_served("one.git");
+    daemon.ask("upload-pack", "/one.git").assert_served("one.git");
     let session = daemon.ask("upload-pack", "/git-private/c");
     session.assert_refused("no such repository: /git-private/c");
     session.assert_line(&format!(
@@ -79,18 +73,9 @@ fn base_path(d: Implementation) {
     };
     let root = scratch.repos().display().to_string();
     let not_exported = |path: String| format!("'{path}': repository not exported.");
-    assert_eq!(
-        closed(root.clone(), None),
-        not_exported(format!("{root}/git/a.git"))
-    );
-    assert_eq!(
-        closed(format!("{root}/"), None),
-        not_exported(format!("{root}//git/a.git"))
-    );
-    assert_eq!(
-        closed("srv".to_owned(), None),
-        not_exported("srv/git/a.git".to_owned())
-    );
+    assert_eq!(closed(root.clone(), None), not_exported(format!("{root}/git/a.git")));
+    assert_eq!(closed(format!("{root}/"), None), not_exported(format!("{root}//git/a.git")));
+    assert_eq!(closed("srv".to_owned(), None), not_exported("srv/git/a.git".to_owned()));
     assert_eq!(
         closed(format!("{root}/"), Some(root.clone())),
         not_exported(format!("{root}//git/a.git"))
@@ -115,17 +100,11 @@ fn base_path_relaxed(d: Implementation) {
         "'{}{inside}' does not appear to be a git repository",
         scratch.repos().display()
     ));
-    let relaxed = d
-        .invoke(&scratch)
-        .base_path()
-        .arg("--base-path-relaxed")
-        .start();
+    let relaxed = d.invoke(&scratch).base_path().arg("--base-path-relaxed").start();
     relaxed
         .ask("upload-pack", inside)
         .assert_line(&format!("'{inside}': repository not exported."));
-    relaxed
-        .ask("upload-pack", "/a")
-        .assert_line(&format!("'{inside}': repository not exported."));
+    relaxed.ask("upload-pack", "/a").assert_line(&format!("'{inside}': repository not exported."));
     relaxed
         .ask("upload-pack", "/none")
         .assert_line("'/none' does not appear to be a git repository");

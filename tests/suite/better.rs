@@ -18,9 +18,7 @@ fn no_process_before_the_request() {
     let mark = daemon.log.mark();
     let mut client = daemon.connect();
     client.send(&whole[..whole.len() - 1]);
-    daemon
-        .log
-        .wait(mark, |line| line.starts_with("Connection from"));
+    daemon.log.wait(mark, |line| line.starts_with("Connection from"));
     // A request that was answered later proves that the bytes before have been looked at.
     daemon.ask("upload-pack", "/nothing");
     assert_eq!(children(daemon.pid()), []);
@@ -35,9 +33,7 @@ fn the_service_has_the_socket() {
     let (_scratch, daemon) = Gitd.serve_one();
     let mut client = busy(&daemon);
     let services = children(daemon.pid());
-    let [service] = services[..] else {
-        panic!("{services:?}")
-    };
+    let [service] = services[..] else { panic!("{services:?}") };
     let inode = inode_of(daemon.port, client.address().port());
     for fd in [0, 1] {
         let target = descriptor(service, fd).unwrap();
@@ -48,15 +44,7 @@ fn the_service_has_the_socket() {
     // Not one descriptor of gitd's is left in it.
     let mut open: Vec<u32> = fs::read_dir(format!("/proc/{service}/fd"))
         .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .to_str()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
         .filter(|fd| {
             descriptor(service, *fd)
                 .is_some_and(|target| target.to_string_lossy().starts_with("socket:"))
@@ -66,9 +54,7 @@ fn the_service_has_the_socket() {
     assert_eq!(open, [0, 1]);
     client.send("0000");
     assert_eq!(client.rest(), (vec![], End::Closed));
-    wait_until("the service is reaped", || {
-        children(daemon.pid()).is_empty()
-    });
+    wait_until("the service is reaped", || children(daemon.pid()).is_empty());
 }
 
 /// B2: no descriptor left is no end.
@@ -77,28 +63,17 @@ fn out_of_descriptors() {
     let (_scratch, mut daemon) = Gitd.serve_one();
     let pid = Pid::from_raw(daemon.pid().cast_signed());
     let open = descriptors(&daemon) as u64;
-    let before = prlimit(
-        pid,
-        Resource::Nofile,
-        Rlimit {
-            current: Some(open),
-            maximum: Some(4096),
-        },
-    )
-    .unwrap();
+    let before =
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(open), maximum: Some(4096) })
+            .unwrap();
     let mark = daemon.log.mark();
     let waiting = daemon.connect();
-    daemon
-        .log
-        .wait(mark, |line| line.contains("Too many open files"));
+    daemon.log.wait(mark, |line| line.contains("Too many open files"));
     assert_eq!(daemon.try_status(), None);
     prlimit(
         pid,
         Resource::Nofile,
-        Rlimit {
-            current: before.current.map(|n| n.min(4096)),
-            maximum: Some(4096),
-        },
+        Rlimit { current: before.current.map(|n| n.min(4096)), maximum: Some(4096) },
     )
     .unwrap();
     let mut client = waiting;
@@ -138,13 +113,7 @@ fn requests_past_the_limit_wait() {
         })
         .collect();
     wait_until("all are known", || {
-        daemon
-            .log
-            .since(0)
-            .iter()
-            .filter(|line| line.starts_with("Request "))
-            .count()
-            == 6
+        daemon.log.since(0).iter().filter(|line| line.starts_with("Request ")).count() == 6
     });
     assert_eq!(children(daemon.pid()).len(), 1);
     first.send("0000");
@@ -176,16 +145,8 @@ fn remedies() {
             .iter()
             .map(|line| String::from_utf8_lossy(line).into_owned())
             .collect();
-        assert!(
-            reasons.iter().any(|line| line.contains(words)),
-            "{words}: {reasons:#?}"
-        );
-        assert_eq!(
-            session.log.len(),
-            5,
-            "one line for the reason: {:?}",
-            session.log
-        );
+        assert!(reasons.iter().any(|line| line.contains(words)), "{words}: {reasons:#?}");
+        assert_eq!(session.log.len(), 5, "one line for the reason: {:?}", session.log);
     }
 }
 
@@ -196,20 +157,13 @@ fn no_oracle() {
     scratch.file("secret", "text");
     let list = scratch.directory("public");
     for options in [&["--informative-errors"][..], &[]] {
-        let daemon = Gitd
-            .invoke(&scratch)
-            .args(options)
-            .arg("--export-all")
-            .directory(&list)
-            .start();
+        let daemon =
+            Gitd.invoke(&scratch).args(options).arg("--export-all").directory(&list).start();
         let answer = |path: String| {
             let mut client = daemon.connect();
             client.send(request("upload-pack", &path));
             let (bytes, end) = client.rest();
-            (
-                String::from_utf8(bytes).unwrap().replace(&path, "PATH")[4..].to_owned(),
-                end,
-            )
+            (String::from_utf8(bytes).unwrap().replace(&path, "PATH")[4..].to_owned(), end)
         };
         let nothing = answer(scratch.path("nothing").display().to_string());
         for path in [
@@ -292,9 +246,7 @@ fn no_byte_of_a_client_breaks_a_line() {
 fn no_leak() {
     let (_scratch, daemon) = Gitd.serve_one();
     let round = || {
-        daemon
-            .ask("upload-pack", "/repo.git")
-            .assert_served("repo.git");
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
         daemon.ask("upload-pack", "/nothing");
         daemon.ask("receive-pack", "/repo.git");
         daemon.talk("zzzz");
@@ -302,9 +254,7 @@ fn no_leak() {
         drop(busy(&daemon));
     };
     let settled = || {
-        wait_until("all children have gone", || {
-            children(daemon.pid()).is_empty()
-        });
+        wait_until("all children have gone", || children(daemon.pid()).is_empty());
         let mut last = 0;
         wait_until("the descriptors are steady", || {
             std::mem::replace(&mut last, descriptors(&daemon)) == last
@@ -316,9 +266,7 @@ fn no_leak() {
     for _ in 0..10 {
         round();
     }
-    wait_until("no descriptor is left over", || {
-        descriptors(&daemon) <= before
-    });
+    wait_until("no descriptor is left over", || descriptors(&daemon) <= before);
 }
 
 /// A session that runs.
@@ -330,9 +278,7 @@ pub fn busy(daemon: &Daemon) -> Client {
 }
 
 fn descriptors(daemon: &Daemon) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
-        .unwrap()
-        .count()
+    fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count()
 }
 
 /// The inode of the daemon's end of a connection.
@@ -341,8 +287,7 @@ fn inode_of(local: u16, remote: u16) -> String {
     let ends = [format!(":{local:04X}"), format!(":{remote:04X}")];
     let line = table.lines().find(|line| {
         let mut columns = line.split_whitespace().skip(1);
-        ends.iter()
-            .all(|end| columns.next().is_some_and(|column| column.ends_with(end)))
+        ends.iter().all(|end| columns.next().is_some_and(|column| column.ends_with(end)))
     });
     line.unwrap().split_whitespace().nth(9).unwrap().to_owned()
 }

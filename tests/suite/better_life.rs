@@ -17,26 +17,18 @@ fn pid_file_is_all_there_is() {
     let directory = scratch.root().join("run");
     fs::create_dir(&directory).unwrap();
     let list = || -> Vec<_> {
-        fs::read_dir(&directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect()
+        fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     };
     for which in [Signal::TERM, Signal::INT] {
-        let mut daemon = Gitd
-            .serve(&scratch)
-            .option("--pid-file", directory.join("gitd.pid"))
-            .start();
+        let mut daemon =
+            Gitd.serve(&scratch).option("--pid-file", directory.join("gitd.pid")).start();
         assert_eq!(list(), ["gitd.pid"]);
         daemon.signal(which);
         daemon.wait();
         assert!(list().is_empty());
     }
     // Another daemon's is not ours to take away.
-    let mut daemon = Gitd
-        .serve(&scratch)
-        .option("--pid-file", directory.join("gitd.pid"))
-        .start();
+    let mut daemon = Gitd.serve(&scratch).option("--pid-file", directory.join("gitd.pid")).start();
     fs::write(directory.join("gitd.pid"), "1\n").unwrap();
     daemon.signal(Signal::TERM);
     daemon.wait();
@@ -62,9 +54,7 @@ fn probes_are_not_logged() {
 #[test]
 fn sigterm_with_nothing_running() {
     let (_scratch, mut daemon) = Gitd.serve_one();
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     for which in [Signal::TERM, Signal::INT] {
         daemon.signal(which);
         assert_eq!(daemon.wait().signal(), Some(which.as_raw()));
@@ -98,13 +88,8 @@ fn restart_under_a_clone() {
     let mut client = busy(&old);
     old.signal(Signal::TERM);
     wait_until("the port is free", || !listening(old.port));
-    let new = Gitd
-        .serve(&scratch)
-        .arg("--reuseaddr")
-        .port(old.port)
-        .start();
-    new.ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    let new = Gitd.serve(&scratch).arg("--reuseaddr").port(old.port).start();
+    new.ask("upload-pack", "/repo.git").assert_served("repo.git");
     assert_eq!(old.try_status(), None);
     client.send("0000");
     assert_eq!(client.rest(), (vec![], End::Closed));
@@ -145,10 +130,7 @@ fn warnings_about_directories() {
     daemon.ask("upload-pack", "/nothing");
     let log = daemon.log.since(0);
     assert_eq!(log[0], "Ready to rumble");
-    let warnings: Vec<_> = log
-        .iter()
-        .filter(|line| line.starts_with("warning: "))
-        .collect();
+    let warnings: Vec<_> = log.iter().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(warnings.len(), 2, "{log:#?}");
     assert!(
         warnings[0].contains(&format!("'{directory}'"))

@@ -24,9 +24,7 @@ pub const VERSIONS: [u32; 3] = [0, 1, 2];
 
 pub fn clone_into(scratch: &Scratch, version: u32, name: &str) -> Git {
     let _ = fs::remove_dir_all(scratch.root().join(name));
-    Git::new(scratch)
-        .protocol(version)
-        .args(["clone", "--quiet"])
+    Git::new(scratch).protocol(version).args(["clone", "--quiet"])
 }
 
 pub fn assert_clone(scratch: &Scratch, name: &str) {
@@ -40,11 +38,8 @@ fn list(d: Implementation) {
     let commit = head(&scratch.bare("repo.git"));
     let daemon = d.serve(&scratch).start();
     for version in VERSIONS {
-        let refs = Git::new(&scratch)
-            .protocol(version)
-            .arg("ls-remote")
-            .arg(daemon.url("/repo.git"))
-            .ok();
+        let refs =
+            Git::new(&scratch).protocol(version).arg("ls-remote").arg(daemon.url("/repo.git")).ok();
         assert_eq!(
             refs,
             format!("{commit}\tHEAD\n{commit}\trefs/heads/is-repo\n{commit}\trefs/heads/main")
@@ -55,10 +50,7 @@ fn list(d: Implementation) {
 fn clone(d: Implementation) {
     let (scratch, daemon) = d.serve_one();
     for version in VERSIONS {
-        clone_into(&scratch, version, "copy")
-            .arg(daemon.url("/repo.git"))
-            .arg("copy")
-            .ok();
+        clone_into(&scratch, version, "copy").arg(daemon.url("/repo.git")).arg("copy").ok();
         assert_clone(&scratch, "copy");
     }
 }
@@ -69,10 +61,7 @@ fn clone_of_a_tree(d: Implementation) {
     let daemon = d.serve(&scratch).start();
     for version in VERSIONS {
         for pathname in ["/tree", "/tree/.git"] {
-            clone_into(&scratch, version, "copy")
-                .arg(daemon.url(pathname))
-                .arg("copy")
-                .ok();
+            clone_into(&scratch, version, "copy").arg(daemon.url(pathname)).arg("copy").ok();
             assert_clone(&scratch, "copy");
         }
     }
@@ -83,10 +72,7 @@ fn clone_over_ipv6(d: Implementation) {
     scratch.bare("repo.git");
     let daemon = d.serve(&scratch).listen(&["::1"]).start();
     for version in VERSIONS {
-        clone_into(&scratch, version, "copy")
-            .arg(daemon.url("/repo.git"))
-            .arg("copy")
-            .ok();
+        clone_into(&scratch, version, "copy").arg(daemon.url("/repo.git")).arg("copy").ok();
         assert_clone(&scratch, "copy");
     }
 }
@@ -96,10 +82,7 @@ fn sha256(d: Implementation) {
     scratch.sha256("repo.git");
     let daemon = d.serve(&scratch).start();
     for version in VERSIONS {
-        clone_into(&scratch, version, "copy")
-            .arg(daemon.url("/repo.git"))
-            .arg("copy")
-            .ok();
+        clone_into(&scratch, version, "copy").arg(daemon.url("/repo.git")).arg("copy").ok();
         assert_clone(&scratch, "copy");
     }
 }
@@ -113,10 +96,7 @@ fn reftable(d: Implementation) {
     scratch.reftable("repo.git");
     let daemon = d.serve(&scratch).start();
     for version in VERSIONS {
-        clone_into(&scratch, version, "copy")
-            .arg(daemon.url("/repo.git"))
-            .arg("copy")
-            .ok();
+        clone_into(&scratch, version, "copy").arg(daemon.url("/repo.git")).arg("copy").ok();
         assert_clone(&scratch, "copy");
     }
 }
@@ -125,18 +105,13 @@ fn reftable(d: Implementation) {
 fn grow(scratch: &Scratch, repository: &Path) {
     let tree = format!("{}^{{tree}}", head(repository));
     let git = || Git::new(scratch).arg("--git-dir").arg(repository);
-    let commit = git()
-        .args(["commit-tree", "-p", "main", "-m", "second", &tree])
-        .ok();
+    let commit = git().args(["commit-tree", "-p", "main", "-m", "second", &tree]).ok();
     git().args(["update-ref", "refs/heads/main", &commit]).ok();
     git().args(["tag", "-f", "v1", &commit]).ok();
 }
 
 fn count(scratch: &Scratch, clone: &str) -> String {
-    Git::new(scratch)
-        .cwd(scratch.root().join(clone))
-        .args(["rev-list", "--count", "HEAD"])
-        .ok()
+    Git::new(scratch).cwd(scratch.root().join(clone)).args(["rev-list", "--count", "HEAD"]).ok()
 }
 
 fn shallow(d: Implementation) {
@@ -177,16 +152,9 @@ fn partial(d: Implementation) {
             .cwd(&copy)
             .args(["rev-list", "--objects", "--missing=print", "HEAD"])
             .ok();
-        assert!(
-            missing.lines().any(|line| line.starts_with('?')),
-            "{missing}"
-        );
+        assert!(missing.lines().any(|line| line.starts_with('?')), "{missing}");
         // The checkout fetches what it needs by a session of its own.
-        Git::new(&scratch)
-            .protocol(version)
-            .cwd(&copy)
-            .args(["checkout", "-q", "main"])
-            .ok();
+        Git::new(&scratch).protocol(version).cwd(&copy).args(["checkout", "-q", "main"]).ok();
         assert_eq!(fs::read_to_string(copy.join(FILE.0)).unwrap(), FILE.1);
     }
 }
@@ -254,10 +222,7 @@ fn fetch(d: Implementation) {
     let repo = scratch.bare("repo.git");
     let daemon = d.serve(&scratch).start();
     for version in VERSIONS {
-        clone_into(&scratch, version, "copy")
-            .arg(daemon.url("/repo.git"))
-            .arg("copy")
-            .ok();
+        clone_into(&scratch, version, "copy").arg(daemon.url("/repo.git")).arg("copy").ok();
         let fetch = || {
             Git::new(&scratch)
                 .protocol(version)

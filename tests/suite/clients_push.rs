@@ -18,26 +18,11 @@ compliance! {
 
 /// A clone with one more commit.
 fn commit_in_clone(scratch: &Scratch, daemon: &Daemon, version: u32) -> (Git, String) {
-    clone_into(scratch, version, "copy")
-        .arg(daemon.url("/repo.git"))
-        .arg("copy")
-        .ok();
+    clone_into(scratch, version, "copy").arg(daemon.url("/repo.git")).arg("copy").ok();
     let copy = scratch.root().join("copy");
-    Git::new(scratch)
-        .cwd(&copy)
-        .args(["commit", "-q", "--allow-empty", "-m", "more"])
-        .ok();
-    let commit = Git::new(scratch)
-        .cwd(&copy)
-        .args(["rev-parse", "HEAD"])
-        .ok();
-    (
-        Git::new(scratch)
-            .protocol(version)
-            .cwd(copy)
-            .args(["push", "-q", "origin", "main"]),
-        commit,
-    )
+    Git::new(scratch).cwd(&copy).args(["commit", "-q", "--allow-empty", "-m", "more"]).ok();
+    let commit = Git::new(scratch).cwd(&copy).args(["rev-parse", "HEAD"]).ok();
+    (Git::new(scratch).protocol(version).cwd(copy).args(["push", "-q", "origin", "main"]), commit)
 }
 
 fn push(d: Implementation) {
@@ -65,10 +50,7 @@ fn push_is_refused(d: Implementation) {
     let (scratch, daemon) = d.serve_one();
     let (push, _) = commit_in_clone(&scratch, &daemon, 2);
     let stderr = push.fails();
-    assert!(
-        stderr.contains("access denied or repository not exported: /repo.git"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("access denied or repository not exported: /repo.git"), "{stderr}");
 }
 
 fn archive(d: Implementation) {
@@ -80,11 +62,7 @@ fn archive(d: Implementation) {
         .arg(format!("--remote={}", daemon.url("/repo.git")))
         .arg("main")
         .output();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tar = String::from_utf8_lossy(&output.stdout);
     assert!(tar.contains(FILE.0) && tar.contains(FILE.1));
 }
@@ -93,21 +71,12 @@ fn refusals_in_the_clients_words(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = d.serve(&scratch).arg("--informative-errors").start();
     for version in VERSIONS {
-        let stderr = Git::new(&scratch)
-            .protocol(version)
-            .arg("ls-remote")
-            .arg(daemon.url("/none"))
-            .fails();
-        assert!(
-            stderr.contains("fatal: remote error: no such repository: /none"),
-            "{stderr}"
-        );
+        let stderr =
+            Git::new(&scratch).protocol(version).arg("ls-remote").arg(daemon.url("/none")).fails();
+        assert!(stderr.contains("fatal: remote error: no such repository: /none"), "{stderr}");
     }
     let daemon = d.serve(&scratch).start();
-    let stderr = Git::new(&scratch)
-        .arg("ls-remote")
-        .arg(daemon.url("/none"))
-        .fails();
+    let stderr = Git::new(&scratch).arg("ls-remote").arg(daemon.url("/none")).fails();
     assert!(
         stderr.contains("fatal: remote error: access denied or repository not exported: /none"),
         "{stderr}"
@@ -119,24 +88,12 @@ fn submodules(d: Implementation) {
     scratch.bare("sub.git");
     let tree = scratch.non_bare("super");
     let daemon = d.serve(&scratch).start();
+    Git::new(&scratch).cwd(&tree).args(["reset", "-q", "--hard"]).ok();
     Git::new(&scratch)
         .cwd(&tree)
-        .args(["reset", "-q", "--hard"])
+        .args(["submodule", "--quiet", "add", &daemon.url("/sub.git"), "sub"])
         .ok();
-    Git::new(&scratch)
-        .cwd(&tree)
-        .args([
-            "submodule",
-            "--quiet",
-            "add",
-            &daemon.url("/sub.git"),
-            "sub",
-        ])
-        .ok();
-    Git::new(&scratch)
-        .cwd(&tree)
-        .args(["commit", "-q", "-m", "with a submodule"])
-        .ok();
+    Git::new(&scratch).cwd(&tree).args(["commit", "-q", "-m", "with a submodule"]).ok();
     clone_into(&scratch, 2, "copy")
         .arg("--recurse-submodules")
         .arg(daemon.url("/super"))

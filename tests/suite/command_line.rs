@@ -139,11 +139,8 @@ fn help(d: Implementation) {
                 let outcome = run(d, &[arg]);
                 assert_eq!(outcome.code(), Some(0), "{outcome:?}");
                 assert_eq!(outcome.stderr, "");
-                let word = if arg == "--version" {
-                    env!("CARGO_PKG_VERSION")
-                } else {
-                    "--base-path"
-                };
+                let word =
+                    if arg == "--version" { env!("CARGO_PKG_VERSION") } else { "--base-path" };
                 assert!(outcome.stdout.contains(word), "{outcome:?}");
             }
         }
@@ -155,29 +152,18 @@ fn behind_the_wrapper(d: Implementation) {
     let scratch = Scratch::new();
     let exec_path = d.exec_path(&scratch);
     let git = |arg: &str| {
-        Git::new(&scratch)
-            .env("GIT_EXEC_PATH", &exec_path)
-            .args(["daemon", arg])
-            .output()
+        Git::new(&scratch).env("GIT_EXEC_PATH", &exec_path).args(["daemon", arg]).output()
     };
     for arg in ["--bogus", "-h"] {
         let output = git(arg);
-        let code = if arg == "-h" {
-            d.differs("B17", 129, 0)
-        } else {
-            129
-        };
+        let code = if arg == "-h" { d.differs("B17", 129, 0) } else { 129 };
         assert_eq!(output.status.code(), Some(code));
     }
 }
 
 /// Contract 2: the first error wins, and of two single options the last.
 fn left_to_right(d: Implementation) {
-    assert_fatal(
-        d,
-        &["--log-destination=foo", "--bogus"],
-        "unknown log destination 'foo'",
-    );
+    assert_fatal(d, &["--log-destination=foo", "--bogus"], "unknown log destination 'foo'");
     assert_usage(d, &["--bogus", "--log-destination=foo"]);
     assert_fatal(d, &["--enable=foo", "--port="], "No such service foo");
     assert_usage(d, &["--port=", "--enable=foo"]);
@@ -187,19 +173,12 @@ fn left_to_right(d: Implementation) {
         "base-path '/nonexistent/x' does not exist or is not a directory",
     );
     assert_parsed(d, &["--base-path=/nonexistent/x", "--base-path=/"]);
-    assert_fatal(
-        d,
-        &["--user=nosuch", "--user=nosuch2"],
-        "user not found - nosuch2",
-    );
+    assert_fatal(d, &["--user=nosuch", "--user=nosuch2"], "user not found - nosuch2");
 }
 
 /// Contract 3: what ends the options.
 fn end_of_the_options(d: Implementation) {
-    for args in [
-        &["--strict-paths", "--base-path=/nonexistent/x", "--"][..],
-        &["--strict-paths"],
-    ] {
+    for args in [&["--strict-paths", "--base-path=/nonexistent/x", "--"][..], &["--strict-paths"]] {
         assert_eq!(run(d, args).stderr, PARSED, "{args:?}");
     }
     // With directories the next error is the base path's: so these were taken for directories.
@@ -211,16 +190,8 @@ fn end_of_the_options(d: Implementation) {
         &["--", "--port=x"],
         &["x", "--", "-h"],
     ] {
-        let args = [
-            &["--base-path=/nonexistent/x", "--strict-paths"],
-            directories,
-        ]
-        .concat();
-        assert_fatal(
-            d,
-            &args,
-            "base-path '/nonexistent/x' does not exist or is not a directory",
-        );
+        let args = [&["--base-path=/nonexistent/x", "--strict-paths"], directories].concat();
+        assert_fatal(d, &args, "base-path '/nonexistent/x' does not exist or is not a directory");
     }
 }
 
@@ -238,12 +209,7 @@ fn unknown_names(d: Implementation) {
             &format!("unknown log destination '{name}'"),
         );
     }
-    for option in [
-        "--enable",
-        "--disable",
-        "--allow-override",
-        "--forbid-override",
-    ] {
+    for option in ["--enable", "--disable", "--allow-override", "--forbid-override"] {
         for name in [
             "foo",
             "",
@@ -253,11 +219,7 @@ fn unknown_names(d: Implementation) {
             "upload-archive ",
             "receive",
         ] {
-            assert_fatal(
-                d,
-                &[&format!("{option}={name}")],
-                &format!("No such service {name}"),
-            );
+            assert_fatal(d, &[&format!("{option}={name}")], &format!("No such service {name}"));
             assert_fatal(
                 d,
                 &["--syslog", &format!("{option}={name}")],
@@ -274,63 +236,21 @@ fn after_parsing(d: Implementation) {
     let file = Scratch::new();
     let base = file.file("file", "").display().to_string();
     for (args, text) in [
+        (&["--inetd", "--detach", "--log-destination=stderr"][..], privileges),
+        (&["--inetd", "--user=root", "--log-destination=stderr", "--listen=x"], privileges),
+        (&["--inetd", "--group=root", "--log-destination=stderr"], privileges),
+        (&["--inetd", "--listen=x", "--log-destination=stderr"], listen),
+        (&["--inetd", "--port=1", "--log-destination=stderr", "--strict-paths"], listen),
         (
-            &["--inetd", "--detach", "--log-destination=stderr"][..],
-            privileges,
-        ),
-        (
-            &[
-                "--inetd",
-                "--user=root",
-                "--log-destination=stderr",
-                "--listen=x",
-            ],
-            privileges,
-        ),
-        (
-            &["--inetd", "--group=root", "--log-destination=stderr"],
-            privileges,
-        ),
-        (
-            &["--inetd", "--listen=x", "--log-destination=stderr"],
-            listen,
-        ),
-        (
-            &[
-                "--inetd",
-                "--port=1",
-                "--log-destination=stderr",
-                "--strict-paths",
-            ],
-            listen,
-        ),
-        (
-            &[
-                "--inetd",
-                "--log-destination=stderr",
-                "--port=0",
-                "--strict-paths",
-            ],
+            &["--inetd", "--log-destination=stderr", "--port=0", "--strict-paths"],
             "option --strict-paths requires '<directory>' arguments",
         ),
-        (
-            &["--group=nosuch", "--strict-paths"],
-            "--group supplied without --user",
-        ),
-        (
-            &["--user=nosuch", "--strict-paths"],
-            "user not found - nosuch",
-        ),
+        (&["--group=nosuch", "--strict-paths"], "--group supplied without --user"),
+        (&["--user=nosuch", "--strict-paths"], "user not found - nosuch"),
         (&["--user=0"], "user not found - 0"),
         (&["--user="], "user not found - "),
-        (
-            &["--user=root", "--group=nosuch", "--strict-paths"],
-            "group not found - nosuch",
-        ),
-        (
-            &["--user=nosuch", "--group=nosuch2"],
-            "user not found - nosuch",
-        ),
+        (&["--user=root", "--group=nosuch", "--strict-paths"], "group not found - nosuch"),
+        (&["--user=nosuch", "--group=nosuch2"], "user not found - nosuch"),
         (&["--user=root", "--group=0"], "group not found - 0"),
         (
             &["--strict-paths", "--base-path=/nonexistent/x"],
@@ -340,10 +260,7 @@ fn after_parsing(d: Implementation) {
             &["--base-path=/nonexistent/x"],
             "base-path '/nonexistent/x' does not exist or is not a directory",
         ),
-        (
-            &["--base-path="],
-            "base-path '' does not exist or is not a directory",
-        ),
+        (&["--base-path="], "base-path '' does not exist or is not a directory"),
         (
             &["--base-path=", "--log-destination=none"],
             "base-path '' does not exist or is not a directory",
@@ -371,10 +288,6 @@ fn after_parsing_to_syslog(d: Implementation) {
         &["--syslog", "--user=nosuch"],
     ] {
         let outcome = run(d, args);
-        assert_eq!(
-            (outcome.code(), outcome.stderr.as_str()),
-            (Some(1), ""),
-            "{args:?}"
-        );
+        assert_eq!((outcome.code(), outcome.stderr.as_str()), (Some(1), ""), "{args:?}");
     }
 }

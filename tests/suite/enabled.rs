@@ -34,20 +34,14 @@ fn booleans(d: Implementation) {
         ("[daemon] receivepack = 1k", true),
         ("[daemon] receivepack", true),
         ("[DAEMON] ReceivePack = true", true),
-        (
-            "[daemon]\n\treceivepack = false\n\treceivepack = true",
-            true,
-        ),
+        ("[daemon]\n\treceivepack = false\n\treceivepack = true", true),
         ("[daemon] receivepack = false", false),
         ("[daemon] receivepack = no", false),
         ("[daemon] receivepack = off", false),
         ("[daemon] receivepack = 0", false),
         ("[daemon] receivepack =", false),
         ("[daemon] receivepack = \"\"", false),
-        (
-            "[daemon]\n\treceivepack = true\n\treceivepack = false",
-            false,
-        ),
+        ("[daemon]\n\treceivepack = true\n\treceivepack = false", false),
         ("", false),
         ("[daemon] receive-pack = true", false),
         ("[daemon \"x\"] receivepack = true", false),
@@ -73,50 +67,32 @@ fn bad_boolean(d: Implementation) {
     let scratch = Scratch::new();
     config(&scratch.bare("repo.git"), "[daemon] receivepack = maybe\n");
     for informative in [false, true] {
-        let daemon = d
-            .serve(&scratch)
-            .args(informative.then_some("--informative-errors"))
-            .start();
+        let daemon = d.serve(&scratch).args(informative.then_some("--informative-errors")).start();
         let session = daemon.ask("receive-pack", "/repo.git");
         session.assert_died("/repo.git", informative);
         if d == Stock {
             session.assert_line("fatal: bad boolean config value 'maybe' for 'daemon.receivepack'");
         }
-        daemon
-            .ask("upload-pack", "/repo.git")
-            .assert_served("repo.git");
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     }
-    let daemon = d
-        .serve(&scratch)
-        .args(["--enable=receive-pack", "--forbid-override=receive-pack"])
-        .start();
-    daemon
-        .ask("receive-pack", "/repo.git")
-        .assert_served("repo.git");
+    let daemon =
+        d.serve(&scratch).args(["--enable=receive-pack", "--forbid-override=receive-pack"]).start();
+    daemon.ask("receive-pack", "/repo.git").assert_served("repo.git");
 }
 
 /// Contract 52: the three names.
 fn names_of_the_keys(d: Implementation) {
     let scratch = Scratch::new();
-    config(
-        &scratch.bare("good.git"),
-        "[daemon] uploadpack = false\n uploadarch = true\n",
-    );
+    config(&scratch.bare("good.git"), "[daemon] uploadpack = false\n uploadarch = true\n");
     config(
         &scratch.bare("bad.git"),
         "[daemon] upload-pack = false\n upload-archive = true\n uploadarchive = true\n",
     );
     let daemon = d.serve(&scratch).start();
-    daemon
-        .ask("upload-pack", "/good")
-        .assert_refused(&format!("{GENERIC}: /good"));
+    daemon.ask("upload-pack", "/good").assert_refused(&format!("{GENERIC}: /good"));
     archive(&scratch, &daemon.url("/good")).ok();
     daemon.ask("upload-pack", "/bad").assert_served("bad.git");
-    assert!(
-        archive(&scratch, &daemon.url("/bad"))
-            .fails()
-            .contains(GENERIC)
-    );
+    assert!(archive(&scratch, &daemon.url("/bad")).fails().contains(GENERIC));
 }
 
 /// Contract 52: system, global, command and included configuration count, the repository's last.
@@ -131,10 +107,7 @@ fn scopes(d: Implementation) {
         matches!(session.verdict, crate::support::Verdict::Served(_))
     };
     assert!(!enabled(&|_, _| (), &[]));
-    assert!(enabled(
-        &|scratch, _| fs::write(scratch.home().join("system"), text).unwrap(),
-        &[]
-    ));
+    assert!(enabled(&|scratch, _| fs::write(scratch.home().join("system"), text).unwrap(), &[]));
     assert!(enabled(&|scratch, _| scratch.global_config(text), &[]));
     assert!(enabled(
         &|scratch, _| {
@@ -148,10 +121,7 @@ fn scopes(d: Implementation) {
     assert!(enabled(
         &|scratch, repo| {
             fs::write(scratch.root().join("included"), text).unwrap();
-            config(
-                repo,
-                &format!("[include] path = {}/included\n", scratch.root().display()),
-            );
+            config(repo, &format!("[include] path = {}/included\n", scratch.root().display()));
         },
         &[]
     ));
@@ -174,10 +144,7 @@ fn scopes(d: Implementation) {
         },
         &[]
     ));
-    assert!(!enabled(
-        &|_, repo| config(repo, text),
-        &[("daemon.receivepack", "false")]
-    ));
+    assert!(!enabled(&|_, repo| config(repo, text), &[("daemon.receivepack", "false")]));
 }
 
 /// Contract 52: what the command line and the repository may say against each other.
@@ -191,33 +158,10 @@ fn overrides(d: Implementation) {
         (&["--enable=receive-pack"], true, true, false),
         (&["--disable=receive-pack"], false, true, false),
         (&["--forbid-override=receive-pack"], false, false, false),
-        (
-            &["--enable=receive-pack", "--forbid-override=receive-pack"],
-            true,
-            true,
-            true,
-        ),
-        (
-            &[
-                "--forbid-override=receive-pack",
-                "--allow-override=receive-pack",
-            ],
-            false,
-            true,
-            false,
-        ),
-        (
-            &["--enable=receive-pack", "--disable=receive-pack"],
-            false,
-            true,
-            false,
-        ),
-        (
-            &["--disable=receive-pack", "--enable=receive-pack"],
-            true,
-            true,
-            false,
-        ),
+        (&["--enable=receive-pack", "--forbid-override=receive-pack"], true, true, true),
+        (&["--forbid-override=receive-pack", "--allow-override=receive-pack"], false, true, false),
+        (&["--enable=receive-pack", "--disable=receive-pack"], false, true, false),
+        (&["--disable=receive-pack", "--enable=receive-pack"], true, true, false),
     ] {
         let daemon = d.serve(&scratch).args(options).start();
         for (name, served) in [("silent.git", silent), ("yes.git", yes), ("no.git", no)] {
@@ -237,16 +181,10 @@ fn defaults(d: Implementation) {
     scratch.bare("repo.git");
     let daemon = d.serve(&scratch).start();
     daemon.ask("upload-pack", "/repo").assert_served("repo.git");
-    daemon
-        .ask("receive-pack", "/repo")
-        .assert_refused(&format!("{GENERIC}: /repo"));
-    daemon
-        .ask("upload-archive", "/repo")
-        .assert_refused(&format!("{GENERIC}: /repo"));
+    daemon.ask("receive-pack", "/repo").assert_refused(&format!("{GENERIC}: /repo"));
+    daemon.ask("upload-archive", "/repo").assert_refused(&format!("{GENERIC}: /repo"));
     let daemon = d.serve(&scratch).arg("--disable=upload-pack").start();
-    daemon
-        .ask("upload-pack", "/repo")
-        .assert_refused(&format!("{GENERIC}: /repo"));
+    daemon.ask("upload-pack", "/repo").assert_refused(&format!("{GENERIC}: /repo"));
 }
 
 /// Contract 54: what counts as exported.
@@ -268,11 +206,7 @@ fn export_ok(d: Implementation) {
     let tree = scratch.non_bare("inside");
     export(&tree.join(".git"));
     scratch.gitfile("pointer", scratch.path("file.git"));
-    let daemon = d
-        .invoke(&scratch)
-        .base_path()
-        .arg("--informative-errors")
-        .start();
+    let daemon = d.invoke(&scratch).base_path().arg("--informative-errors").start();
     for name in ["file", "directory", "mode0", "link", "pointer", "inside"] {
         let session = daemon.ask("upload-pack", &format!("/{name}"));
         session.assert_served(if name == "pointer" { "file" } else { name });
@@ -288,24 +222,14 @@ fn end_of_a_service(d: Implementation) {
     for (script, served, expected) in [
         ("exit 0", true, &["Disconnected"][..]),
         ("exit 3", true, &["Disconnected (with error)"]),
-        (
-            "kill -9 $$",
-            true,
-            &[
-                "error: upload-pack died of signal 9",
-                "Disconnected (with error)",
-            ],
-        ),
+        ("kill -9 $$", true, &["error: upload-pack died of signal 9", "Disconnected (with error)"]),
     ] {
         let scratch = Scratch::new();
         scratch.bare("repo.git");
         let fake = scratch.fake_git(&format!("printf 0000\ncat >/dev/null\n{script}\n"));
         let daemon = d.serve(&scratch).path_first(&fake).start();
         let session = daemon.ask("upload-pack", "/repo.git");
-        assert_eq!(
-            matches!(session.verdict, crate::support::Verdict::Served(_)),
-            served
-        );
+        assert_eq!(matches!(session.verdict, crate::support::Verdict::Served(_)), served);
         assert_eq!(&session.log[3..], expected);
     }
 }

@@ -17,10 +17,7 @@ fn formats_that_are_refused(d: Implementation) {
     let repo = scratch.bare("repo.git");
     let core = "[core]\n\tbare = true\n";
     for informative in [false, true] {
-        let daemon = d
-            .serve(&scratch)
-            .args(informative.then_some("--informative-errors"))
-            .start();
+        let daemon = d.serve(&scratch).args(informative.then_some("--informative-errors")).start();
         for (text, lines) in [
             (
                 "\trepositoryformatversion = 999\n",
@@ -36,11 +33,7 @@ fn formats_that_are_refused(d: Implementation) {
             ),
             (
                 "\trepositoryformatversion = 1\n[extensions]\n\tbogus = true\n\tother = x\n",
-                &[
-                    "fatal: unknown repository extensions found:",
-                    "\tbogus",
-                    "\tother",
-                ],
+                &["fatal: unknown repository extensions found:", "\tbogus", "\tother"],
             ),
             (
                 "\trepositoryformatversion = x\n",
@@ -49,10 +42,7 @@ fn formats_that_are_refused(d: Implementation) {
                 ],
             ),
             ("[broken\n", &["fatal: bad config line 3 in file ./config"]),
-            (
-                "\n\n\tkey value\n",
-                &["fatal: bad config line 5 in file ./config"],
-            ),
+            ("\n\n\tkey value\n", &["fatal: bad config line 5 in file ./config"]),
             (
                 "[include]\n\tpath = config\n",
                 &["fatal: exceeded maximum include depth (10) while including"],
@@ -88,14 +78,10 @@ fn formats_that_are_served(d: Implementation) {
         "; nothing\n",
     ] {
         fs::write(repo.join("config"), text).unwrap();
-        daemon
-            .ask("upload-pack", "/repo.git")
-            .assert_served("repo.git");
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     }
     fs::remove_file(repo.join("config")).unwrap();
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     config(&repo, "");
 }
 
@@ -113,16 +99,11 @@ fn every_hash_and_ref_storage(d: Implementation) {
             continue;
         }
         for version in ["", "version=1", "version=2"] {
-            let session = daemon.talk(pkt(format!(
-                "git-upload-pack /{name}\0host=x\0\0{version}\0"
-            )));
+            let session =
+                daemon.talk(pkt(format!("git-upload-pack /{name}\0host=x\0\0{version}\0")));
             match &session.verdict {
                 crate::support::Verdict::Served(lines) => {
-                    let shown = if version.is_empty() {
-                        "refs/heads/main"
-                    } else {
-                        version
-                    };
+                    let shown = if version.is_empty() { "refs/heads/main" } else { version };
                     let found = lines.iter().any(|l| l.contains(&shown.replace('=', " ")));
                     assert!(found, "{name} {version}: {lines:?}");
                 }

@@ -49,10 +49,7 @@ fn arguments(d: Implementation) {
         .serve(&scratch)
         .option("--access-hook", hook)
         .arg("--enable=receive-pack")
-        .etc(
-            "hosts",
-            "127.0.0.5 canon.example alias.example\n::5 six.example\n",
-        )
+        .etc("hosts", "127.0.0.5 canon.example alias.example\n::5 six.example\n")
         .etc("nsswitch.conf", "hosts: files\n")
         .start();
     for (service, host, rest) in [
@@ -61,42 +58,21 @@ fn arguments(d: Implementation) {
             Some("Alias.example:77"),
             ["alias.example", "canon.example", "127.0.0.5", "77"],
         ),
-        (
-            "receive-pack",
-            Some("127.0.0.5"),
-            ["127.0.0.5", "127.0.0.5", "127.0.0.5", ""],
-        ),
-        (
-            "upload-pack",
-            Some("nowhere.example"),
-            ["nowhere.example", "", "", ""],
-        ),
+        ("receive-pack", Some("127.0.0.5"), ["127.0.0.5", "127.0.0.5", "127.0.0.5", ""]),
+        ("upload-pack", Some("nowhere.example"), ["nowhere.example", "", "", ""]),
         ("upload-pack", Some(""), ["", "", "", ""]),
         ("upload-pack", None, ["", "", "", ""]),
         (
             "upload-pack",
             Some("six.example"),
-            [
-                "six.example",
-                "six.example",
-                d.since((2, 55), "::5", "0.0.0.0"),
-                "",
-            ],
+            ["six.example", "six.example", d.since((2, 55), "::5", "0.0.0.0"), ""],
         ),
     ] {
-        let host = host
-            .map(|host| format!("\0host={host}\0"))
-            .unwrap_or_default();
-        daemon
-            .talk(pkt(format!("git-{service} /repo/{host}")))
-            .assert_served("repo.git");
+        let host = host.map(|host| format!("\0host={host}\0")).unwrap_or_default();
+        daemon.talk(pkt(format!("git-{service} /repo/{host}"))).assert_served("repo.git");
         let expected = [&[service, repo.to_str().unwrap()][..], &rest].concat();
         let expected: String = expected.iter().map(|arg| format!("<{arg}>\n")).collect();
-        assert_eq!(
-            fs::read_to_string(seen(&scratch)).unwrap(),
-            expected,
-            "{host:?}"
-        );
+        assert_eq!(fs::read_to_string(seen(&scratch)).unwrap(), expected, "{host:?}");
     }
 }
 
@@ -110,28 +86,17 @@ fn surroundings(d: Implementation) {
     );
     let mark = daemon.log.mark();
     let session = daemon.talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=2\0"));
-    assert!(matches!(
-        session.verdict,
-        crate::support::Verdict::Served(_)
-    ));
+    assert!(matches!(session.verdict, crate::support::Verdict::Served(_)));
     let text = fs::read_to_string(seen(&scratch)).unwrap();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines[..4],
-        [
-            scratch.path("repo.git").to_str().unwrap(),
-            ". 127.0.0.1 none",
-            "/dev/null",
-            "/dev/null"
-        ]
+        [scratch.path("repo.git").to_str().unwrap(), ". 127.0.0.1 none", "/dev/null", "/dev/null"]
     );
     let ignored = u64::from_str_radix(lines[4].strip_prefix("SigIgn:\t").unwrap(), 16).unwrap();
     assert_eq!(ignored & (1 << 14), 0, "SIGTERM is not ignored");
     let port = fs::read_to_string(scratch.path("repo.git/port")).unwrap();
-    assert_eq!(
-        daemon.log.since(mark)[0],
-        format!("Connection from 127.0.0.1:{}", port.trim_end())
-    );
+    assert_eq!(daemon.log.since(mark)[0], format!("Connection from 127.0.0.1:{}", port.trim_end()));
 }
 
 /// Contract 56: what is refused anyway is not asked about.
@@ -140,15 +105,8 @@ fn only_after_all_other_checks(d: Implementation) {
     scratch.bare("closed.git");
     export(&scratch.bare("open.git"));
     let ran = scratch.root().join("ran");
-    let hook = scratch.script(
-        "hook",
-        &format!("#!/bin/sh\ntouch {}\nexit 1\n", ran.display()),
-    );
-    let daemon = d
-        .invoke(&scratch)
-        .base_path()
-        .option("--access-hook", hook)
-        .start();
+    let hook = scratch.script("hook", &format!("#!/bin/sh\ntouch {}\nexit 1\n", ran.display()));
+    let daemon = d.invoke(&scratch).base_path().option("--access-hook", hook).start();
     for (service, pathname) in [
         ("upload-pack", "/closed"),
         ("upload-pack", "/none"),
@@ -158,20 +116,14 @@ fn only_after_all_other_checks(d: Implementation) {
         daemon.ask(service, pathname);
     }
     assert!(!ran.exists());
-    daemon
-        .ask("upload-pack", "/open")
-        .assert_refused(&format!("{GENERIC}: /open"));
+    daemon.ask("upload-pack", "/open").assert_refused(&format!("{GENERIC}: /open"));
     assert!(ran.exists());
 }
 
 /// Contract 57: with a character of the shell's in it the value is code, which the arguments follow.
 fn shell_code(d: Implementation) {
     for (hook, expected, served) in [
-        (
-            "printf %s\\\\n >seen",
-            &["upload-pack", "PATH", "localhost"][..],
-            true,
-        ),
+        ("printf %s\\\\n >seen", &["upload-pack", "PATH", "localhost"][..], true),
         ("echo \"$1\" >seen; false", &["upload-pack"], false),
         ("echo ${1}x>seen #", &["upload-packx"], true),
         ("echo>seen;test -d . ||", &[""], true),
@@ -182,10 +134,8 @@ fn shell_code(d: Implementation) {
         let session = daemon.ask("upload-pack", "/repo.git");
         let text = fs::read_to_string(seen(&scratch)).unwrap();
         let lines: Vec<_> = text.lines().take(expected.len()).collect();
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|line| line.replace("PATH", repo.to_str().unwrap()))
-            .collect();
+        let expected: Vec<_> =
+            expected.iter().map(|line| line.replace("PATH", repo.to_str().unwrap())).collect();
         assert_eq!(lines, expected, "{hook}");
         if served {
             session.assert_served("repo.git");
@@ -200,14 +150,9 @@ fn found_in_path(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let hook = scratch.script("bin/my-hook", "#!/bin/sh\necho ran >seen\n");
-    let daemon = d
-        .serve(&scratch)
-        .arg("--access-hook=my-hook")
-        .path_first(hook.parent().unwrap())
-        .start();
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    let daemon =
+        d.serve(&scratch).arg("--access-hook=my-hook").path_first(hook.parent().unwrap()).start();
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     assert!(seen(&scratch).exists());
 }
 
@@ -217,9 +162,7 @@ fn without_an_interpreter(d: Implementation) {
     scratch.bare("repo.git");
     let hook = scratch.script("hook", "echo ran >seen\n");
     let daemon = d.serve(&scratch).option("--access-hook", hook).start();
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     assert!(seen(&scratch).exists());
 }
 
@@ -229,13 +172,9 @@ fn refusal(d: Implementation) {
     let session = daemon.ask("upload-pack", "/repo.git");
     session.assert_refused(&format!("{GENERIC}: /repo.git"));
     let (_scratch, daemon) = server(d, "echo go away; exit 1", true);
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_refused("go away: /repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_refused("go away: /repo.git");
     let (_scratch, daemon) = server(d, "exit 255", true);
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_refused("service rejected: /repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_refused("service rejected: /repo.git");
 }
 
 /// Contract 58: which part of the output it is.
@@ -280,31 +219,16 @@ fn output_is_awaited(d: Implementation) {
     let fifo = scratch.root().join("fifo");
     let hook = scratch.script(
         "hook",
-        &format!(
-            "#!/bin/sh\n(read line <{0}; echo $line) &\nexit 1\n",
-            fifo.display()
-        ),
+        &format!("#!/bin/sh\n(read line <{0}; echo $line) &\nexit 1\n", fifo.display()),
     );
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let daemon = d
-        .serve(&scratch)
-        .option("--access-hook", hook)
-        .arg("--informative-errors")
-        .start();
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let daemon =
+        d.serve(&scratch).option("--access-hook", hook).arg("--informative-errors").start();
     let mut client = daemon.connect();
     client.send(crate::support::request("upload-pack", "/repo.git"));
     // Opening waits until the background child reads: by then the hook itself may have ended.
     fs::write(&fifo, "late\n").unwrap();
-    assert_eq!(
-        client.packet(),
-        crate::support::Packet::Data(b"ERR late: /repo.git".to_vec())
-    );
+    assert_eq!(client.packet(), crate::support::Packet::Data(b"ERR late: /repo.git".to_vec()));
 }
 
 /// Contract 59: a hook that was killed has not agreed.
@@ -325,17 +249,13 @@ fn cannot_start(d: Implementation) {
     chmod(&plain, 0o644);
     let orphan = scratch.script("orphan", "#!/nonexistent/interpreter\n");
     for hook in [missing, plain, orphan, "no-such-command".into()] {
-        let daemon = d
-            .serve(&scratch)
-            .option("--access-hook", &hook)
-            .arg("--informative-errors")
-            .start();
+        let daemon =
+            d.serve(&scratch).option("--access-hook", &hook).arg("--informative-errors").start();
         let session = daemon.ask("upload-pack", "/repo.git");
         session.assert_refused("service rejected: /repo.git");
-        session.assert_line(&format!(
-            "daemon access hook '{}' failed to start",
-            hook.display()
-        ));
+        // What follows, in this line or another, is the reason.
+        let start = format!("daemon access hook '{}' failed to start", hook.display());
+        assert!(session.log.iter().any(|line| line.starts_with(&start)), "{:#?}", session.log);
     }
 }
 
@@ -345,32 +265,17 @@ fn slow(d: Implementation) {
     scratch.bare("slow.git");
     scratch.bare("repo.git");
     let fifo = scratch.root().join("fifo");
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let hook = scratch.script(
         "hook",
-        &format!(
-            "#!/bin/sh\ncase $2 in *slow*) read x <{};; esac\n",
-            fifo.display()
-        ),
+        &format!("#!/bin/sh\ncase $2 in *slow*) read x <{};; esac\n", fifo.display()),
     );
-    let daemon = d
-        .serve(&scratch)
-        .option("--access-hook", hook)
-        .arg("--init-timeout=1")
-        .start();
+    let daemon = d.serve(&scratch).option("--access-hook", hook).arg("--init-timeout=1").start();
     let mut client = daemon.connect();
     client.send(crate::support::request("upload-pack", "/slow.git"));
     // When a silent client has been sent away, the time is over.
     assert_eq!(daemon.connect().rest().0, b"");
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     fs::write(&fifo, "go\n").unwrap();
     assert!(!client.packets_to_flush().is_empty());
 }

@@ -41,10 +41,7 @@ impl Inetd {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Self {
-            log: Log::read(child.stderr.take().unwrap()),
-            child,
-        }
+        Self { log: Log::read(child.stderr.take().unwrap()), child }
     }
 
     /// Over a TCP connection, as inetd and systemd do it.
@@ -53,10 +50,7 @@ impl Inetd {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         let stdin = server.try_clone().unwrap();
-        (
-            Self::start(invocation, stdin.into(), server.into()),
-            Client::from(client),
-        )
+        (Self::start(invocation, stdin.into(), server.into()), Client::from(client))
     }
 
     fn code(&mut self) -> Option<i32> {
@@ -98,10 +92,7 @@ fn served(d: Implementation) {
     assert_eq!(inetd.code(), Some(0));
     assert_eq!(
         inetd.log(),
-        [
-            "Extended attribute \"host\": localhost",
-            "Request upload-pack for '/repo.git'"
-        ]
+        ["Extended attribute \"host\": localhost", "Request upload-pack for '/repo.git'"]
     );
 }
 
@@ -110,17 +101,12 @@ fn refused(d: Implementation) {
     let (scratch, invocation) = exported(d);
     let (mut inetd, mut client) = Inetd::tcp(invocation);
     client.send(request("upload-pack", "/nothing"));
-    assert_eq!(
-        client.packet(),
-        Packet::Data(format!("ERR {GENERIC}: /nothing").into_bytes())
-    );
+    assert_eq!(client.packet(), Packet::Data(format!("ERR {GENERIC}: /nothing").into_bytes()));
     client.half_close();
     client.rest();
     assert_eq!(inetd.code(), Some(255));
-    let line = format!(
-        "'{}' does not appear to be a git repository",
-        scratch.path("nothing").display()
-    );
+    let line =
+        format!("'{}' does not appear to be a git repository", scratch.path("nothing").display());
     assert!(inetd.log().contains(&line));
 }
 
@@ -128,21 +114,9 @@ fn refused(d: Implementation) {
 fn addresses_from_the_environment(d: Implementation) {
     for (address, port, logged) in [
         (None, None, None),
-        (
-            Some("192.0.2.1"),
-            Some("99"),
-            Some("Connection from 192.0.2.1:99"),
-        ),
-        (
-            Some("[2001:db8::1]"),
-            Some("99"),
-            Some("Connection from [2001:db8::1]:99"),
-        ),
-        (
-            Some("2001:db8::1"),
-            Some("99"),
-            Some("Connection from 2001:db8::1:99"),
-        ),
+        (Some("192.0.2.1"), Some("99"), Some("Connection from 192.0.2.1:99")),
+        (Some("[2001:db8::1]"), Some("99"), Some("Connection from [2001:db8::1]:99")),
+        (Some("2001:db8::1"), Some("99"), Some("Connection from 2001:db8::1:99")),
         (
             Some("192.0.2.1"),
             None,
@@ -175,14 +149,7 @@ fn addresses_from_the_environment(d: Implementation) {
         let from = log.iter().find(|line| line.starts_with("Connection from"));
         assert_eq!(from.map(String::as_str), logged);
         let seen = fs::read_to_string(seen).unwrap();
-        assert_eq!(
-            seen,
-            format!(
-                "{} {}\n",
-                address.unwrap_or("unset"),
-                port.unwrap_or("unset")
-            )
-        );
+        assert_eq!(seen, format!("{} {}\n", address.unwrap_or("unset"), port.unwrap_or("unset")));
     }
 }
 
@@ -207,20 +174,11 @@ fn over_a_unix_socket(d: Implementation) {
     let (_scratch, invocation) = exported(d);
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut inetd = Inetd::start(
-        invocation,
-        theirs.try_clone().unwrap().into(),
-        theirs.into(),
-    );
-    (&ours)
-        .write_all(&request("upload-pack", "/nothing"))
-        .unwrap();
+    let mut inetd = Inetd::start(invocation, theirs.try_clone().unwrap().into(), theirs.into());
+    (&ours).write_all(&request("upload-pack", "/nothing")).unwrap();
     let mut answer = String::new();
     (&ours).read_to_string(&mut answer).unwrap();
-    assert!(
-        answer.ends_with(&format!("ERR {GENERIC}: /nothing")),
-        "{answer}"
-    );
+    assert!(answer.ends_with(&format!("ERR {GENERIC}: /nothing")), "{answer}");
     assert_eq!(inetd.code(), Some(255));
 }
 
@@ -257,12 +215,7 @@ fn status(d: Implementation) {
         client.send(&bytes);
         client.half_close();
         client.rest();
-        assert_eq!(
-            inetd.code(),
-            Some(code),
-            "{:?}",
-            String::from_utf8_lossy(&bytes)
-        );
+        assert_eq!(inetd.code(), Some(code), "{:?}", String::from_utf8_lossy(&bytes));
     }
 }
 

@@ -22,17 +22,11 @@ fn server(d: Implementation, scratch: &Scratch, template: &str) -> Invocation {
         .arg("--export-all")
         .option("--interpolated-path", template)
         .etc("hosts", hosts)
-        .etc(
-            "nsswitch.conf",
-            "passwd: files\ngroup: files\nhosts: files\n",
-        )
+        .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
 }
 
 fn interpolated(session: &Session) -> String {
-    let line = session
-        .log
-        .iter()
-        .find_map(|line| line.strip_prefix("Interpolated dir '"));
+    let line = session.log.iter().find_map(|line| line.strip_prefix("Interpolated dir '"));
     let line = line.unwrap_or_else(|| panic!("not interpolated: {session:#?}"));
     line.strip_suffix('\'').unwrap().to_owned()
 }
@@ -81,10 +75,7 @@ fn resolved(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = server(d, &scratch, "/%H/%CH/%IP/%P").start();
     for (host, expected) in [
-        (
-            "alias.example:7",
-            "/alias.example/canon.example/127.0.0.5/7",
-        ),
+        ("alias.example:7", "/alias.example/canon.example/127.0.0.5/7"),
         ("ALIAS.example", "/alias.example/canon.example/127.0.0.5/"),
         ("127.0.0.5", "/127.0.0.5/127.0.0.5/127.0.0.5/"),
     ] {
@@ -107,10 +98,7 @@ fn ipv6(d: Implementation) {
     let daemon = server(d, &scratch, "/%IP").start();
     for (host, address) in [("six.example", "/::5"), ("[::1]", "/::1")] {
         let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
-        assert_eq!(
-            interpolated(&session),
-            d.since((2, 55), address, "/0.0.0.0")
-        );
+        assert_eq!(interpolated(&session), d.since((2, 55), address, "/0.0.0.0"));
     }
 }
 
@@ -119,17 +107,12 @@ fn only_with_a_host(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = server(d, &scratch, "/nowhere/%D").base_path().start();
-    for request in [
-        "git-upload-pack /repo",
-        "git-upload-pack /repo\0",
-        "git-upload-pack /repo\0\0version=1\0",
-    ] {
+    for request in
+        ["git-upload-pack /repo", "git-upload-pack /repo\0", "git-upload-pack /repo\0\0version=1\0"]
+    {
         daemon.talk(pkt(request)).assert_served("repo.git");
     }
-    for request in [
-        "git-upload-pack /repo\0host=\0",
-        "git-upload-pack /repo\0host=x\0",
-    ] {
+    for request in ["git-upload-pack /repo\0host=\0", "git-upload-pack /repo\0host=x\0"] {
         let session = daemon.talk(pkt(request));
         assert_eq!(interpolated(&session), "/nowhere//repo");
     }
@@ -141,19 +124,14 @@ fn serves(d: Implementation) {
     scratch.bare("one.example/repo.git");
     scratch.bare("two.example/repo.git");
     let template = format!("{}/%H%D", scratch.repos().display());
-    let daemon = server(d, &scratch, &template)
-        .directory(scratch.repos())
-        .start();
+    let daemon = server(d, &scratch, &template).directory(scratch.repos()).start();
     for name in ["one.example", "two.example"] {
         let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={name}\0")));
         session.assert_served(&format!("{name}/repo.git"));
         session.assert_logged(&[
             &format!("Extended attribute \"host\": {name}"),
             "Request upload-pack for '/repo'",
-            &format!(
-                "Interpolated dir '{}/{name}/repo'",
-                scratch.repos().display()
-            ),
+            &format!("Interpolated dir '{}/{name}/repo'", scratch.repos().display()),
         ]);
     }
 }
@@ -163,18 +141,13 @@ fn base_path_is_not_used(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let template = format!("{}%D", scratch.repos().display());
-    let daemon = server(d, &scratch, &template)
-        .arg("--base-path=/")
-        .arg("--base-path-relaxed")
-        .start();
+    let daemon =
+        server(d, &scratch, &template).arg("--base-path=/").arg("--base-path-relaxed").start();
     daemon.ask("upload-pack", "/repo").assert_served("repo.git");
     let inside = scratch.path("repo").display().to_string();
     let session = daemon.ask("upload-pack", &inside);
     session.assert_served("repo.git");
-    assert_eq!(
-        interpolated(&session),
-        format!("{}{inside}", scratch.repos().display())
-    );
+    assert_eq!(interpolated(&session), format!("{}{inside}", scratch.repos().display()));
 }
 
 /// Contract 31, 35: a path is judged before it is put into the template.
@@ -183,12 +156,7 @@ fn aliased_before_interpolation(d: Implementation) {
     let daemon = server(d, &scratch, "/x%D").start();
     let session = daemon.ask("upload-pack", "/a/../b");
     session.assert_line("'/a/../b': aliased");
-    assert!(
-        !session
-            .log
-            .iter()
-            .any(|line| line.starts_with("Interpolated"))
-    );
+    assert!(!session.log.iter().any(|line| line.starts_with("Interpolated")));
 }
 
 /// Contract 43: `~` goes its own way.
@@ -202,16 +170,10 @@ fn user_path_before_interpolation(d: Implementation) {
 /// Contract 42: longer than any path.
 fn too_long(d: Implementation) {
     let scratch = Scratch::new();
-    let daemon = server(d, &scratch, "/%H%D")
-        .arg("--informative-errors")
-        .start();
+    let daemon = server(d, &scratch, "/%H%D").arg("--informative-errors").start();
     let pathname = format!("/{}", "x".repeat(5000));
     let session = daemon.talk(pkt(format!("git-upload-pack {pathname}\0host=h\0")));
     session.assert_refused(&format!("no such repository: {pathname}"));
     let start = format!("interpolated path too large: /h{}", &pathname[..200]);
-    assert!(
-        session.log.iter().any(|line| line.starts_with(&start)),
-        "{:?}",
-        session.log
-    );
+    assert!(session.log.iter().any(|line| line.starts_with(&start)), "{:?}", session.log);
 }

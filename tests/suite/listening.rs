@@ -28,10 +28,7 @@ fn ready_is_the_first_line(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = d.serve(&scratch).start();
     assert_eq!(daemon.log.since(0), ["Ready to rumble"]);
-    assert_eq!(
-        daemon.log.raw(0)[0],
-        format!("[{}] Ready to rumble\n", daemon.pid()).as_bytes()
-    );
+    assert_eq!(daemon.log.raw(0)[0], format!("[{}] Ready to rumble\n", daemon.pid()).as_bytes());
     assert!(!listeners(daemon.port).is_empty());
     let daemon = d.serve(&scratch).quiet().start();
     daemon.ask("upload-pack", "/nothing");
@@ -58,12 +55,7 @@ fn spellings_of_a_port(d: Implementation) {
 /// Contract 4, 11: git's own port, on every address of either family. In a network of its own, where it is free.
 fn port_0(d: Implementation) {
     let scratch = Scratch::new();
-    let mut daemon = d
-        .serve(&scratch)
-        .namespace("--net")
-        .listen(&[])
-        .port(0)
-        .start();
+    let mut daemon = d.serve(&scratch).namespace("--net").listen(&[]).port(0).start();
     let table =
         |name: &str| std::fs::read_to_string(format!("/proc/{}/net/{name}", daemon.pid())).unwrap();
     assert!(table("tcp").contains(" 00000000:24CA 00000000:0000 0A "));
@@ -88,6 +80,7 @@ fn every_address(d: Implementation) {
         client.send(request("upload-pack", "/nothing"));
         let ours = client.address();
         client.rest();
+        drop(client);
         let log = daemon.wait_disconnected(mark);
         assert_eq!(log[0], format!("Connection from {ours}"));
     }
@@ -96,10 +89,7 @@ fn every_address(d: Implementation) {
 /// Contract 11: --listen repeats.
 fn several_addresses(d: Implementation) {
     let scratch = Scratch::new();
-    let daemon = d
-        .serve(&scratch)
-        .listen(&["127.0.0.1", "127.0.0.2", "::1"])
-        .start();
+    let daemon = d.serve(&scratch).listen(&["127.0.0.1", "127.0.0.2", "::1"]).start();
     let mut addresses = listeners(daemon.port);
     addresses.sort();
     assert_eq!(addresses, [LOOPBACK6, LOOPBACK4, "0200007F"]);
@@ -112,10 +102,7 @@ fn several_addresses(d: Implementation) {
 /// Contract 11: one address that can be had is enough.
 fn an_address_that_fails(d: Implementation) {
     let scratch = Scratch::new();
-    let daemon = d
-        .serve(&scratch)
-        .listen(&["127.0.0.1", "198.51.100.7", "[::1]"])
-        .start();
+    let daemon = d.serve(&scratch).listen(&["127.0.0.1", "198.51.100.7", "[::1]"]).start();
     let port = daemon.port;
     assert_eq!(listeners(port), [LOOPBACK4]);
     let log = daemon.log.since(0);
@@ -134,11 +121,7 @@ fn an_address_that_fails(d: Implementation) {
 /// Contract 11: none is not.
 fn no_address_at_all(d: Implementation) {
     let scratch = Scratch::new();
-    let outcome = d
-        .serve(&scratch)
-        .listen(&["198.51.100.7"])
-        .port(4711)
-        .run_as_server();
+    let outcome = d.serve(&scratch).listen(&["198.51.100.7"]).port(4711).run_as_server();
     assert_eq!(outcome.code(), Some(128));
     assert_eq!(
         outcome.log(),
@@ -159,10 +142,7 @@ fn no_address_at_all(d: Implementation) {
                 "unable to allocate any listen sockets for host 127.0.0.1 on port {}",
                 other.port
             ),
-            format!(
-                "fatal: unable to allocate any listen sockets on port {}",
-                other.port
-            ),
+            format!("fatal: unable to allocate any listen sockets on port {}", other.port),
         ]
     );
     let outcome = d
@@ -204,16 +184,11 @@ fn restart_needs_reuseaddr(d: Implementation) {
     client.send(request("upload-pack", "/nothing"));
     client.rest();
     drop(client);
-    wait_until("the connection is in TIME_WAIT", || {
-        table_line(port, "06").is_some()
-    });
+    wait_until("the connection is in TIME_WAIT", || table_line(port, "06").is_some());
     daemon.signal(Signal::TERM);
     daemon.wait();
     let outcome = d.serve(&scratch).port(port).run_as_server();
-    assert_eq!(
-        outcome.log()[0],
-        "Could not bind to 127.0.0.1: Address already in use"
-    );
+    assert_eq!(outcome.log()[0], "Could not bind to 127.0.0.1: Address already in use");
     d.serve(&scratch).port(port).arg("--reuseaddr").start();
 }
 

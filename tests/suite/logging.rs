@@ -17,9 +17,7 @@ fn every_line_has_a_pid(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = d.serve(&scratch).start();
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     daemon.ask("upload-pack", "/nothing");
     let pid = daemon.pid();
     let lines = daemon.log.raw(0);
@@ -39,35 +37,26 @@ fn a_served_request(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = d.serve(&scratch).start();
-    daemon
-        .talk(pkt(
-            "git-upload-pack /repo\0host=Example.COM:1\0\0version=1\0x\0",
-        ))
-        .assert_logged(&[
+    daemon.talk(pkt("git-upload-pack /repo\0host=Example.COM:1\0\0version=1\0x\0")).assert_logged(
+        &[
             "Extended attribute \"host\": Example.COM:1",
             "Extended attribute \"protocol\": version=1:x",
             "Request upload-pack for '/repo'",
-        ]);
-    daemon
-        .talk(pkt("git-upload-pack /repo"))
-        .assert_logged(&["Request upload-pack for '/repo'"]);
+        ],
+    );
+    daemon.talk(pkt("git-upload-pack /repo")).assert_logged(&["Request upload-pack for '/repo'"]);
 }
 
 /// Contract 22: what is logged about a bad one, in this order.
 fn a_refused_request(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = d.serve(&scratch).start();
-    daemon
-        .talk(pkt("git-upload-pack /repo\0host=x\0\0version=2\0"))
-        .assert_logged(&[
-            "Extended attribute \"host\": x",
-            "Extended attribute \"protocol\": version=2",
-            "Request upload-pack for '/repo'",
-            &format!(
-                "'{}' does not appear to be a git repository",
-                scratch.path("repo").display()
-            ),
-        ]);
+    daemon.talk(pkt("git-upload-pack /repo\0host=x\0\0version=2\0")).assert_logged(&[
+        "Extended attribute \"host\": x",
+        "Extended attribute \"protocol\": version=2",
+        "Request upload-pack for '/repo'",
+        &format!("'{}' does not appear to be a git repository", scratch.path("repo").display()),
+    ]);
 }
 
 /// Contract 18: without --verbose only what went wrong.
@@ -75,9 +64,7 @@ fn quiet(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = d.serve(&scratch).quiet().start();
-    daemon
-        .ask("upload-pack", "/repo.git")
-        .assert_served("repo.git");
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     daemon.ask("upload-pack", "/nothing");
     daemon.talk(pkt("nonsense"));
     let last = "Protocol error: 'nonsense'";
@@ -119,42 +106,24 @@ cat >/dev/null
     );
     let daemon = d.serve(&scratch).path_first(&fake).start();
     let session = daemon.talk(pkt("git-upload-pack /repo.git\0"));
-    assert_eq!(
-        session.verdict,
-        crate::support::Verdict::Served(vec!["five".to_owned()])
-    );
+    assert_eq!(session.verdict, crate::support::Verdict::Served(vec!["five".to_owned()]));
     let two = d.differs("B9", "two\rthree", "two\\rthree");
-    session.assert_logged(&[
-        "Request upload-pack for '/repo.git'",
-        "one",
-        "",
-        two,
-        "four",
-    ]);
+    session.assert_logged(&["Request upload-pack for '/repo.git'", "one", "", two, "four"]);
     let raw = daemon.log.raw(0);
     let pids: Vec<_> = raw
         .iter()
         .filter(|line| line.ends_with(b"] one\n") || line.ends_with(b"] four\n"))
         .collect();
     assert_eq!(pids.len(), 2);
-    assert_eq!(
-        pids[0].split(|b| *b == b' ').next(),
-        pids[1].split(|b| *b == b' ').next()
-    );
+    assert_eq!(pids[0].split(|b| *b == b' ').next(), pids[1].split(|b| *b == b' ').next());
 }
 
 /// Contract 19, B9: a client cannot break a line in two.
 fn line_feeds_from_a_client(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = d.serve(&scratch).start();
-    let session = daemon.talk(pkt(
-        "git-upload-pack /x\n[1] forged\0host=a\n[1] Disconnected\0",
-    ));
-    let forged = session
-        .log
-        .iter()
-        .filter(|line| *line == "forged" || *line == "forged'")
-        .count();
+    let session = daemon.talk(pkt("git-upload-pack /x\n[1] forged\0host=a\n[1] Disconnected\0"));
+    let forged = session.log.iter().filter(|line| *line == "forged" || *line == "forged'").count();
     match d {
         Stock => assert!(session.log.contains(&"Disconnected".to_owned())),
         Gitd => assert_eq!(forged, 0, "{:?}", session.log),

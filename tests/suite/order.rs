@@ -20,10 +20,8 @@ compliance! {
 fn disabled_service_comes_first(d: Implementation) {
     let scratch = Scratch::new();
     config(&scratch.bare("repo.git"), "[daemon] receivepack = true\n");
-    let daemon = d
-        .serve(&scratch)
-        .args(["--informative-errors", "--forbid-override=receive-pack"])
-        .start();
+    let daemon =
+        d.serve(&scratch).args(["--informative-errors", "--forbid-override=receive-pack"]).start();
     for pathname in ["/repo.git", "/nothing", "/a/../b", "no", "~x"] {
         let session = daemon.ask("receive-pack", pathname);
         session.assert_refused(&format!("service not enabled: {pathname}"));
@@ -41,11 +39,7 @@ fn path_then_export_then_service(d: Implementation) {
     scratch.bare("repo.git");
     export(&scratch.bare("open.git"));
     let base = scratch.repos();
-    let daemon = d
-        .invoke(&scratch)
-        .base_path()
-        .arg("--informative-errors")
-        .start();
+    let daemon = d.invoke(&scratch).base_path().arg("--informative-errors").start();
     let path = |name: &str| base.join(name).display().to_string();
 
     for (service, pathname, reason, line) in [
@@ -53,10 +47,7 @@ fn path_then_export_then_service(d: Implementation) {
             "receive-pack",
             "/nothing",
             "no such repository",
-            format!(
-                "'{}' does not appear to be a git repository",
-                path("nothing")
-            ),
+            format!("'{}' does not appear to be a git repository", path("nothing")),
         ),
         (
             "receive-pack",
@@ -74,19 +65,13 @@ fn path_then_export_then_service(d: Implementation) {
             "receive-pack",
             "/open.git",
             "service not enabled",
-            format!(
-                "'receive-pack': service not enabled for '{}'",
-                path("open.git")
-            ),
+            format!("'receive-pack': service not enabled for '{}'", path("open.git")),
         ),
         (
             "upload-archive",
             "/open",
             "service not enabled",
-            format!(
-                "'upload-archive': service not enabled for '{}'",
-                path("open.git")
-            ),
+            format!("'upload-archive': service not enabled for '{}'", path("open.git")),
         ),
     ] {
         let session = daemon.ask(service, pathname);
@@ -123,17 +108,9 @@ fn service_before_hook(d: Implementation) {
     scratch.bare("closed.git");
     let ran = scratch.root().join("ran");
     let hook = scratch.script("hook", &format!("#!/bin/sh\necho $1 >>{}\n", ran.display()));
-    let daemon = d
-        .invoke(&scratch)
-        .base_path()
-        .option("--access-hook", hook)
-        .start();
-    daemon
-        .ask("upload-pack", "/closed")
-        .assert_refused(&format!("{GENERIC}: /closed"));
-    daemon
-        .ask("receive-pack", "/open")
-        .assert_refused(&format!("{GENERIC}: /open"));
+    let daemon = d.invoke(&scratch).base_path().option("--access-hook", hook).start();
+    daemon.ask("upload-pack", "/closed").assert_refused(&format!("{GENERIC}: /closed"));
+    daemon.ask("receive-pack", "/open").assert_refused(&format!("{GENERIC}: /open"));
     assert!(!ran.exists());
     daemon.ask("upload-pack", "/open").assert_served("open.git");
     assert_eq!(std::fs::read_to_string(ran).unwrap(), "upload-pack\n");
@@ -157,9 +134,7 @@ fn generic_errors(d: Implementation) {
             ("upload-pack", "/a/../b"),
             ("upload-pack", "~x/y"),
         ] {
-            daemon
-                .ask(service, pathname)
-                .assert_refused(&format!("{GENERIC}: {pathname}"));
+            daemon.ask(service, pathname).assert_refused(&format!("{GENERIC}: {pathname}"));
         }
     }
     let daemon = d
@@ -167,9 +142,7 @@ fn generic_errors(d: Implementation) {
         .base_path()
         .args(["--no-informative-errors", "--informative-errors"])
         .start();
-    daemon
-        .ask("upload-pack", "/closed")
-        .assert_refused("repository not exported: /closed");
+    daemon.ask("upload-pack", "/closed").assert_refused("repository not exported: /closed");
 }
 
 /// Contract 32: one packet without a line feed, no flush, then the end.
@@ -179,13 +152,7 @@ fn the_error_packet(d: Implementation) {
     let mut client = daemon.connect();
     client.send(request("upload-pack", "/nothing"));
     let text = format!("ERR {GENERIC}: /nothing");
-    assert_eq!(
-        client.rest(),
-        (
-            format!("{:04x}{text}", text.len() + 4).into_bytes(),
-            End::Closed
-        )
-    );
+    assert_eq!(client.rest(), (format!("{:04x}{text}", text.len() + 4).into_bytes(), End::Closed));
 }
 
 /// Contract 34, B8: a client that has sent more than its request.

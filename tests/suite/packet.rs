@@ -29,38 +29,14 @@ fn lengths_that_are_none(d: Implementation) {
         ("0003", "fatal: protocol error: bad line length 3"),
         ("fff4", "fatal: protocol error: bad line length 65520"),
         ("FFFF", "fatal: protocol error: bad line length 65531"),
-        (
-            "zzzz",
-            "fatal: protocol error: bad line length character: zzzz",
-        ),
-        (
-            "00g0",
-            "fatal: protocol error: bad line length character: 00g0",
-        ),
-        (
-            "+028",
-            "fatal: protocol error: bad line length character: +028",
-        ),
-        (
-            "-028",
-            "fatal: protocol error: bad line length character: -028",
-        ),
-        (
-            "0x28",
-            "fatal: protocol error: bad line length character: 0x28",
-        ),
-        (
-            " 028",
-            "fatal: protocol error: bad line length character:  028",
-        ),
-        (
-            "028 ",
-            "fatal: protocol error: bad line length character: 028 ",
-        ),
-        (
-            "GET ",
-            "fatal: protocol error: bad line length character: GET ",
-        ),
+        ("zzzz", "fatal: protocol error: bad line length character: zzzz"),
+        ("00g0", "fatal: protocol error: bad line length character: 00g0"),
+        ("+028", "fatal: protocol error: bad line length character: +028"),
+        ("-028", "fatal: protocol error: bad line length character: -028"),
+        ("0x28", "fatal: protocol error: bad line length character: 0x28"),
+        (" 028", "fatal: protocol error: bad line length character:  028"),
+        ("028 ", "fatal: protocol error: bad line length character: 028 "),
+        ("GET ", "fatal: protocol error: bad line length character: GET "),
     ] {
         let session = daemon.talk(bytes);
         session.assert_silent();
@@ -104,10 +80,7 @@ fn end_at_each_byte(d: Implementation) {
         let log = daemon.wait_disconnected(mark);
         assert_eq!(
             log[1..],
-            [
-                "fatal: the remote end hung up unexpectedly",
-                "Disconnected (with error)",
-            ],
+            ["fatal: the remote end hung up unexpectedly", "Disconnected (with error)",],
             "after {length} bytes"
         );
     }
@@ -139,10 +112,7 @@ fn next_bytes_in_the_same_segment(d: Implementation) {
     client.send(bytes);
     assert_eq!(client.packets_to_flush()[0], b"version 2\n");
     let refs = client.packets_to_flush();
-    assert!(
-        refs.iter().any(|r| r.ends_with(b" refs/heads/is-repo\n")),
-        "{refs:?}"
-    );
+    assert!(refs.iter().any(|r| r.ends_with(b" refs/heads/is-repo\n")), "{refs:?}");
     assert_eq!(client.rest(), (vec![], End::Closed));
 }
 
@@ -166,9 +136,7 @@ fn the_largest_packet(d: Implementation) {
     assert_eq!(&packet[..4], b"fff3");
     let session = daemon.talk(&packet);
     session.assert_served("repo.git");
-    let Verdict::Served(lines) = &session.verdict else {
-        unreachable!()
-    };
+    let Verdict::Served(lines) = &session.verdict else { unreachable!() };
     assert_eq!(lines[0], "version 1\n");
 
     payload.push(b'x');
@@ -195,12 +163,8 @@ fn line_feeds_and_nuls(d: Implementation) {
     daemon
         .talk(pkt("\0host=x\0"))
         .assert_logged(&["Extended attribute \"host\": x", "Protocol error: ''"]);
-    daemon
-        .talk(pkt("\n"))
-        .assert_logged(&["Protocol error: ''"]);
-    daemon
-        .talk(pkt("\0"))
-        .assert_logged(&["Protocol error: ''"]);
+    daemon.talk(pkt("\n")).assert_logged(&["Protocol error: ''"]);
+    daemon.talk(pkt("\0")).assert_logged(&["Protocol error: ''"]);
 }
 
 /// Contract 25: of two line feeds the second is part of the path.
@@ -216,26 +180,16 @@ fn not_utf8(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare(std::ffi::OsStr::from_bytes(b"caf\xe9.git"));
     let daemon = d.serve(&scratch).start();
-    daemon
-        .talk(pkt(b"git-upload-pack /caf\xe9\0host=x\0"))
-        .assert_served("caf-.git");
+    daemon.talk(pkt(b"git-upload-pack /caf\xe9\0host=x\0")).assert_served("caf-.git");
     let mut client = daemon.connect();
     client.send(pkt(b"git-upload-pack /no\xff\xfe\0host=x\0"));
-    let Packet::Data(text) = client.packet() else {
-        panic!("no answer")
-    };
-    assert_eq!(
-        text,
-        [b"ERR ", GENERIC.as_bytes(), b": /no\xff\xfe"].concat()
-    );
+    let Packet::Data(text) = client.packet() else { panic!("no answer") };
+    assert_eq!(text, [b"ERR ", GENERIC.as_bytes(), b": /no\xff\xfe"].concat());
 }
 
 /// The advertisement of the fixture, and a clean end.
 #[track_caller]
 fn assert_repo(client: &mut Client) {
     let refs = client.packets_to_flush();
-    assert!(
-        refs.iter().any(|r| r.ends_with(b" refs/heads/is-repo\n")),
-        "{refs:?}"
-    );
+    assert!(refs.iter().any(|r| r.ends_with(b" refs/heads/is-repo\n")), "{refs:?}");
 }

@@ -51,9 +51,7 @@ fn aliased(d: Implementation) {
         session.assert_line(&format!("'{pathname}': aliased"));
     }
     for pathname in ["/a/repo.git", "/a/repo.git/", "/a/repo", "/a/repo/"] {
-        daemon
-            .ask("upload-pack", pathname)
-            .assert_served("a/repo.git");
+        daemon.ask("upload-pack", pathname).assert_served("a/repo.git");
     }
 }
 
@@ -77,10 +75,7 @@ fn odd_names(d: Implementation) {
     for name in ["/a/r.git", "/%41/r.git", "/A%2Fr.git", "/A/R.git"] {
         let session = daemon.ask("upload-pack", name);
         let at = scratch.path(&name[1..]);
-        session.assert_line(&format!(
-            "'{}' does not appear to be a git repository",
-            at.display()
-        ));
+        session.assert_line(&format!("'{}' does not appear to be a git repository", at.display()));
     }
 }
 
@@ -114,9 +109,7 @@ fn suffixes(d: Implementation) {
         ("/deep", "deep.git/.git"),
         ("/deep.git", "deep.git/.git"),
     ] {
-        daemon
-            .ask("upload-pack", pathname)
-            .assert_served(repository);
+        daemon.ask("upload-pack", pathname).assert_served(repository);
     }
     for pathname in ["/tree.git.git.git", "/bar", "/empty.gi", "/"] {
         daemon
@@ -184,9 +177,7 @@ fn indirections(d: Implementation) {
         "/dir/real",
         "/dir/real.git",
     ] {
-        daemon
-            .ask("upload-pack", pathname)
-            .assert_served("real.git");
+        daemon.ask("upload-pack", pathname).assert_served("real.git");
     }
     daemon.ask("upload-pack", "/wt").assert_served("tree");
     daemon.ask("upload-pack", "/wt/.git").assert_served("tree");
@@ -204,12 +195,8 @@ fn list_is_about_names(d: Implementation) {
         .directory(link.parent().unwrap())
         .directory(gitfile.parent().unwrap())
         .start();
-    daemon
-        .ask("upload-pack", "/links/link.git")
-        .assert_served("real.git");
-    daemon
-        .ask("upload-pack", "/files/file.git")
-        .assert_served("real.git");
+    daemon.ask("upload-pack", "/links/link.git").assert_served("real.git");
+    daemon.ask("upload-pack", "/files/file.git").assert_served("real.git");
     let session = daemon.ask("upload-pack", "/real.git");
     session.assert_refused("no such repository: /real.git");
     session.assert_line(&format!("'{}': not in directory list", real.display()));
@@ -225,10 +212,7 @@ fn paths_to_files(d: Implementation) {
     scratch.gitfile("dangling", "/nonexistent/repo.git");
     scratch.gitfile("to-file", repo.join("HEAD"));
     for informative in [false, true] {
-        let daemon = d
-            .serve(&scratch)
-            .args(informative.then_some("--informative-errors"))
-            .start();
+        let daemon = d.serve(&scratch).args(informative.then_some("--informative-errors")).start();
         for (pathname, reason) in [
             ("/repo.git/config", Some("invalid gitfile format")),
             ("/repo.git/HEAD", Some("invalid gitfile format")),
@@ -261,15 +245,10 @@ fn words_for_gitfiles(d: Implementation) {
     let dangling = scratch.gitfile("dangling", "/nonexistent/repo.git");
     let daemon = d.serve(&scratch).start();
     let nowhere = format!("fatal: no path in gitfile: {}", nowhere.display());
-    let newer = format!(
-        "fatal: gitfile does not point to a valid repository: {}",
-        dangling.display()
-    );
-    let dangling = d.since(
-        (2, 55),
-        newer,
-        "fatal: not a git repository: /nonexistent/repo.git".to_owned(),
-    );
+    let newer =
+        format!("fatal: gitfile does not point to a valid repository: {}", dangling.display());
+    let dangling =
+        d.since((2, 55), newer, "fatal: not a git repository: /nonexistent/repo.git".to_owned());
     for (pathname, line) in [("/nowhere", nowhere), ("/dangling", dangling)] {
         let session = daemon.ask("upload-pack", pathname);
         match d {
@@ -307,26 +286,15 @@ fn what_a_git_directory_is(d: Implementation) {
     fs::remove_dir_all(make("refless.git", "ref: refs/heads/main\n").join("refs")).unwrap();
     let daemon = d.serve(&scratch).arg("--informative-errors").start();
     for name in ["ref", "hex", "unborn", "blanks", "noblank", "link"] {
-        daemon
-            .ask("upload-pack", &format!("/{name}.git"))
-            .assert_served(&format!("{name}.git"));
+        daemon.ask("upload-pack", &format!("/{name}.git")).assert_served(&format!("{name}.git"));
     }
-    for name in [
-        "noref",
-        "word",
-        "nothing",
-        "short",
-        "badlink",
-        "headless",
-        "objectless",
-        "refless",
-    ] {
+    for name in
+        ["noref", "word", "nothing", "short", "badlink", "headless", "objectless", "refless"]
+    {
         let session = daemon.ask("upload-pack", &format!("/{name}.git"));
         session.assert_refused(&format!("no such repository: /{name}.git"));
         let path = scratch.path(format!("{name}.git"));
-        session.assert_line(&format!(
-            "'{}' does not appear to be a git repository",
-            path.display()
-        ));
+        session
+            .assert_line(&format!("'{}' does not appear to be a git repository", path.display()));
     }
 }

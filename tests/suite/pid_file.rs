@@ -22,27 +22,13 @@ fn contents(d: Implementation) {
     let scratch = Scratch::new();
     let file = scratch.root().join("pid");
     fs::write(&file, "a much longer text than any number\n").unwrap();
-    let mut daemon = d
-        .serve(&scratch)
-        .option("--pid-file", &file)
-        .shell("umask 027")
-        .start();
-    assert_eq!(
-        fs::read_to_string(&file).unwrap(),
-        format!("{}\n", daemon.pid())
-    );
+    let mut daemon = d.serve(&scratch).option("--pid-file", &file).shell("umask 027").start();
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{}\n", daemon.pid()));
     if d == Stock {
         fs::remove_file(&file).unwrap();
-        daemon = d
-            .serve(&scratch)
-            .option("--pid-file", &file)
-            .shell("umask 027")
-            .start();
+        daemon = d.serve(&scratch).option("--pid-file", &file).shell("umask 027").start();
     }
-    assert_eq!(
-        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o640
-    );
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     daemon.signal(Signal::TERM);
     daemon.wait();
     assert_eq!(file.exists(), d.differs("B11", true, false));
@@ -51,11 +37,7 @@ fn contents(d: Implementation) {
 /// Contract 13: relative to where it was started.
 fn relative_to_the_directory(d: Implementation) {
     let scratch = Scratch::new();
-    let daemon = d
-        .serve(&scratch)
-        .arg("--pid-file=my.pid")
-        .cwd(scratch.home())
-        .start();
+    let daemon = d.serve(&scratch).arg("--pid-file=my.pid").cwd(scratch.home()).start();
     let text = fs::read_to_string(scratch.home().join("my.pid")).unwrap();
     assert_eq!(text, format!("{}\n", daemon.pid()));
 }
@@ -63,31 +45,22 @@ fn relative_to_the_directory(d: Implementation) {
 /// Contract 13: words and status.
 fn cannot_be_written(d: Implementation) {
     let scratch = Scratch::new();
-    let outcome = d
-        .serve(&scratch)
-        .arg("--pid-file=/nonexistent/pid")
-        .run_as_server();
+    let outcome = d.serve(&scratch).arg("--pid-file=/nonexistent/pid").run_as_server();
     assert_eq!(outcome.code(), Some(128));
     assert_eq!(
         outcome.stderr,
         "fatal: could not open '/nonexistent/pid' for writing: No such file or directory\n"
     );
     let outcome = d.serve(&scratch).arg("--pid-file=").run_as_server();
-    assert_eq!(
-        outcome.stderr,
-        "fatal: could not open '' for writing: No such file or directory\n"
-    );
+    assert_eq!(outcome.stderr, "fatal: could not open '' for writing: No such file or directory\n");
 }
 
 /// Contract 13, B11: no daemon, no file.
 fn after_a_failed_bind(d: Implementation) {
     let scratch = Scratch::new();
     let file = scratch.root().join("pid");
-    let outcome = d
-        .serve(&scratch)
-        .listen(&["198.51.100.7"])
-        .option("--pid-file", &file)
-        .run_as_server();
+    let outcome =
+        d.serve(&scratch).listen(&["198.51.100.7"]).option("--pid-file", &file).run_as_server();
     assert_eq!(outcome.code(), Some(128));
     assert_eq!(file.exists(), d.differs("B11", true, false));
 }
@@ -113,10 +86,7 @@ fn detached(d: Implementation) {
     for fd in 0..3 {
         assert_eq!(descriptor(pid, fd).unwrap().to_str(), Some("/dev/null"));
     }
-    assert_eq!(
-        fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
-        scratch.home()
-    );
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), scratch.home());
     let mut client = crate::support::Client::connect(([127, 0, 0, 1], port).into());
     client.send(crate::support::request("upload-pack", "/repo.git"));
     assert!(!client.packets_to_flush().is_empty());
@@ -130,11 +100,7 @@ fn detached(d: Implementation) {
 fn detached_and_failing(d: Implementation) {
     let scratch = Scratch::new();
     let other = d.serve(&scratch).start();
-    let outcome = d
-        .serve(&scratch)
-        .arg("--detach")
-        .port(other.port)
-        .run_as_server();
+    let outcome = d.serve(&scratch).arg("--detach").port(other.port).run_as_server();
     match d {
         Stock => assert_eq!(outcome.code(), Some(0)),
         Gitd => assert!(!matches!(outcome.code(), Some(0) | None), "{outcome:?}"),

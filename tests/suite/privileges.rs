@@ -30,13 +30,7 @@ fn server(d: Implementation, scratch: &Scratch) -> Invocation {
 }
 
 fn four(id: u32) -> String {
-    [
-        id.to_string(),
-        id.to_string(),
-        id.to_string(),
-        id.to_string(),
-    ]
-    .join("\t")
+    [id.to_string(), id.to_string(), id.to_string(), id.to_string()].join("\t")
 }
 
 /// Contract 9: real, effective and saved ids, and the supplementary groups.
@@ -51,10 +45,8 @@ fn ids(d: Implementation) {
         let of = |name: &str| status(daemon.pid(), name).unwrap();
         assert_eq!(of("Uid"), four(USER));
         assert_eq!(of("Gid"), four(gid));
-        let mut listed: Vec<u32> = of("Groups")
-            .split_whitespace()
-            .map(|g| g.parse().unwrap())
-            .collect();
+        let mut listed: Vec<u32> =
+            of("Groups").split_whitespace().map(|g| g.parse().unwrap()).collect();
         listed.sort_unstable();
         assert_eq!(listed, groups);
         assert_eq!(of("CapEff"), "0000000000000000");
@@ -70,14 +62,8 @@ fn ids_of_services(d: Implementation) {
     let seen = scratch.root().join("seen");
     fs::write(&seen, "").unwrap();
     chown(&seen, USER);
-    let fake = scratch.fake_git(&format!(
-        "id -u >{0}; id -g >>{0}; printf 0000\n",
-        seen.display()
-    ));
-    let daemon = server(d, &scratch)
-        .arg("--user=gituser")
-        .path_first(&fake)
-        .start();
+    let fake = scratch.fake_git(&format!("id -u >{0}; id -g >>{0}; printf 0000\n", seen.display()));
+    let daemon = server(d, &scratch).arg("--user=gituser").path_first(&fake).start();
     let mark = daemon.log.mark();
     let session = daemon.ask("upload-pack", "/repo.git");
     assert_eq!(
@@ -86,10 +72,7 @@ fn ids_of_services(d: Implementation) {
         "{:?}",
         daemon.log.since(mark)
     );
-    assert_eq!(
-        fs::read_to_string(seen).unwrap(),
-        format!("{USER}\n{GROUP}\n")
-    );
+    assert_eq!(fs::read_to_string(seen).unwrap(), format!("{USER}\n{GROUP}\n"));
 }
 
 /// Contract 9: a low port and a directory of root's come before the change.
@@ -107,10 +90,7 @@ fn bound_and_written_as_root(d: Implementation) {
         .listen(&[])
         .port(418)
         .start();
-    assert_eq!(
-        fs::read_to_string(&file).unwrap(),
-        format!("{}\n", daemon.pid())
-    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{}\n", daemon.pid()));
     let table = fs::read_to_string(format!("/proc/{}/net/tcp", daemon.pid())).unwrap();
     assert!(table.contains(" 00000000:01A2 "), "{table}");
     assert_eq!(status(daemon.pid(), "Uid").unwrap(), four(USER));
@@ -124,9 +104,7 @@ fn whose_repositories(d: Implementation) {
     scratch.bare("root.git");
     let daemon = server(d, &scratch).arg("--user=gituser").start();
     daemon.ask("upload-pack", "/ours").assert_served("ours.git");
-    daemon
-        .ask("upload-pack", "/root")
-        .assert_died("/root", false);
+    daemon.ask("upload-pack", "/root").assert_died("/root", false);
 }
 
 /// Contract 9: HOME stays, and with it whose configuration is read.
@@ -136,20 +114,14 @@ fn home(d: Implementation) {
     chown(&scratch.bare("repo.git"), USER);
     scratch.global_config("[daemon] receivepack = true\n");
     let daemon = server(d, &scratch).arg("--user=gituser").start();
-    daemon
-        .ask("receive-pack", "/repo.git")
-        .assert_served("repo.git");
+    daemon.ask("receive-pack", "/repo.git").assert_served("repo.git");
 }
 
 /// Contract 9: others cannot become anybody, and learn it after the bind.
 fn not_root(d: Implementation) {
     needs_root!();
     let scratch = Scratch::new();
-    let outcome = d
-        .serve(&scratch)
-        .user(USER, GROUP)
-        .arg("--user=daemon")
-        .run_as_server();
+    let outcome = d.serve(&scratch).user(USER, GROUP).arg("--user=daemon").run_as_server();
     assert_eq!(outcome.code(), Some(128));
     assert_eq!(outcome.stderr, "fatal: cannot drop privileges\n");
     let outcome = d

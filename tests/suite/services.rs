@@ -64,32 +64,13 @@ fn what_a_service_is_given(d: Implementation) {
     let daemon = d
         .serve(&scratch)
         .path_first(&fake)
-        .args([
-            "--timeout=77",
-            "--enable=receive-pack",
-            "--enable=upload-archive",
-        ])
+        .args(["--timeout=77", "--enable=receive-pack", "--enable=upload-archive"])
         .start();
     for (service, pathname, args, directory) in [
-        (
-            "upload-pack",
-            "/repo",
-            "upload-pack --strict --timeout=77 .",
-            repo.clone(),
-        ),
+        ("upload-pack", "/repo", "upload-pack --strict --timeout=77 .", repo.clone()),
         ("receive-pack", "/repo", "receive-pack .", repo.clone()),
-        (
-            "upload-pack",
-            "/tree",
-            "upload-pack --strict --timeout=77 .",
-            scratch.path("tree/.git"),
-        ),
-        (
-            "upload-pack",
-            "/file",
-            "upload-pack --strict --timeout=77 .",
-            repo.clone(),
-        ),
+        ("upload-pack", "/tree", "upload-pack --strict --timeout=77 .", scratch.path("tree/.git")),
+        ("upload-pack", "/file", "upload-pack --strict --timeout=77 .", repo.clone()),
     ] {
         let mark = daemon.log.mark();
         let mut client = daemon.connect();
@@ -104,10 +85,7 @@ fn what_a_service_is_given(d: Implementation) {
         assert_eq!(Path::new(seen.directory()), directory);
         assert_eq!(seen.env("GIT_DIR"), Some("."));
         assert_eq!(seen.env("REMOTE_ADDR"), Some("127.0.0.1"));
-        assert_eq!(
-            seen.env("REMOTE_PORT"),
-            Some(client.address().port().to_string().as_str())
-        );
+        assert_eq!(seen.env("REMOTE_PORT"), Some(client.address().port().to_string().as_str()));
         assert_eq!(seen.env("GIT_PROTOCOL"), None);
         assert!(seen.ignores(15), "SIGTERM must be ignored");
     }
@@ -126,10 +104,7 @@ fn without_timeout(d: Implementation) {
     let (fake, seen) = recorder(&scratch);
     let daemon = d.serve(&scratch).path_first(&fake).start();
     daemon.ask("upload-pack", "/repo").assert_served("repo.git");
-    assert_eq!(
-        Seen::read(&seen).args(),
-        "upload-pack --strict --timeout=0 ."
-    );
+    assert_eq!(Seen::read(&seen).args(), "upload-pack --strict --timeout=0 .");
 }
 
 /// Contract 51: the client's address, IPv6 in brackets.
@@ -144,10 +119,7 @@ fn addresses(d: Implementation) {
     let seen = Seen::read(&seen);
     assert_eq!(seen.env("REMOTE_ADDR"), Some("[::1]"));
     let port = seen.env("REMOTE_PORT").unwrap();
-    assert_eq!(
-        daemon.log.since(mark)[0],
-        format!("Connection from [::1]:{port}")
-    );
+    assert_eq!(daemon.log.since(mark)[0], format!("Connection from [::1]:{port}"));
 }
 
 /// Contract 51, B16: what the daemon's own environment says about a client is not the client's.
@@ -172,12 +144,7 @@ fn environment_of_the_daemon(d: Implementation) {
     assert_ne!(first.env("REMOTE_PORT"), Some("666"));
     assert_eq!(first.env("GIT_DIR"), Some("."));
     assert_eq!(first.env("HARMLESS"), Some("kept"));
-    assert_eq!(
-        first.env("GIT_PROTOCOL"),
-        d.differs("B16", Some("version=1"), None)
-    );
-    daemon
-        .talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=0\0"))
-        .assert_served("repo.git");
+    assert_eq!(first.env("GIT_PROTOCOL"), d.differs("B16", Some("version=1"), None));
+    daemon.talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=0\0")).assert_served("repo.git");
     assert_eq!(Seen::read(&seen).env("GIT_PROTOCOL"), Some("version=0"));
 }

@@ -33,7 +33,16 @@ fn death_by_signal(d: Implementation) {
         daemon.signal(which);
         let status = daemon.wait();
         assert_eq!(status.signal(), Some(which.as_raw()), "{status}");
-        assert_eq!(daemon.log.wait_end(), ["Ready to rumble"]);
+        let log = daemon.log.wait_end();
+        let said: Vec<_> = log.iter().skip(1).collect();
+        match d {
+            Stock => assert!(said.is_empty(), "{said:?}"),
+            // Only what B13 adds for the two that it drains on.
+            Gitd => assert!(
+                said.len() <= usize::from(matches!(which, Signal::TERM | Signal::INT)),
+                "{said:?}"
+            ),
+        }
         assert!(!listening(daemon.port));
     }
 }
@@ -61,9 +70,7 @@ fn before_the_request(d: Implementation) {
     let (_scratch, mut daemon) = d.serve_one();
     let mark = daemon.log.mark();
     let mut client = daemon.connect();
-    daemon
-        .log
-        .wait(mark, |line| line.starts_with("Connection from"));
+    daemon.log.wait(mark, |line| line.starts_with("Connection from"));
     daemon.signal(Signal::TERM);
     let served = match d {
         Stock => {
@@ -97,10 +104,7 @@ fn killing_the_daemon_behind_the_wrapper(d: Implementation) {
     let status = wrapper.wait().unwrap();
     assert_eq!(status.code(), Some(143), "{status}");
     let stderr = std::io::read_to_string(wrapper.stderr.take().unwrap()).unwrap();
-    assert!(
-        stderr.ends_with("error: git-daemon died of signal 15\n"),
-        "{stderr}"
-    );
+    assert!(stderr.ends_with("error: git-daemon died of signal 15\n"), "{stderr}");
 }
 
 /// `git daemon`, the pid of the process behind it and its port.
@@ -127,20 +131,10 @@ fn closed_descriptors(d: Implementation) {
     scratch.bare("repo.git");
     for closed in [&[0][..], &[1], &[2], &[0, 1, 2]] {
         let redirections: String = closed.iter().map(|fd| format!(" {fd}>&-")).collect();
-        let daemon = d
-            .serve(&scratch)
-            .quiet()
-            .shell(format!("exec{redirections}"))
-            .start();
+        let daemon = d.serve(&scratch).quiet().shell(format!("exec{redirections}")).start();
         for fd in closed {
-            assert_eq!(
-                descriptor(daemon.pid(), *fd).unwrap().to_str(),
-                Some("/dev/null"),
-                "{fd}"
-            );
+            assert_eq!(descriptor(daemon.pid(), *fd).unwrap().to_str(), Some("/dev/null"), "{fd}");
         }
-        daemon
-            .ask("upload-pack", "/repo.git")
-            .assert_served("repo.git");
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     }
 }

@@ -23,21 +23,11 @@ fn exact_match(d: Implementation) {
         .directory(scratch.path("dir"))
         .start();
     scratch.bare("slash.git");
-    daemon
-        .ask("upload-pack", "/bare.git")
-        .assert_served("bare.git");
-    daemon
-        .ask("upload-pack", "/tree/.git")
-        .assert_served("tree");
-    daemon
-        .ask("upload-pack", "/slash.git/")
-        .assert_served("slash.git");
+    daemon.ask("upload-pack", "/bare.git").assert_served("bare.git");
+    daemon.ask("upload-pack", "/tree/.git").assert_served("tree");
+    daemon.ask("upload-pack", "/slash.git/").assert_served("slash.git");
     for (pathname, path, reason) in [
-        (
-            "/dir/unlisted.git",
-            "dir/unlisted.git",
-            "not in directory list",
-        ),
+        ("/dir/unlisted.git", "dir/unlisted.git", "not in directory list"),
         ("/slash.git", "slash.git", "not in directory list"),
         ("/bare.git/", "bare.git/", "not in directory list"),
         ("/tree", "tree", "does not appear to be a git repository"),
@@ -77,11 +67,7 @@ fn nothing_there(d: Implementation) {
                     ));
                 }
                 Gitd => {
-                    let reason = if informative {
-                        "no such repository"
-                    } else {
-                        GENERIC
-                    };
+                    let reason = if informative { "no such repository" } else { GENERIC };
                     session.assert_refused(&format!("{reason}: {pathname}"));
                     session
                         .assert_line(&format!("'{path}' does not appear to be a git repository"));
@@ -100,9 +86,7 @@ fn gitfiles(d: Implementation) {
     let strict = || d.serve(&scratch).arg("--strict-paths");
     let daemon = strict().directory(&bare).start();
     daemon.ask("upload-pack", "/file").assert_served("bare.git");
-    daemon
-        .ask("upload-pack", "/link")
-        .assert_refused(&format!("{GENERIC}: /link"));
+    daemon.ask("upload-pack", "/link").assert_refused(&format!("{GENERIC}: /link"));
     let daemon = strict().directory(gitfile).directory(link).start();
     daemon.ask("upload-pack", "/link").assert_served("bare.git");
     let session = daemon.ask("upload-pack", "/file");

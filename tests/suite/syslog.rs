@@ -44,6 +44,7 @@ fn messages(d: Implementation) {
         client.send(request("upload-pack", "/nothing"));
         let address = client.address();
         client.rest();
+        drop(client);
         let messages = syslog.wait(disconnected);
         let texts: Vec<_> = messages.iter().map(|m| m.text.as_str()).collect();
         assert_eq!(
@@ -72,11 +73,7 @@ fn severities(d: Implementation) {
     scratch.bare("repo.git");
     let fake = scratch.fake_git("echo complaint >&2\nprintf 0000\n");
     let syslog = Syslog::new(&scratch);
-    let daemon = syslog
-        .of(d.serve(&scratch))
-        .arg("--syslog")
-        .path_first(&fake)
-        .start();
+    let daemon = syslog.of(d.serve(&scratch)).arg("--syslog").path_first(&fake).start();
     let mut severities = Vec::new();
     for bytes in [
         request("upload-pack", "/repo.git"),
@@ -87,6 +84,7 @@ fn severities(d: Implementation) {
         let mut client = daemon.connect();
         client.send(bytes);
         client.rest();
+        drop(client);
         severities.extend(syslog.wait(disconnected));
     }
     for (start, severity) in [
@@ -99,14 +97,8 @@ fn severities(d: Implementation) {
         ("Protocol error: 'nonsense'", ERROR),
         ("protocol error: bad line length character: zzzz", ERROR),
     ] {
-        let message = severities
-            .iter()
-            .find(|message| message.text.starts_with(start));
-        assert_eq!(
-            message.map(|m| m.severity),
-            Some(severity),
-            "{start}: {severities:#?}"
-        );
+        let message = severities.iter().find(|message| message.text.starts_with(start));
+        assert_eq!(message.map(|m| m.severity), Some(severity), "{start}: {severities:#?}");
     }
 }
 
@@ -116,10 +108,7 @@ fn long_lines(d: Implementation) {
     let syslog = Syslog::new(&scratch);
     let daemon = syslog.of(d.serve(&scratch)).arg("--syslog").start();
     let mut client = daemon.connect();
-    client.send(pkt(format!(
-        "git-upload-pack /nothing\0host={}\0",
-        "x".repeat(3000)
-    )));
+    client.send(pkt(format!("git-upload-pack /nothing\0host={}\0", "x".repeat(3000))));
     client.rest();
     let messages = syslog.wait(|message| message.text.starts_with("Extended attribute"));
     assert_eq!(messages.last().unwrap().text.len(), 1023);
@@ -131,17 +120,9 @@ fn standard_error_is_closed(d: Implementation) {
         let scratch = Scratch::new();
         scratch.bare("repo.git");
         let syslog = Syslog::new(&scratch);
-        let daemon = syslog
-            .of(d.serve(&scratch))
-            .option("--log-destination", destination)
-            .start();
-        assert_eq!(
-            descriptor(daemon.pid(), 2).unwrap().to_str(),
-            Some("/dev/null")
-        );
-        daemon
-            .ask("upload-pack", "/repo.git")
-            .assert_served("repo.git");
+        let daemon = syslog.of(d.serve(&scratch)).option("--log-destination", destination).start();
+        assert_eq!(descriptor(daemon.pid(), 2).unwrap().to_str(), Some("/dev/null"));
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
         assert!(daemon.log.since(0).is_empty());
     }
 }
@@ -157,16 +138,9 @@ fn start_up_errors(d: Implementation) {
             &["--syslog", "--base-path=/nonexistent/x"],
             "base-path '/nonexistent/x' does not exist or is not a directory",
         ),
+        (&["--inetd", "--user=x"], "--detach, --user and --group are incompatible with --inetd"),
         (
-            &["--inetd", "--user=x"],
-            "--detach, --user and --group are incompatible with --inetd",
-        ),
-        (
-            &[
-                "--syslog",
-                "--pid-file=/nonexistent/x",
-                "--listen=127.0.0.1",
-            ],
+            &["--syslog", "--pid-file=/nonexistent/x", "--listen=127.0.0.1"],
             "could not open '/nonexistent/x' for writing: No such file or directory",
         ),
         (
@@ -177,11 +151,7 @@ fn start_up_errors(d: Implementation) {
         let scratch = Scratch::new();
         let syslog = Syslog::new(&scratch);
         let outcome = syslog.of(d.invoke(&scratch)).args(args).run();
-        assert_eq!(
-            (outcome.code(), outcome.stderr.as_str()),
-            (Some(1), ""),
-            "{args:?}"
-        );
+        assert_eq!((outcome.code(), outcome.stderr.as_str()), (Some(1), ""), "{args:?}");
         let message = syslog.wait(|message| message.text == text).pop().unwrap();
         assert_eq!((message.facility, message.severity), (DAEMON, ERROR));
     }
@@ -195,21 +165,13 @@ fn inetd_by_default(d: Implementation) {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let stdin: std::os::fd::OwnedFd = theirs.try_clone().unwrap().into();
     let stdout: std::os::fd::OwnedFd = theirs.into();
-    let mut child = command
-        .stdin(stdin)
-        .stdout(stdout)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
     drop(command);
     std::io::Write::write_all(&mut &ours, &pkt("git-upload-pack /nothing\0")).unwrap();
     let message = syslog.next();
     assert_eq!(
         message.text,
-        format!(
-            "'{}/nothing' does not appear to be a git repository",
-            scratch.repos().display()
-        )
+        format!("'{}/nothing' does not appear to be a git repository", scratch.repos().display())
     );
     assert_eq!(message.tag, format!("git-daemon[{}]", child.id()));
     let answer = std::io::read_to_string(&ours).unwrap();
@@ -223,11 +185,8 @@ fn detached_by_default(d: Implementation) {
     let scratch = Scratch::new();
     let file = scratch.root().join("pid");
     let syslog = Syslog::new(&scratch);
-    let outcome = syslog
-        .of(d.serve(&scratch))
-        .arg("--detach")
-        .option("--pid-file", &file)
-        .run_as_server();
+    let outcome =
+        syslog.of(d.serve(&scratch)).arg("--detach").option("--pid-file", &file).run_as_server();
     assert_eq!(outcome.code(), Some(0));
     let message = syslog.next();
     assert_eq!(message.text, "Ready to rumble");

@@ -26,10 +26,7 @@ fn server(d: Implementation, scratch: &Scratch) -> Invocation {
     d.invoke(scratch)
         .args(["--export-all", "--informative-errors"])
         .etc("passwd", &passwd)
-        .etc(
-            "nsswitch.conf",
-            "passwd: files\ngroup: files\nhosts: files\n",
-        )
+        .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
 }
 
 /// Contract 43: closed unless opened.
@@ -81,9 +78,7 @@ fn below_a_name(d: Implementation) {
     let session = daemon.ask("upload-pack", "~alice");
     session.assert_refused("no such repository: ~alice");
     session.assert_line("'~alice/pub' does not appear to be a git repository");
-    daemon
-        .ask("upload-pack", "~alice/tree")
-        .assert_refused("no such repository: ~alice/tree");
+    daemon.ask("upload-pack", "~alice/tree").assert_refused("no such repository: ~alice/tree");
     assert_eq!(label_of("alice/tree"), "refs/heads/is-alice-tree");
 }
 
@@ -91,27 +86,17 @@ fn below_a_name(d: Implementation) {
 fn nobody_of_that_name(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = server(d, &scratch).arg("--user-path").start();
-    for pathname in [
-        "~nosuch/repo",
-        "~nohome/repo",
-        "~alic/repo",
-        "~alicex/repo",
-        "~",
-    ] {
+    for pathname in ["~nosuch/repo", "~nohome/repo", "~alic/repo", "~alicex/repo", "~"] {
         let session = daemon.ask("upload-pack", pathname);
         session.assert_refused(&format!("no such repository: {pathname}"));
-        session.assert_line(&format!(
-            "'{pathname}' does not appear to be a git repository"
-        ));
+        session.assert_line(&format!("'{pathname}' does not appear to be a git repository"));
     }
 }
 
 /// Contract 43: the daemon's own home.
 fn home_of_the_daemon(d: Implementation) {
     let scratch = Scratch::new();
-    let invocation = server(d, &scratch)
-        .arg("--user-path")
-        .env("HOME", scratch.path("alice/tree"));
+    let invocation = server(d, &scratch).arg("--user-path").env("HOME", scratch.path("alice/tree"));
     let daemon = invocation.start();
     let session = daemon.ask("upload-pack", "~");
     session.assert_served("alice/tree");
@@ -132,10 +117,7 @@ fn list(d: Implementation) {
         let entry = entry.replace("REAL", scratch.path("alice").to_str().unwrap());
         let daemon = server(d, &scratch).arg(option).directory(entry).start();
         let session = daemon.ask("upload-pack", pathname);
-        let refused = session
-            .log
-            .iter()
-            .any(|line| line.ends_with(": not in directory list"));
+        let refused = session.log.iter().any(|line| line.ends_with(": not in directory list"));
         assert_eq!(refused, !served, "{option} {pathname}: {session:#?}");
     }
 }
@@ -144,13 +126,7 @@ fn list(d: Implementation) {
 fn before_the_base_path(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = server(d, &scratch)
-        .args([
-            "--user-path",
-            "--base-path=/proc",
-            "--interpolated-path=/nowhere%D",
-        ])
+        .args(["--user-path", "--base-path=/proc", "--interpolated-path=/nowhere%D"])
         .start();
-    daemon
-        .ask("upload-pack", "~alice/repo")
-        .assert_served("alice/repo.git");
+    daemon.ask("upload-pack", "~alice/repo").assert_served("alice/repo.git");
 }

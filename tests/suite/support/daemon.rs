@@ -56,10 +56,7 @@ impl Daemon {
             status: None,
         };
         let ready = if daemon.verbose {
-            daemon
-                .log
-                .try_wait(0, |line| line == "Ready to rumble")
-                .is_ok()
+            daemon.log.try_wait(0, |line| line == "Ready to rumble").is_ok()
         } else {
             daemon.wait_listening()
         };
@@ -68,10 +65,7 @@ impl Daemon {
         }
         let log = daemon.log.since(0);
         let taken = log.iter().any(|l| l.contains("Address already in use"));
-        assert!(
-            taken && invocation.port.is_none(),
-            "{command:?} has not started: {log:#?}"
-        );
+        assert!(taken && invocation.port.is_none(), "{command:?} has not started: {log:#?}");
         None
     }
 

@@ -100,9 +100,7 @@ impl Git {
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned()
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
     /// Runs it and demands failure; its standard error.
@@ -135,9 +133,7 @@ fn installation() -> &'static Installation {
             String::from_utf8(output.expect("git runs").stdout).unwrap()
         };
         let version = ask("--version");
-        let mut numbers = version
-            .split([' ', '.'])
-            .filter_map(|part| part.trim_end().parse().ok());
+        let mut numbers = version.split([' ', '.']).filter_map(|part| part.trim_end().parse().ok());
         Installation {
             exec_path: PathBuf::from(ask("--exec-path").trim_end()),
             version: (numbers.next().unwrap(), numbers.next().unwrap()),

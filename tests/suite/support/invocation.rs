@@ -143,8 +143,7 @@ impl Invocation {
     pub fn etc(self, name: &str, contents: &str) -> Self {
         let ours = self.root.join(format!("etc-{name}"));
         fs::write(&ours, contents).unwrap();
-        self.namespace("--mount")
-            .shell(format!("mount --bind {} /etc/{name}", ours.display()))
+        self.namespace("--mount").shell(format!("mount --bind {} /etc/{name}", ours.display()))
     }
 
     /// No --verbose: only what stock logs in any case.
@@ -190,11 +189,8 @@ impl Invocation {
     }
 
     pub(super) fn server_args(&self, port: u16) -> Vec<String> {
-        let mut args: Vec<_> = self
-            .listen
-            .iter()
-            .map(|address| format!("--listen={address}"))
-            .collect();
+        let mut args: Vec<_> =
+            self.listen.iter().map(|address| format!("--listen={address}")).collect();
         args.push(format!("--port={}", (self.spell_port)(port)));
         if self.verbose {
             args.push("--verbose".to_owned());
@@ -308,9 +304,5 @@ pub fn run(command: &mut Command) -> Outcome {
         log.wait_end();
         String::from_utf8_lossy(&log.raw(0).concat()).into_owned()
     };
-    Outcome {
-        status: status.unwrap(),
-        stdout: text(stdout),
-        stderr: text(stderr),
-    }
+    Outcome { status: status.unwrap(), stdout: text(stdout), stderr: text(stderr) }
 }

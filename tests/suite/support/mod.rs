@@ -93,20 +93,13 @@ impl Implementation {
 
     /// A point where the stock daemon of `since` differs from its elders, and gitd follows the newer one.
     pub fn since<T>(self, since: (u32, u32), newer: T, older: T) -> T {
-        if self == Gitd || Git::version() >= since {
-            newer
-        } else {
-            older
-        }
+        if self == Gitd || Git::version() >= since { newer } else { older }
     }
 }
 
 /// Says why a test cannot run here. Where `CI=true` everything must be able to run, so there it is a failure.
 pub fn skip(why: &str) {
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "cannot run under CI: {why}"
-    );
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run under CI: {why}");
     eprintln!("SKIPPED: {why}");
 }
 

@@ -68,9 +68,7 @@ pub fn descriptor(pid: u32, number: u32) -> Option<PathBuf> {
 /// A line of /proc/PID/status, e.g. `Uid`.
 pub fn status(pid: u32, name: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().to_owned())
 }
 
@@ -119,10 +117,6 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
-        Some(Self {
-            state,
-            parent,
-            session,
-        })
+        Some(Self { state, parent, session })
     }
 }

@@ -66,10 +66,7 @@ impl Scratch {
 
     /// A bare repository with the reftable backend; git has it since 2.45.
     pub fn reftable(&self, name: impl AsRef<OsStr>) -> PathBuf {
-        self.copy_of(
-            &["--object-format=sha1", "--ref-format=reftable"],
-            name.as_ref(),
-        )
+        self.copy_of(&["--object-format=sha1", "--ref-format=reftable"], name.as_ref())
     }
 
     /// A repository with a working tree around it; returns the tree.
@@ -178,10 +175,8 @@ pub fn head(git_directory: &Path) -> String {
 pub fn label_of(name: impl AsRef<OsStr>) -> String {
     let name = name.as_ref().to_string_lossy();
     let clean = name.trim_end_matches(".git").trim_matches('/');
-    let clean: String = clean
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
+    let clean: String =
+        clean.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("refs/heads/is-{clean}")
 }
 
@@ -194,11 +189,7 @@ fn label(git_directory: &Path, name: &OsStr) {
 }
 
 fn append(file: &Path, text: &str) {
-    let mut file = fs::File::options()
-        .append(true)
-        .create(true)
-        .open(file)
-        .unwrap();
+    let mut file = fs::File::options().append(true).create(true).open(file).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 

@@ -34,19 +34,11 @@ impl Session {
         drop(client);
         let log = if daemon.verbose {
             let lines = daemon.wait_disconnected(mark);
-            lines
-                .iter()
-                .map(|l| l.replace(&address, "CLIENT"))
-                .collect()
+            lines.iter().map(|l| l.replace(&address, "CLIENT")).collect()
         } else {
             Vec::new()
         };
-        Self {
-            implementation: daemon.implementation,
-            verdict,
-            end,
-            log,
-        }
+        Self { implementation: daemon.implementation, verdict, end, log }
     }
 
     /// The repository of this name was served, and its service ended well.
@@ -91,11 +83,7 @@ impl Session {
     #[track_caller]
     pub fn assert_logged(&self, lines: &[&str]) {
         let served = matches!(self.verdict, Verdict::Served(_));
-        let last = if served {
-            "Disconnected"
-        } else {
-            "Disconnected (with error)"
-        };
+        let last = if served { "Disconnected" } else { "Disconnected (with error)" };
         let mut expected = vec!["Connection from CLIENT"];
         expected.extend(lines);
         expected.push(last);
@@ -126,10 +114,7 @@ fn judge(client: &mut Client) -> (Verdict, End) {
     }
     let mut lines = vec![first];
     lines.extend(client.packets_to_flush());
-    let lines = lines
-        .iter()
-        .map(|line| String::from_utf8_lossy(line).into_owned())
-        .collect();
+    let lines = lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
     (Verdict::Served(lines), leave(client))
 }
 
