@@ -86,7 +86,7 @@ fn check_owner(starter: &Starter, repository: &Repository) -> Result<(), Denial>
     if repository.owners().iter().all(ours) {
         return Ok(());
     }
-    let foreign = || Denial::Foreign { path: repository.path.clone(), uid: starter.uid };
+    let foreign = || Denial::Foreign { path: repository.safe_name(), uid: starter.uid };
     if !starter.git.config_may_mention(repository, "safe") {
         return Err(foreign());
     }

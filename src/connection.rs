@@ -263,16 +263,18 @@ impl Client {
     }
 }
 
-/// Splits and understands a request, and logs what it says on the way.
+/// Splits and understands a request, and logs what it says on the way: what makes no sense as a whole
+/// is logged as far as it does.
 pub(crate) fn understand(payload: &[u8]) -> Result<Request, crate::request::Malformed> {
-    let fields = Fields::split(payload)?;
+    let fields = Fields::split(payload);
     if let Some(host) = fields.host {
         event::host_parameter(host);
     }
-    if let Some(parameters) = &fields.extra_parameters {
-        event::protocol_parameter(parameters);
+    let parameters = fields.parameters()?;
+    if let Some(extra) = &parameters.extra_parameters {
+        event::protocol_parameter(extra);
     }
-    let request = Request::understand(fields)?;
+    let request = Request::understand(fields.line, parameters)?;
     event::request(request.service, &request.pathname);
     Ok(request)
 }

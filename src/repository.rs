@@ -33,6 +33,7 @@ pub struct Repository {
     /// Where the objects, refs and configuration are, if the git directory is a worktree's.
     common: Option<OwnedFd>,
     owners: Vec<u32>,
+    behind_gitfile: bool,
 }
 
 impl Repository {
@@ -65,6 +66,13 @@ impl Repository {
         &self.owners
     }
 
+    /// The name that `safe.directory` must have: behind a gitfile, that of the git directory itself.
+    #[must_use]
+    pub fn safe_name(&self) -> Vec<u8> {
+        let real = || descriptor::real_path(&self.directory).ok();
+        self.behind_gitfile.then(real).flatten().unwrap_or_else(|| self.path.clone())
+    }
+
     /// Whether its owner exported it (contract 54).
     #[must_use]
     pub fn exported(&self) -> bool {
@@ -91,7 +99,13 @@ impl Repository {
             Kind::Directory => {
                 let common = common_directory(found.as_fd())?;
                 let owner = descriptor::status(Base::WorkingDirectory, &name, false).ok()?.owner;
-                Some(Some(Repository { path, directory: found, common, owners: vec![owner] }))
+                Some(Some(Repository {
+                    path,
+                    directory: found,
+                    common,
+                    owners: vec![owner],
+                    behind_gitfile: false,
+                }))
             }
             Kind::Regular => Some(Self::follow_gitfile(path, &name)),
             Kind::Symlink | Kind::Other => None,
@@ -112,10 +126,14 @@ impl Repository {
         let target = CString::new(target).ok()?;
         let directory = descriptor::locate(Base::WorkingDirectory, &target).ok()?;
         let common = common_directory(directory.as_fd())?;
-        let owners = [name, &target]
-            .map(|name| descriptor::status(Base::WorkingDirectory, name, false).map(|s| s.owner));
-        let owners = owners.into_iter().collect::<io::Result<_>>().ok()?;
-        Some(Repository { path, directory, common, owners })
+        // A symbolic link in the place of the target does not count: its own target does.
+        let owners = [
+            descriptor::status(Base::WorkingDirectory, name, false),
+            descriptor::status_of(&directory),
+        ];
+        let owners = owners.into_iter().map(|status| status.map(|found| found.owner));
+        let owners = owners.collect::<io::Result<_>>().ok()?;
+        Some(Repository { path, directory, common, owners, behind_gitfile: true })
     }
 }
 

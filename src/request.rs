@@ -13,40 +13,56 @@ use crate::escape::Escaped;
 use crate::service::Service;
 
 /// A packet split at its NULs, nothing understood yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fields<'a> {
     /// Request-command and pathname: up to the first NUL, less one line feed (contract 25).
     pub line: &'a [u8],
     /// The value after `host=`, as the client sent it.
     pub host: Option<&'a [u8]>,
-    /// The extra-parameters, joined by colons as GIT_PROTOCOL wants them; never empty.
-    pub extra_parameters: Option<Vec<u8>>,
+    /// What the host-parameter, or the first NUL where there is none, is followed by.
+    rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
     /// Splits the payload of a request packet (contract 25 to 27).
-    ///
-    /// # Errors
-    /// [`Malformed::Invalid`] when something else than `host=` comes first, or more than one
-    /// parameter before the second NUL: such requests of old attacks are refused whole.
-    pub fn split(payload: &'a [u8]) -> Result<Self, Malformed> {
+    #[must_use]
+    pub fn split(payload: &'a [u8]) -> Self {
         let (line, rest) = split_at_nul(payload);
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let (first, extra) = split_at_nul(rest);
-        let (host, extra) = match strip_host(first) {
-            Some(host) => match extra {
-                [] => (Some(host), extra),
-                [0, extra @ ..] => (Some(host), extra),
-                _ => return Err(Malformed::Invalid),
-            },
-            None if first.is_empty() => (None, extra),
-            None => return Err(Malformed::Invalid),
-        };
-        let parameters: Vec<&[u8]> =
-            extra.split(|&octet| octet == 0).filter(|part| !part.is_empty()).collect();
-        let joined = (!parameters.is_empty()).then(|| parameters.join(&b':'));
-        Ok(Fields { line, host, extra_parameters: joined })
+        match split_at_nul(rest) {
+            (first, after) if let Some(host) = strip_host(first) => {
+                Fields { line, host: Some(host), rest: after }
+            }
+            _ => Fields { line, host: None, rest },
+        }
     }
+
+    /// Understands what stands behind the line, the host first (contract 28).
+    ///
+    /// # Errors
+    /// [`Malformed`]; [`Malformed::Invalid`] when something else than `host=` comes first, or more
+    /// than one parameter before the second NUL: such requests of old attacks are refused whole.
+    pub fn parameters(&self) -> Result<Parameters, Malformed> {
+        let virtual_host = self.host.map(VirtualHost::parse).transpose()?;
+        let extra = match self.rest {
+            [] => self.rest,
+            [0, extra @ ..] => extra,
+            _ => return Err(Malformed::Invalid),
+        };
+        let parts: Vec<&[u8]> =
+            extra.split(|&octet| octet == 0).filter(|part| !part.is_empty()).collect();
+        let extra_parameters = (!parts.is_empty()).then(|| parts.join(&b':'));
+        Ok(Parameters { virtual_host, extra_parameters })
+    }
+}
+
+/// What a request says besides what it wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// The server name that the client believes it speaks to.
+    pub virtual_host: Option<VirtualHost>,
+    /// The extra-parameters, joined by colons as GIT_PROTOCOL wants them; never empty.
+    pub extra_parameters: Option<Vec<u8>>,
 }
 
 fn split_at_nul(octets: &[u8]) -> (&[u8], &[u8]) {
@@ -75,22 +91,19 @@ pub struct Request {
 }
 
 impl Request {
-    /// Understands the fields. The host is looked at first: a bad one outweighs an unknown command
-    /// (contract 29).
+    /// Understands the line. It comes last: a bad parameter outweighs an unknown command (contract 29).
     ///
     /// # Errors
-    /// [`Malformed`], worded as the stock daemon does.
-    pub fn understand(fields: Fields<'_>) -> Result<Self, Malformed> {
-        let virtual_host = fields.host.map(VirtualHost::parse).transpose()?;
-        let line = fields.line;
+    /// [`Malformed::UnknownCommand`]
+    pub fn understand(line: &[u8], parameters: Parameters) -> Result<Self, Malformed> {
         let unknown = || Malformed::UnknownCommand(line.to_vec());
         let blank = line.iter().position(|&octet| octet == b' ').ok_or_else(unknown)?;
         let service = Service::from_request_command(&line[..blank]).ok_or_else(unknown)?;
         Ok(Request {
             service,
             pathname: line[blank + 1..].to_vec(),
-            virtual_host,
-            extra_parameters: fields.extra_parameters,
+            virtual_host: parameters.virtual_host,
+            extra_parameters: parameters.extra_parameters,
         })
     }
 }
@@ -165,7 +178,9 @@ mod tests {
     use super::*;
 
     fn parse(payload: &[u8]) -> Result<Request, String> {
-        Fields::split(payload).and_then(Request::understand).map_err(|e| e.to_string())
+        let fields = Fields::split(payload);
+        let parameters = fields.parameters().map_err(|e| e.to_string())?;
+        Request::understand(fields.line, parameters).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -204,7 +219,7 @@ mod tests {
 
     #[test]
     fn malformed_requests_are_named() {
-        let cases: [(&[u8], &str); 12] = [
+        let cases: [(&[u8], &str); 14] = [
             (b"", "Protocol error: ''"),
             (b"\n", "Protocol error: ''"),
             (b"git-upload-pack", "Protocol error: 'git-upload-pack'"),
@@ -217,6 +232,8 @@ mod tests {
             (b"git-upload-pack /r\0host", "fatal: Invalid request"),
             (b"nonsense\0host=[::1\0", "fatal: Invalid request ('[' without ']')"),
             (b"nonsense\0host=[::1]x\0", "fatal: Garbage after end of host part"),
+            (b"nonsense\0host=[::1]x\0a\0", "fatal: Garbage after end of host part"),
+            (b"x\0\0a\0host=[::1]x\0", "Protocol error: 'x'"),
         ];
         for (payload, text) in cases {
             assert_eq!(parse(payload), Err(text.to_owned()), "{}", payload.escape_ascii());

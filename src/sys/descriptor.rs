@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 use super::check;
 
@@ -141,6 +142,15 @@ pub fn read_link(base: Base<'_>, path: &CStr) -> io::Result<Vec<u8>> {
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     target.truncate(length);
     Ok(target)
+}
+
+/// The path of the open `fd` with no symbolic link in it, as the kernel names it now.
+///
+/// # Errors
+/// Those of `readlink(2)`, when `/proc` is not there.
+pub fn real_path(fd: impl AsFd) -> io::Result<Vec<u8>> {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    Ok(std::fs::read_link(link)?.into_os_string().into_vec())
 }
 
 /// Marks every descriptor above standard error to be closed on exec, so that what a careless

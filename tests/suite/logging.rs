@@ -6,6 +6,7 @@ compliance! {
     every_line_has_a_pid,
     a_served_request,
     a_refused_request,
+    a_malformed_request,
     quiet,
     destinations_on_stderr,
     stderr_of_the_service,
@@ -45,6 +46,22 @@ fn a_served_request(d: Implementation) {
         ],
     );
     daemon.talk(pkt("git-upload-pack /repo")).assert_logged(&["Request upload-pack for '/repo'"]);
+}
+
+/// Contract 26, 28, 29: the host is looked at first, then what follows it, then the command; and what made sense so far is
+/// logged.
+fn a_malformed_request(d: Implementation) {
+    let (_scratch, daemon) = d.serve_one();
+    let host = |host| format!("Extended attribute \"host\": {host}");
+    for (payload, lines) in [
+        ("x\0host=h\0version=1\0", vec![host("h"), "fatal: Invalid request".to_owned()]),
+        ("x\0host=[h]x\0version=1\0", vec![host("[h]x"), "fatal: Garbage after end of host part".to_owned()]),
+        ("x\0host=[h]x\0\0version=1\0", vec![host("[h]x"), "fatal: Garbage after end of host part".to_owned()]),
+        ("x\0\0version=1\0", vec!["Extended attribute \"protocol\": version=1".to_owned(), "Protocol error: 'x'".to_owned()]),
+    ] {
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        daemon.talk(pkt(payload)).assert_logged(&lines);
+    }
 }
 
 /// Contract 22: what is logged about a bad one, in this order.

@@ -22,17 +22,23 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn start(invocation: Invocation) -> Self {
+    pub(super) fn start(invocation: &Invocation) -> Self {
+        Self::try_start(invocation).unwrap_or_else(|log| panic!("the daemon has not started: {log:#?}"))
+    }
+
+    /// The daemon, or what it said when it did not start.
+    pub(super) fn try_start(invocation: &Invocation) -> Result<Self, Vec<String>> {
         // A free port can be taken by another before the daemon binds it.
         for _ in 0..5 {
-            if let Some(daemon) = Self::try_start(&invocation) {
-                return daemon;
+            match Self::attempt(invocation) {
+                Err(log) if invocation.port.is_none() && log.iter().any(|line| line.contains("Address already in use")) => {}
+                result => return result,
             }
         }
         panic!("no port was free in five tries");
     }
 
-    fn try_start(invocation: &Invocation) -> Option<Self> {
+    fn attempt(invocation: &Invocation) -> Result<Self, Vec<String>> {
         let port = invocation.port.unwrap_or_else(free_port);
         let mut command = invocation.command(&invocation.server_args(port));
         let mut child = command
@@ -60,13 +66,7 @@ impl Daemon {
         } else {
             daemon.wait_listening()
         };
-        if ready {
-            return Some(daemon);
-        }
-        let log = daemon.log.since(0);
-        let taken = log.iter().any(|l| l.contains("Address already in use"));
-        assert!(taken && invocation.port.is_none(), "{command:?} has not started: {log:#?}");
-        None
+        if ready { Ok(daemon) } else { Err(daemon.log.since(0)) }
     }
 
     fn wait_listening(&mut self) -> bool {

@@ -95,6 +95,12 @@ impl Invocation {
         self
     }
 
+    /// Without a variable that every daemon has.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.retain(|(given, _)| given != name);
+        self
+    }
+
     /// Configuration of command scope, as `git -c` passes it on.
     pub fn command_config(self, pairs: &[(&str, &str)]) -> Self {
         let mut this = self.env("GIT_CONFIG_COUNT", pairs.len().to_string());
@@ -172,7 +178,12 @@ impl Invocation {
 
     /// Starts the server and returns when it listens.
     pub fn start(self) -> Daemon {
-        Daemon::start(self)
+        Daemon::start(&self)
+    }
+
+    /// The same; `None` for a command line with which it does not start.
+    pub fn try_start(self) -> Option<Daemon> {
+        Daemon::try_start(&self).ok()
     }
 
     /// Runs it with these arguments alone, to its end.
@@ -238,7 +249,7 @@ impl Invocation {
         }
         // Another user may not be able to reach the build directory.
         let copy = self.root.join("gitd");
-        if !copy.exists() {
+        if !copy.exists() && fs::hard_link(&built, &copy).is_err() {
             fs::copy(built, &copy).unwrap();
         }
         copy

@@ -1,0 +1,151 @@
+//! Proof by difference: generated requests to generated repositories under generated command lines, each sent to stock's
+//! daemon and to gitd. gitd never serves what stock refuses, and stock never serves what gitd refuses; the answers are the
+//! same octets and the logs the same lines, but for the differences that `verdict` names.
+//!
+//! `GITD_DIFFERENCE_REQUESTS` says how many requests each test sends, `GITD_DIFFERENCE_SEED` from which seed, and
+//! `GITD_DIFFERENCE_SCENE` confines it to one scene of that seed.
+
+mod configuration;
+mod exchange;
+mod layout;
+mod random;
+mod repositories;
+mod requests;
+mod scene;
+mod settings;
+mod shrink;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::support::{Scratch, needs_root};
+use layout::Seeds;
+use random::Random;
+use scene::{Role, Scene, Stage};
+use shrink::Failure;
+use verdict::{Verdict, judge};
+
+/// Requests to each scene: many, as it starts two daemons.
+const REQUESTS_PER_SCENE: usize = 60;
+
+/// Scenes at a time.
+const LANES: usize = 3;
+
+/// As many failures as are worth reading.
+const MOST_FAILURES: usize = 5;
+
+/// A user that needs no entry in the user database.
+const UNPRIVILEGED: u32 = 31_002;
+
+#[test]
+fn as_root() {
+    needs_root!();
+    Run::new(Role::Oneself).go();
+}
+
+#[test]
+fn as_user() {
+    Run::new(if rustix::process::geteuid().is_root() { Role::Other(UNPRIVILEGED) } else { Role::Oneself }).go();
+}
+
+fn from_environment<T: FromStr>(name: &str) -> Option<T> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}
+
+struct Run {
+    role: Role,
+    seed: u64,
+    scenes: u64,
+    first: u64,
+    requests: usize,
+    next: AtomicU64,
+    sent: AtomicUsize,
+    tally: Mutex<BTreeMap<&'static str, usize>>,
+    failures: Mutex<Vec<(u64, Failure)>>,
+}
+
+impl Run {
+    fn new(role: Role) -> Self {
+        let requests = from_environment("GITD_DIFFERENCE_REQUESTS").unwrap_or(1500);
+        let only = from_environment("GITD_DIFFERENCE_SCENE");
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        Self {
+            role,
+            seed: from_environment("GITD_DIFFERENCE_SEED").unwrap_or_else(clock),
+            first: only.unwrap_or(0),
+            scenes: only.map_or(requests as u64 / REQUESTS_PER_SCENE as u64 + 1, |only| only + 1),
+            requests: REQUESTS_PER_SCENE,
+            next: AtomicU64::new(only.unwrap_or(0)),
+            sent: AtomicUsize::new(0),
+            tally: Mutex::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    fn go(self) {
+        let began = Instant::now();
+        let scratch = Scratch::new();
+        let seeds = Seeds::make(&scratch);
+        println!("seed {}, {} scenes", self.seed, self.scenes - self.first);
+        std::thread::scope(|threads| {
+            let lanes: Vec<_> = (0..LANES).map(|_| threads.spawn(|| self.lane(&seeds))).collect();
+            for lane in lanes {
+                lane.join().unwrap();
+            }
+        });
+        let sent = self.sent.load(Ordering::Relaxed);
+        println!("{sent} requests in {:.0} s: {:?}", began.elapsed().as_secs_f64(), self.tally.lock().unwrap());
+        let failures = self.failures.into_inner().unwrap();
+        for (number, failure) in &failures {
+            println!("\nscene {number} of seed {}: {}\n{}\n  request {}\n{}", self.seed, failure.reason, failure.scene, failure.request, failure.details);
+        }
+        assert!(failures.is_empty(), "{} differences that have no name, above; seed {}", failures.len(), self.seed);
+    }
+
+    fn lane(&self, seeds: &Seeds) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.scenes || self.failures.lock().unwrap().len() >= MOST_FAILURES {
+                return;
+            }
+            let mut random = Random::of(self.seed, number);
+            let (scene, requests) = Scene::generate(&mut random, self.role, self.requests);
+            let Some(failure) = self.play(&scene, &requests, seeds) else { continue };
+            let failure = shrink::shrink(failure, seeds);
+            self.failures.lock().unwrap().push((number, failure));
+        }
+    }
+
+    /// Sends all requests to one scene; the first that fails, if it does so alone too.
+    fn play(&self, scene: &Scene, requests: &[requests::Request], seeds: &Seeds) -> Option<Failure> {
+        let Some(stage) = Stage::raise(scene, seeds) else {
+            self.count("not started");
+            return None;
+        };
+        for request in requests {
+            let (stock, gitd) = stage.ask(request);
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            let name = match judge(scene, &stage, request, &stock, &gitd) {
+                Verdict::Same if stock.served() => "served",
+                Verdict::Same => "refused",
+                Verdict::Differs(name) => name,
+                Verdict::Wrong(reason) => {
+                    let details = format!("(not when asked alone)\nstock {stock}gitd {gitd}");
+                    let failure = Failure { scene: scene.clone(), request: request.clone(), reason, details };
+                    return Some(shrink::attempt(scene, request, seeds).unwrap_or(failure));
+                }
+            };
+            self.count(name);
+        }
+        None
+    }
+
+    fn count(&self, name: &'static str) {
+        *self.tally.lock().unwrap().entry(name).or_default() += 1;
+    }
+}

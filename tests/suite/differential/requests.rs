@@ -1,0 +1,311 @@
+//! Generates requests: every rule of their grammar, kept and bent.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::layout::{Text, shown};
+use super::random::Random;
+use super::settings::Spelling;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub command: Text,
+    pub pathname: Text,
+    /// What stands between the pathname and the first NUL.
+    pub line_end: Text,
+    /// Everything from the first NUL on.
+    pub parameters: Text,
+    /// The four octets in front, if not the true length.
+    pub prefix: Option<[u8; 4]>,
+    /// How many octets are sent at all.
+    pub cut: Option<usize>,
+    /// What is sent along behind the packet.
+    pub ahead: Text,
+    pub half_close: bool,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            command: b"git-upload-pack ".to_vec(),
+            pathname: b"/a".to_vec(),
+            line_end: Vec::new(),
+            parameters: Vec::new(),
+            prefix: None,
+            cut: None,
+            ahead: Vec::new(),
+            half_close: false,
+        }
+    }
+}
+
+impl Request {
+    /// What goes over the wire, once `expand` has filled in what the pathname and the parameters leave open.
+    pub fn bytes(&self, expand: impl Fn(&[u8]) -> Text) -> Vec<u8> {
+        let mut payload = [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
+        payload = expand(&payload);
+        let prefix = self.prefix.unwrap_or_else(|| {
+            let length = format!("{:04x}", (payload.len() + 4).min(0xffff));
+            length.as_bytes().try_into().unwrap()
+        });
+        let mut bytes = [prefix.as_slice(), &payload, &self.ahead].concat();
+        bytes.truncate(self.cut.unwrap_or(usize::MAX));
+        bytes
+    }
+
+    /// What stands between the blank and the NUL, less one line feed.
+    pub fn pathname_as_understood(&self) -> Text {
+        let payload = [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
+        let line = payload.split(|&octet| octet == 0).next().unwrap_or_default();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        line.splitn(2, |&octet| octet == b' ').nth(1).unwrap_or_default().to_vec()
+    }
+
+    pub fn is_archive(&self) -> bool {
+        self.command.starts_with(b"git-upload-archive")
+    }
+
+    /// Smaller requests that may show the same.
+    pub fn smaller(&self) -> Vec<Self> {
+        let usual = Self::default();
+        let mut all = vec![
+            Self { command: usual.command, ..self.clone() },
+            Self { line_end: usual.line_end, ..self.clone() },
+            Self { parameters: usual.parameters, ..self.clone() },
+            Self { parameters: b"\0host=h\0".to_vec(), ..self.clone() },
+            Self { prefix: None, ..self.clone() },
+            Self { cut: None, ..self.clone() },
+            Self { ahead: usual.ahead, ..self.clone() },
+            Self { half_close: false, ..self.clone() },
+            Self { pathname: self.pathname[..self.pathname.len() / 2].to_vec(), ..self.clone() },
+            Self { parameters: self.parameters[..self.parameters.len() / 2].to_vec(), ..self.clone() },
+        ];
+        if self.pathname.len() < 300 {
+            let without = |at: usize| [&self.pathname[..at], &self.pathname[at + 1..]].concat();
+            all.extend((0..self.pathname.len()).map(|at| Self { pathname: without(at), ..self.clone() }));
+        }
+        all.retain(|smaller| smaller != self);
+        all
+    }
+}
+
+pub fn generate(random: &mut Random, spelling: &Spelling, paths: &[Text]) -> Request {
+    let mut request = Request { command: command(random), ..Request::default() };
+    request.pathname = pathname(random, spelling, paths);
+    request.line_end = match random.below(20) {
+        0..=3 => b"\n".to_vec(),
+        4 => random.pick(&[b"\n\n".as_slice(), b" ", b"\r\n", b"\r"]).to_vec(),
+        _ => Vec::new(),
+    };
+    request.parameters = parameters(random, spelling);
+    if request.is_archive() {
+        request.ahead = b"0012argument HEAD\n0000".to_vec();
+    }
+    if random.chance(4) {
+        frame(random, &mut request);
+    }
+    request
+}
+
+fn command(random: &mut Random) -> Text {
+    if random.chance(4) {
+        let odd: [&[u8]; 13] = [
+            b"git-upload-pack", b"git-upload-pack  ", b"git-upload-pack\t", b"git upload-pack ", b"upload-pack ", b"GIT-UPLOAD-PACK ",
+            b"git-upload-packs ", b"git-", b"", b" git-upload-pack ", b"git-upload-pack '", b"git-receive-pack\0", b"git-fsck ",
+        ];
+        return random.pick(&odd).to_vec();
+    }
+    let service = match random.below(10) {
+        0..=6 => "upload-pack",
+        7..=8 => "receive-pack",
+        _ => "upload-archive",
+    };
+    format!("git-{service} ").into_bytes()
+}
+
+fn pathname(random: &mut Random, spelling: &Spelling, paths: &[Text]) -> Text {
+    let mut path = match paths.is_empty() || random.chance(5) {
+        true => random
+            .pick(&["/", "/etc/passwd", "$ROOT", "$ROOT/srv", "/nosuch", "", "/srv", "/hook", "$ROOT/hook", "/d", "/out/a", "/a", "/b.git"])
+            .as_bytes()
+            .to_vec(),
+        false => {
+            let known = random.pick(paths);
+            spelt(random, spelling, &known)
+        }
+    };
+    if random.chance(45) {
+        path = shortened(&path, random);
+    }
+    for _ in 0..2 {
+        if random.chance(18) {
+            path = bent(random, path);
+        }
+    }
+    if spelling.users && random.chance(60) {
+        path = user_path(random, paths);
+    }
+    path
+}
+
+/// A path of the layout, as this command line wants it.
+fn spelt(random: &mut Random, spelling: &Spelling, path: &[u8]) -> Text {
+    let absolute = [b"$ROOT/", path].concat();
+    if random.chance(6) {
+        return absolute;
+    }
+    match spelling.base {
+        Some(base) => match path.strip_prefix(base.as_bytes()) {
+            Some(below) if !spelling.hosts || random.chance(60) => below.to_vec(),
+            Some(below) => last_parts(below),
+            None => absolute,
+        },
+        None if spelling.hosts && random.chance(70) => last_parts(path),
+        None => absolute,
+    }
+}
+
+/// What remains for a template that names the directories before it.
+fn last_parts(path: &[u8]) -> Text {
+    for before in [b"srv/h1".as_slice(), b"/h1", b"srv", b"out", b"/d"] {
+        if let Some(rest) = path.strip_prefix(before) {
+            return rest.to_vec();
+        }
+    }
+    path.to_vec()
+}
+
+/// Without what a search for suffixes would add.
+fn shortened(path: &[u8], random: &mut Random) -> Text {
+    let path = path.strip_suffix(b"/.git").filter(|_| random.chance(70)).unwrap_or(path);
+    path.strip_suffix(b".git").unwrap_or(path).to_vec()
+}
+
+fn bent(random: &mut Random, mut path: Text) -> Text {
+    let at = random.below(path.len() + 1);
+    let insert = |path: &mut Text, what: &[u8]| {
+        path.splice(at..at, what.iter().copied());
+    };
+    match random.below(22) {
+        0..=3 => path.push(b'/'),
+        4 => path.extend(b"//"),
+        5..=6 => path.extend(b".git"),
+        7 => path.extend(b"/.git"),
+        8 => path.extend(b"/.git/"),
+        9 => {
+            let end = random.pick(&["/config", "/HEAD", "/objects", "/.", "/..", "/x", ".", "..", "/...", "/refs/..", "\n", "%00", "/worktrees/w"]);
+            path.extend(end.as_bytes());
+        }
+        10 => insert(&mut path, b"/"),
+        11 => insert(&mut path, b"./"),
+        12 => insert(&mut path, b"../"),
+        13 => insert(&mut path, b"/.."),
+        14 => {
+            let octet = random.pick(&[b' ', b'\n', b'\r', b'\t', 0x1b, 0xff, b'\'', b'"', b'\\', b'~', b'%', 0x7f, b'$', b'*', b':']);
+            insert(&mut path, &[octet]);
+        }
+        15 => path.insert(0, random.pick(b" ~/'.\n")),
+        16 => path = path.get(1..).unwrap_or_default().to_vec(),
+        17 => path = path.to_ascii_uppercase(),
+        18 => {
+            let length = random.pick(&[200, 256, 4000, 4089, 4090, 4095, 4096, 4097, 8000, 60000]);
+            let filler: &[u8] = random.pick(&[b"/x".as_slice(), b"x", b"/"]);
+            path.extend(filler.iter().cycle().take(length));
+        }
+        19 if !path.is_empty() => {
+            path.truncate(at);
+        }
+        20 => insert(&mut path, b"h1/"),
+        _ => path.extend(b"/a"),
+    }
+    path
+}
+
+fn user_path(random: &mut Random, paths: &[Text]) -> Text {
+    let user = random.pick(&["~alice", "~alice", "~alice", "~bob", "~nohome", "~nosuch", "~", "~root", "~empty", "~slash", "~relative", "~ALICE", "~alice:x"]);
+    let path = if paths.is_empty() { b"srv/a".to_vec() } else { random.pick(paths) };
+    let mut rest = path;
+    for before in ["srv/alice/pub", "srv/alice", "srv", "out"] {
+        if let Some(below) = rest.strip_prefix(before.as_bytes()) {
+            rest = below.to_vec();
+            break;
+        }
+    }
+    let below = random.pick(&["", "", "/pub", "/d", "/", "/srv"]);
+    let path = [user.as_bytes(), below.as_bytes(), &rest].concat();
+    if random.chance(50) { shortened(&path, random) } else { path }
+}
+
+fn parameters(random: &mut Random, spelling: &Spelling) -> Text {
+    let odd: [&[u8]; 17] = [
+        b"\0host", b"\0Host=h1\0", b"\0HOST=h1\0\0version=2\0", b"\0foo=bar\0", b"\0host=h1\0version=1\0", b"\0host=h1\0\0\0\0version=1\0",
+        b"\0\0", b"\0\0\0", b"\0\nhost=h1\0", b"\0host=h1\n\0", b"\0host=h1\0host=h2\0", b"\0host=h1\0\0host=h2\0", b"\0\n", b"\0 ",
+        b"\0host=\0\0version=2", b"\0host=h1\0\n", b"\0version=2\0",
+    ];
+    if random.chance(8) {
+        return random.pick(&odd).to_vec();
+    }
+    let mut text = vec![0];
+    if spelling.hosts || random.chance(70) {
+        let host = host(random, spelling);
+        text = [b"\0host=", host.as_slice(), b"\0"].concat();
+    }
+    let extra = random.pick(&["", "", "", "\0version=2\0", "\0version=1\0", "\0version=0\0", "\0version=2", "\0version=9\0", "\0a\0b=c\0version=1\0", "\0object-format=sha256\0"]);
+    text.extend(extra.as_bytes());
+    if text == [0] && random.chance(50) {
+        text.clear();
+    }
+    text
+}
+
+fn host(random: &mut Random, spelling: &Spelling) -> Text {
+    // A name that nobody knows takes the resolver time, and an IPv6 address is misread by older stock daemons.
+    const QUICK: [&str; 9] = ["127.0.0.1", "127.0.0.1:9418", "", "127.1", "localhost", "LocalHost:1", "../127.0.0.1", "127..0.0.1", "[127.0.0.1]:x/y"];
+    const ALL: [&[u8]; 30] = [
+        b"h1", b"h1", b"h1", b"H1", b"h1:9418", b"[h1]", b"[h1]:99", b"[h1", b"[h1]x", b"h1]", b"[]", b"[]:", b":", b":1", b"", b"::1", b"[::1]:1",
+        b"../h1", b"h1/..", b"h1/../out", b"..", b".", b"./h1.", b"h..1", b".h1", b"d", b"a:1:2", b"\xff", b"h1 ", b"al\nice",
+    ];
+    match spelling.resolves {
+        true => random.pick(&QUICK).as_bytes().to_vec(),
+        false => random.pick(&ALL).to_vec(),
+    }
+}
+
+/// Spoils the packet around the request.
+fn frame(random: &mut Random, request: &mut Request) {
+    match random.below(6) {
+        0..=1 => {
+            let odd = [
+                b"0000", b"0001", b"0002", b"0003", b"0004", b"0005", b"000g", b"+010", b" 010", b"-001", b"0x10", b"fff4", b"ffff", b"FFF3", b"GET ",
+                b"00\0a", b"\xff\xff\xff\xff", b"\n\n\n\n",
+            ];
+            request.prefix = Some(*random.pick(&odd));
+            request.half_close = true;
+        }
+        2..=3 => {
+            request.cut = Some(random.below(request.pathname.len() + 30));
+            request.half_close = true;
+        }
+        4 => request.half_close = true,
+        _ => request.ahead = random.pick(&[b"0000".as_slice(), b"0014command=ls-refs\n0000", b"x", b"0009done\n"]).to_vec(),
+    }
+}
+
+impl Display for Request {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let payload = [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
+        write!(f, "\"{}\"", shown(&payload))?;
+        if let Some(prefix) = &self.prefix {
+            write!(f, ", length prefix \"{}\"", prefix.escape_ascii())?;
+        }
+        if let Some(cut) = self.cut {
+            write!(f, ", cut after {cut} octets")?;
+        }
+        if !self.ahead.is_empty() {
+            write!(f, ", sent ahead \"{}\"", self.ahead.escape_ascii())?;
+        }
+        if self.half_close {
+            write!(f, ", half-closed")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! One layout under one command line, and both daemons on it.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::configuration;
+use super::exchange::{Observation, by_band, exchange};
+use super::layout::{Builder, Entry, Seeds, Text, open_up};
+use super::random::Random;
+use super::repositories::{self, Owners};
+use super::requests::{self, Request};
+use super::settings::{self, PASSWD};
+use crate::support::{Daemon, Gitd, Implementation, Scratch, Stock};
+
+/// As whom the daemons run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// As the test's own user.
+    Oneself,
+    /// As another user, which root can arrange.
+    Other(u32),
+}
+
+/// Everything that a verdict depends on, but the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scene {
+    pub role: Role,
+    pub entries: Vec<Entry>,
+    pub options: Vec<Text>,
+    pub directories: Vec<Text>,
+    /// Variables that are set, or are not.
+    pub environment: Vec<(String, Option<Text>)>,
+}
+
+impl Scene {
+    /// A scene, and requests that have something to do with it.
+    pub fn generate(random: &mut Random, role: Role, requests: usize) -> (Self, Vec<Request>) {
+        let root = rustix::process::geteuid().is_root();
+        let daemon = match role {
+            Role::Oneself => rustix::process::geteuid().as_raw(),
+            Role::Other(uid) => uid,
+        };
+        let owners = Owners { daemon, can_give: root };
+        let (mut entries, paths) = repositories::generate(random, owners);
+        let surroundings = configuration::surroundings(random, &paths);
+        let settings = settings::generate(random, &paths, root && role == Role::Oneself);
+        // Hooks and configuration first: entries of the layout may refer to them, or spoil them.
+        entries.splice(0..0, settings.entries.into_iter().chain(surroundings.entries));
+        let requests = (0..requests).map(|_| requests::generate(random, &settings.spelling, &paths)).collect();
+        let scene = Self {
+            role,
+            entries,
+            options: settings.options,
+            directories: settings.directories,
+            environment: surroundings.environment,
+        };
+        (scene, requests)
+    }
+
+    pub fn has_option(&self, option: &str) -> bool {
+        self.options.iter().any(|given| given.starts_with(option.as_bytes()))
+    }
+
+    /// Smaller scenes that may show the same.
+    pub fn smaller(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        let chunk = self.entries.len() / 2;
+        if chunk > 1 {
+            all.push(Self { entries: self.entries[chunk..].to_vec(), ..self.clone() });
+            all.push(Self { entries: self.entries[..chunk].to_vec(), ..self.clone() });
+        }
+        all.extend((0..self.entries.len()).map(|at| Self { entries: without(&self.entries, at), ..self.clone() }));
+        all.extend((0..self.options.len()).map(|at| Self { options: without(&self.options, at), ..self.clone() }));
+        all.extend((0..self.directories.len()).map(|at| Self { directories: without(&self.directories, at), ..self.clone() }));
+        all.extend((0..self.environment.len()).map(|at| Self { environment: without(&self.environment, at), ..self.clone() }));
+        all
+    }
+}
+
+fn without<T: Clone>(list: &[T], at: usize) -> Vec<T> {
+    [&list[..at], &list[at + 1..]].concat()
+}
+
+impl Display for Scene {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Role::Other(uid) = self.role {
+            writeln!(f, "  as user {uid}, to whom all belongs that is not given to others")?;
+        }
+        for entry in &self.entries {
+            writeln!(f, "  {entry}")?;
+        }
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => writeln!(f, "  {name}={}", value.escape_ascii())?,
+                None => writeln!(f, "  unset {name}")?,
+            }
+        }
+        write!(f, "  git daemon")?;
+        for argument in self.options.iter().chain(&self.directories) {
+            write!(f, " '{}'", argument.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+/// A scene made real.
+pub struct Stage<'a> {
+    seeds: &'a Seeds,
+    stock: Daemon,
+    gitd: Daemon,
+    // Last, so that it goes when the daemons have gone.
+    scratch: Dismantled,
+}
+
+struct Dismantled(Scratch);
+
+impl Drop for Dismantled {
+    fn drop(&mut self) {
+        open_up(self.0.root());
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// `None` where stock does not start, as it serves nothing then; gitd may start, and its services will not.
+    pub fn raise(scene: &Scene, seeds: &'a Seeds) -> Option<Self> {
+        let scratch = Dismantled(Scratch::new());
+        let owner = match scene.role {
+            Role::Oneself => None,
+            Role::Other(uid) => Some(uid),
+        };
+        Builder::new(scratch.0.root(), seeds, owner).build(&scene.entries);
+        let start = |implementation| start(implementation, scene, &scratch.0, seeds);
+        let stock = start(Stock)?;
+        let gitd = start(Gitd).unwrap_or_else(|| panic!("gitd does not start:\n{scene}"));
+        Some(Self { seeds, stock, gitd, scratch })
+    }
+
+    /// What stock and gitd do with a request.
+    pub fn ask(&self, request: &Request) -> (Observation, Observation) {
+        let bytes = request.bytes(|text| self.seeds.expand(text, self.scratch.0.root()));
+        let ask = |daemon| {
+            let mut observation = exchange(daemon, &bytes, request.half_close, !request.is_archive());
+            if request.is_archive() && observation.served() {
+                observation.answer = by_band(&observation.answer);
+            }
+            observation
+        };
+        (ask(&self.stock), ask(&self.gitd))
+    }
+
+    /// Whether a name that a daemon logged leads nowhere.
+    pub fn is_missing(&self, path: &[u8]) -> bool {
+        fs::symlink_metadata(self.scratch.0.root().join(OsStr::from_bytes(path))).is_err()
+    }
+
+    pub fn expand(&self, text: &[u8]) -> Text {
+        self.seeds.expand(text, self.scratch.0.root())
+    }
+}
+
+fn start(implementation: Implementation, scene: &Scene, scratch: &Scratch, seeds: &Seeds) -> Option<Daemon> {
+    let expand = |text: &Text| OsString::from_vec(seeds.expand(text, scratch.root()));
+    let mut invocation = implementation.invoke(scratch).args(scene.options.iter().map(expand));
+    for directory in &scene.directories {
+        invocation = invocation.directory(expand(directory));
+    }
+    for (name, value) in &scene.environment {
+        invocation = match value {
+            Some(value) => invocation.env(name, expand(value)),
+            None => invocation.without_env(name),
+        };
+    }
+    if let Role::Other(uid) = scene.role {
+        invocation = invocation.user(uid, uid);
+    }
+    if let Ok(users) = fs::read_to_string(scratch.root().join(PASSWD)) {
+        invocation = invocation.etc("passwd", &users).etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n");
+    }
+    invocation.try_start()
+}
