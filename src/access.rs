@@ -8,6 +8,7 @@ use crate::config::Policy;
 use crate::denial::Denial;
 use crate::hook::{self, Question};
 use crate::host::Host;
+use crate::inquiry;
 use crate::path;
 use crate::peer::Peer;
 use crate::repository::Repository;
@@ -59,9 +60,23 @@ pub fn authorize(
     if !policy.export_all && !repository.exported() {
         return Err(Denial::NotExported(repository.path));
     }
-    let enabled = if offer.overridable { ask_config(starter, &repository, service)? } else { None };
+    let enabled = if offer.overridable {
+        inquiry::service_enabled(starter, &repository, service)?
+    } else {
+        None
+    };
     if !enabled.unwrap_or(offer.enabled) {
         return Err(Denial::ServiceOffFor(service, repository.path));
+    }
+    let finds_out_itself = match service {
+        Service::UploadPack => true,
+        // It would enter what is called .git inside, and never look at what is checked here.
+        Service::ReceivePack => !repository.contains_dot_git(),
+        // It greets the client first.
+        Service::UploadArchive => false,
+    };
+    if !finds_out_itself || policy.access_hook.is_some() {
+        inquiry::check_format(starter, &repository)?;
     }
     if let Some(hook) = &policy.access_hook {
         let question = Question { service, repository: &repository, host: &host, peer };
@@ -79,52 +94,19 @@ fn check_listed(policy: &Policy, repository: &Repository) -> Result<(), Denial> 
     }
 }
 
-/// Refuses a repository of another user unless `safe.directory` names it (contract 45 to 47). What
-/// matches is git's to say; git is asked only if its configuration has anything to say.
+/// Refuses a repository of another user unless `safe.directory` names it (contract 45 to 47).
 fn check_owner(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
     let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
     if repository.owners().iter().all(ours) {
         return Ok(());
     }
-    let foreign = || Denial::Foreign { path: repository.safe_name(), uid: starter.uid };
-    if !starter.git.config_may_mention(repository, "safe") {
-        return Err(foreign());
+    let gitfile = repository.behind_gitfile();
+    // Of a gitfile it is the gitfile's own name that safe.directory must have.
+    let safe = gitfile.as_ref().map(|(gitfile, _)| gitfile.clone());
+    let safe = safe.or_else(|| repository.real_path()).unwrap_or_default();
+    if inquiry::is_safe(starter, repository, &safe)? {
+        return Ok(());
     }
-    // Of a gitfile only its name may be foreign; told to take every owner for another one, git
-    // answers by safe.directory alone.
-    let variables = [("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")];
-    let arguments = ["-c", "safe.bareRepository=all", "rev-parse", "--git-dir"];
-    let output = starter.git.ask(repository.directory(), &variables, &arguments);
-    let output = output.map_err(|error| unaskable(repository, &error))?;
-    // Any other answer is about a repository inside this one.
-    if output.status.success() && output.stdout == b".\n" { Ok(()) } else { Err(foreign()) }
-}
-
-/// What `daemon.<service>` says, if anything (contract 52). git is asked only if its configuration
-/// mentions the section.
-fn ask_config(
-    starter: &Starter,
-    repository: &Repository,
-    service: Service,
-) -> Result<Option<bool>, Denial> {
-    if !starter.git.config_may_mention(repository, "daemon") {
-        return Ok(None);
-    }
-    let arguments = ["config", "--type=bool", "--get", service.config_key()];
-    let output = starter.git.ask(repository.directory(), &[("GIT_DIR", ".")], &arguments);
-    let output = output.map_err(|error| unaskable(repository, &error))?;
-    match (output.status.code(), output.stdout.as_slice()) {
-        (Some(0), b"true\n") => Ok(Some(true)),
-        (Some(0), b"false\n") => Ok(Some(false)),
-        (Some(1), b"") => Ok(None),
-        _ => Err(Denial::Config {
-            path: repository.path.clone(),
-            reason: output.stderr.trim_ascii_end().to_vec(),
-        }),
-    }
-}
-
-fn unaskable(repository: &Repository, error: &std::io::Error) -> Denial {
-    let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
-    Denial::Config { path: repository.path.clone(), reason }
+    let path = gitfile.map_or_else(|| repository.path.clone(), |(_, directory)| directory);
+    Err(Denial::Foreign { path, safe, uid: starter.uid })
 }

@@ -36,8 +36,10 @@ pub enum Denial {
     /// The repository belongs to somebody else.
     #[error("detected dubious ownership in repository at '{}'", Escaped(path))]
     Foreign {
-        /// Where it was found.
+        /// Where it is.
         path: Vec<u8>,
+        /// The name that `safe.directory` must have.
+        safe: Vec<u8>,
         /// As whom gitd runs.
         uid: u32,
     },
@@ -114,9 +116,9 @@ impl Denial {
             }
             Denial::NotARepository { found, .. } => found.clone(),
             Denial::UserPath(_) => "to serve users' repositories: --user-path".to_owned(),
-            Denial::Foreign { path, uid } => format!(
+            Denial::Foreign { safe, uid, .. } => format!(
                 "gitd runs as uid {uid}; chown the repository, or: git config --system --add safe.directory '{}'",
-                Escaped(path)
+                Escaped(safe)
             ),
             Denial::NotExported(path) => format!(
                 "to export it: touch '{}/git-daemon-export-ok', or --export-all",

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::{Command, Output, Stdio};
 
 use crate::repository::{Repository, read_config};
-use crate::sys::descriptor::Base;
+use crate::sys::descriptor::{self, Access, Base};
 
 /// Variables that would lead git to another repository than the one that was checked, or make it
 /// believe a client said what the daemon's own environment says (B16). `GIT_CONFIG_COUNT` and its
@@ -92,25 +92,32 @@ impl Git {
             })
     }
 
-    /// Runs git in `directory` with more variables, and gathers what it says.
+    /// Runs git with more variables, in `directory` or where gitd runs, and gathers what it says.
     ///
     /// # Errors
     /// When git cannot be started.
     pub fn ask(
         &self,
-        directory: BorrowedFd<'_>,
+        directory: Option<BorrowedFd<'_>>,
         variables: &[(&str, &str)],
-        arguments: &[&str],
+        arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<Output> {
-        self.command(arguments)
-            .envs(variables.iter().copied())
+        let mut command = self.command(arguments)?;
+        command.envs(variables.iter().copied());
+        if let Some(directory) = directory {
             // The descriptor is inherited until exec, so its name holds for the new process too.
-            .current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))
-            .output()
+            command.current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        }
+        command.output()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("git");
+    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> io::Result<Command> {
+        // Not the name alone: it would be looked for in the repository, should PATH be relative.
+        let executable = |file: &&CString| {
+            descriptor::access(Base::WorkingDirectory, file, Access::Execute).is_ok()
+        };
+        let program = self.candidates.iter().find(executable).ok_or(io::ErrorKind::NotFound)?;
+        let mut command = Command::new(OsStr::from_bytes(program.to_bytes()));
         command.args(arguments).env_clear().stdin(Stdio::null());
         for variable in &self.environment {
             let variable = variable.to_bytes();
@@ -120,14 +127,16 @@ impl Git {
                 command.env(OsStr::from_bytes(name), OsStr::from_bytes(&value[1..]));
             }
         }
-        command
+        // `git config` alone would read this file instead of all others.
+        command.env_remove("GIT_CONFIG");
+        Ok(command)
     }
 
     /// `git var` names the files since git 2.41; of older versions everything must be asked.
     fn ask_config_files(&self) -> Option<Vec<CString>> {
         let mut files = Vec::new();
         for variable in ["GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
-            let output = self.command(&["var", variable]).output().ok()?;
+            let output = self.command(&["var", variable]).ok()?.output().ok()?;
             match (output.status.code(), output.stderr.is_empty()) {
                 (Some(0), _) => files.extend(
                     output
@@ -141,7 +150,8 @@ impl Git {
                 _ => return None,
             }
         }
-        Some(files)
+        // A relative name is another file in each repository.
+        files.iter().all(|file| file.as_bytes().starts_with(b"/")).then_some(files)
     }
 }
 

@@ -48,9 +48,18 @@ pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Resul
         End::Exited(_) => {}
         End::Killed(signal) => event::hook_killed(hook, signal),
     }
-    let said = said.trim_ascii_start();
-    let line = said.split(|&octet| octet == b'\n').next().unwrap_or_default();
-    Err(if line.is_empty() { b"service rejected".to_vec() } else { line.to_vec() })
+    Err(first_line(&said))
+}
+
+/// What the client hears of a hook's answer (contract 58). As everywhere in git, a NUL ends it.
+fn first_line(said: &[u8]) -> Vec<u8> {
+    match said.trim_ascii_start() {
+        b"" => b"service rejected".to_vec(),
+        said => {
+            let end = said.iter().position(|octet| matches!(octet, b'\n' | 0));
+            said[..end.unwrap_or(said.len())].to_vec()
+        }
+    }
 }
 
 fn run(starter: &Starter, hook: &[u8], question: &Question<'_>) -> io::Result<(End, Vec<u8>)> {
@@ -151,7 +160,22 @@ fn read_answer(mut pipe: File) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_shell_code;
+    use super::{first_line, is_shell_code};
+
+    #[test]
+    fn the_first_line_is_the_reason() {
+        let cases: [(&[u8], &[u8]); 6] = [
+            (b"", b"service rejected"),
+            (b" \n\t\n", b"service rejected"),
+            (b"\n no such  branch \nmore", b"no such  branch "),
+            (b"no", b"no"),
+            (b"a\0b\n", b"a"),
+            (b"\0b\n", b""),
+        ];
+        for (said, reason) in cases {
+            assert_eq!(first_line(said), reason, "{}", said.escape_ascii());
+        }
+    }
 
     #[test]
     fn shell_code_is_recognised() {

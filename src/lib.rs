@@ -11,6 +11,7 @@ pub mod pktline;
 pub mod service;
 pub mod request;
 pub mod template;
+pub mod pointer;
 
 pub mod options;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod repository;
 pub mod git;
 pub mod starter;
 pub mod denial;
+pub mod inquiry;
 pub mod host;
 pub mod path;
 pub mod hook;

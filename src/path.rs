@@ -6,7 +6,7 @@ use crate::config::Policy;
 use crate::denial::Denial;
 use crate::event;
 use crate::host::Host;
-use crate::repository::{MAX_PATH, Repository, diagnose};
+use crate::repository::{MAX_PATH, Miss, Repository, diagnose};
 use crate::sys::account;
 use crate::template::Placeholder;
 
@@ -22,11 +22,12 @@ pub fn enter(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Reposi
     let candidate = candidate(policy, pathname, host)?;
     let mut found = find(policy, &candidate);
     let mut tried = candidate;
-    if found.is_none() && policy.base_path.is_some() && policy.base_path_relaxed {
+    let relaxed = policy.base_path.is_some() && policy.base_path_relaxed;
+    if relaxed && matches!(found, Err(Miss::Nothing)) {
         found = find(policy, pathname);
         tried = pathname.to_vec();
     }
-    found.ok_or_else(|| Denial::NotARepository { found: diagnose(&tried), path: tried })
+    found.map_err(|_| Denial::NotARepository { found: diagnose(&tried), path: tried })
 }
 
 /// Whether the name is the only one for what it names: it begins with `/` or `~`, and no part of it
@@ -83,7 +84,7 @@ fn not_too_long(path: Vec<u8>, what: &'static str) -> Result<Vec<u8>, Denial> {
     if path.len() < MAX_PATH { Ok(path) } else { Err(Denial::TooLong { what, path }) }
 }
 
-fn find(policy: &Policy, path: &[u8]) -> Option<Repository> {
+fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
     if policy.strict_paths {
         return Repository::exactly(path);
     }
@@ -91,11 +92,12 @@ fn find(policy: &Policy, path: &[u8]) -> Option<Repository> {
         return Repository::search(path);
     }
     let (user, rest) = split_user(path);
-    let home = account::user(&CString::new(&user[1..]).ok()?)?.home;
+    let name = CString::new(&user[1..]).map_err(|_| Miss::Nothing)?;
+    let home = account::user(&name).ok_or(Miss::Nothing)?.home;
     let mut repository = Repository::search(&[&home, rest].concat())?;
     // The name that lists and logs know begins with the user's, not with the home.
     repository.path.splice(..home.len(), user.iter().copied());
-    Some(repository)
+    Ok(repository)
 }
 
 /// Whether the directories on the command line cover `path`: the same name, or one of them followed by

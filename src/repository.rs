@@ -8,20 +8,30 @@ use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::pointer::{self, MAX_GITFILE, MAX_HEAD};
 use crate::sys::descriptor::{self, Access, Base, Kind};
-use crate::sys::errno_text;
+use crate::sys::{account, errno_text};
 
 /// The longest path that is looked at, in bytes with the NUL that ends it.
 pub const MAX_PATH: usize = 4096;
 
-/// A gitfile or a HEAD larger than this is nobody's.
-const MAX_SMALL_FILE: u64 = 4096 + 64;
+/// A `commondir` is read up to here; no path is as long.
+const MAX_COMMON_DIRECTORY: u64 = 1 << 16;
 
 /// A configuration file larger than this is not searched for words; git is asked instead.
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// The suffixes that are tried, in this order.
 const SUFFIXES: [&[u8]; 4] = [b"/.git", b"", b".git/.git", b".git"];
+
+/// Why no repository was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// There is none; it may be looked for elsewhere.
+    Nothing,
+    /// What is there is broken: git looks no further.
+    Broken,
+}
 
 /// A git directory that exists. Nothing is said about whether it may be served.
 #[derive(Debug)]
@@ -33,24 +43,41 @@ pub struct Repository {
     /// Where the objects, refs and configuration are, if the git directory is a worktree's.
     common: Option<OwnedFd>,
     owners: Vec<u32>,
-    behind_gitfile: bool,
+    /// The gitfile that it was found through.
+    gitfile: Option<OwnedFd>,
 }
 
 impl Repository {
     /// Searches `path` with git's suffixes. A regular file that is a gitfile stands for the git
     /// directory it names; any other regular file ends the search as if nothing were there, so that
     /// nobody can probe for files (B7).
-    #[must_use]
-    pub fn search(path: &[u8]) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`Miss`]
+    pub fn search(path: &[u8]) -> Result<Self, Miss> {
         let end = path.iter().rposition(|&octet| octet != b'/').map_or(1, |last| last + 1);
-        let stem = path.get(..end)?;
-        SUFFIXES.iter().find_map(|suffix| Self::look([stem, suffix].concat())).flatten()
+        let stem = path.get(..end).ok_or(Miss::Nothing)?;
+        let mut found = SUFFIXES.iter().map(|suffix| Self::look([stem, suffix].concat()));
+        found.find(|look| !matches!(look, Err(Miss::Nothing))).unwrap_or(Err(Miss::Nothing))
     }
 
-    /// Takes `path` literally, as `--strict-paths` wants it.
-    #[must_use]
-    pub fn exactly(path: &[u8]) -> Option<Self> {
-        Self::look(path.to_vec()).flatten()
+    /// Takes `path` literally, as `--strict-paths` wants it; what is found through a gitfile is named
+    /// as it is. What is not there, or not ours, ends the search: git asks whose it is before it asks
+    /// what it is (contract 44).
+    ///
+    /// # Errors
+    /// [`Miss`]
+    pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
+        match Self::look(path.to_vec()) {
+            Ok(mut found) => {
+                if let Some((_, directory)) = found.behind_gitfile() {
+                    found.path = directory;
+                }
+                Ok(found)
+            }
+            Err(Miss::Nothing) if is_ours(path) => Err(Miss::Nothing),
+            Err(_) => Err(Miss::Broken),
+        }
     }
 
     /// The git directory itself, good for `fchdir` and as a base of relative names.
@@ -66,11 +93,30 @@ impl Repository {
         &self.owners
     }
 
-    /// The name that `safe.directory` must have: behind a gitfile, that of the git directory itself.
+    /// The gitfile that it was found through and the git directory behind it, as the kernel names them
+    /// without any symbolic link.
     #[must_use]
-    pub fn safe_name(&self) -> Vec<u8> {
-        let real = || descriptor::real_path(&self.directory).ok();
-        self.behind_gitfile.then(real).flatten().unwrap_or_else(|| self.path.clone())
+    pub fn behind_gitfile(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let gitfile = descriptor::real_path(self.gitfile.as_ref()?).ok()?;
+        Some((gitfile, self.real_path()?))
+    }
+
+    /// The git directory's name without any symbolic link.
+    #[must_use]
+    pub fn real_path(&self) -> Option<Vec<u8>> {
+        descriptor::real_path(&self.directory).ok()
+    }
+
+    /// Whether there is something called `.git` in it.
+    #[must_use]
+    pub fn contains_dot_git(&self) -> bool {
+        descriptor::status(Base::Directory(self.directory()), c".git", false).is_ok()
+    }
+
+    /// Whether git, given `name` for this directory, would find another repository inside it first.
+    #[must_use]
+    pub fn hides_another(name: &[u8]) -> bool {
+        !matches!(Self::look([name, SUFFIXES[0]].concat()), Err(Miss::Nothing))
     }
 
     /// Whether its owner exported it (contract 54).
@@ -88,44 +134,38 @@ impl Repository {
         read_config(Base::Directory(directory.as_fd()), c"config")
     }
 
-    /// `None`: the search goes on. `Some(None)`: it ends without a repository.
-    fn look(path: Vec<u8>) -> Option<Option<Self>> {
+    fn look(path: Vec<u8>) -> Result<Self, Miss> {
+        let nothing = |_| Miss::Nothing;
         if path.len() >= MAX_PATH {
-            return None;
+            return Err(Miss::Nothing);
         }
-        let name = CString::new(path.as_slice()).ok()?;
-        let found = descriptor::locate(Base::WorkingDirectory, &name).ok()?;
-        match descriptor::status_of(&found).ok()?.kind {
+        let name = CString::new(path.as_slice()).map_err(|_| Miss::Nothing)?;
+        let found = descriptor::locate(Base::WorkingDirectory, &name).map_err(nothing)?;
+        match descriptor::status_of(&found).map_err(nothing)?.kind {
             Kind::Directory => {
                 let common = common_directory(found.as_fd())?;
-                let owner = descriptor::status(Base::WorkingDirectory, &name, false).ok()?.owner;
-                Some(Some(Repository {
+                let status = descriptor::status(Base::WorkingDirectory, &name, false);
+                Ok(Repository {
                     path,
                     directory: found,
                     common,
-                    owners: vec![owner],
-                    behind_gitfile: false,
-                }))
+                    owners: vec![status.map_err(nothing)?.owner],
+                    gitfile: None,
+                })
             }
-            Kind::Regular => Some(Self::follow_gitfile(path, &name)),
-            Kind::Symlink | Kind::Other => None,
+            Kind::Regular => Self::follow_gitfile(path, &name, found).ok_or(Miss::Broken),
+            Kind::Symlink | Kind::Other => Err(Miss::Nothing),
         }
     }
 
-    fn follow_gitfile(path: Vec<u8>, name: &CString) -> Option<Self> {
-        let text = read_small(Base::WorkingDirectory, name).ok()?;
-        let target = text.strip_prefix(b"gitdir: ")?;
-        let end = target.iter().rposition(|octet| !matches!(octet, b'\n' | b'\r'))? + 1;
-        let target = match &target[..end] {
-            absolute @ [b'/', ..] => absolute.to_vec(),
-            relative => {
-                let slash = path.iter().rposition(|&octet| octet == b'/');
-                [&path[..slash.map_or(0, |slash| slash + 1)], relative].concat()
-            }
-        };
-        let target = CString::new(target).ok()?;
+    fn follow_gitfile(path: Vec<u8>, name: &CString, gitfile: OwnedFd) -> Option<Self> {
+        let text = read(Base::WorkingDirectory, name, MAX_GITFILE + 1).ok()?;
+        if text.len() as u64 > MAX_GITFILE {
+            return None;
+        }
+        let target = CString::new(pointer::gitfile_target(&text, &path)?).ok()?;
         let directory = descriptor::locate(Base::WorkingDirectory, &target).ok()?;
-        let common = common_directory(directory.as_fd())?;
+        let common = common_directory(directory.as_fd()).ok()?;
         // A symbolic link in the place of the target does not count: its own target does.
         let owners = [
             descriptor::status(Base::WorkingDirectory, name, false),
@@ -133,41 +173,54 @@ impl Repository {
         ];
         let owners = owners.into_iter().map(|status| status.map(|found| found.owner));
         let owners = owners.collect::<io::Result<_>>().ok()?;
-        Some(Repository { path, directory, common, owners, behind_gitfile: true })
+        Some(Repository { path, directory, common, owners, gitfile: Some(gitfile) })
     }
+}
+
+fn is_ours(path: &[u8]) -> bool {
+    let Ok(name) = CString::new(path) else { return false };
+    let status = descriptor::status(Base::WorkingDirectory, &name, false);
+    status.is_ok_and(|found| found.owner == account::effective_uid())
 }
 
 /// Whether `directory` is a git directory (contract 39), and where its common directory is if that is
-/// another one. The outer `None` says that it is none.
-fn common_directory(directory: BorrowedFd<'_>) -> Option<Option<OwnedFd>> {
+/// another one.
+fn common_directory(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> {
     let base = Base::Directory(directory);
     if !head_is_valid(base) {
-        return None;
+        return Err(Miss::Nothing);
     }
-    let common = match read_small(base, c"commondir") {
-        Ok(text) => {
-            let end = text.iter().rposition(|octet| !matches!(octet, b'\n' | b'\r'));
-            let path = CString::new(&text[..end.map_or(0, |last| last + 1)]).ok()?;
-            Some(descriptor::locate(base, &path).ok()?)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(_) => return None,
+    let common = match descriptor::status(base, c"commondir", false) {
+        Ok(_) => Some(follow_common_directory(base)?),
+        Err(_) => None,
     };
     let shared = common.as_ref().map_or(base, |common| Base::Directory(common.as_fd()));
     let reachable = |name| descriptor::access(shared, name, Access::Execute).is_ok();
-    (reachable(c"objects") && reachable(c"refs")).then_some(common)
+    if reachable(c"objects") && reachable(c"refs") { Ok(common) } else { Err(Miss::Nothing) }
 }
 
-/// HEAD names a ref or an object, or is a symbolic link to a ref as git made them in 2005.
+/// git dies of a `commondir` that it cannot read or resolve, but only the last part of the path may be
+/// missing.
+fn follow_common_directory(base: Base<'_>) -> Result<OwnedFd, Miss> {
+    let name = |path: &[u8]| CString::new(path).map_err(|_| Miss::Broken);
+    let text = read(base, c"commondir", MAX_COMMON_DIRECTORY).map_err(|_| Miss::Broken)?;
+    let path = pointer::common_directory(&text).ok_or(Miss::Broken)?;
+    if let Ok(found) = descriptor::locate(base, &name(path)?) {
+        return Ok(found);
+    }
+    let (parent, last) = pointer::split_last(path);
+    let parent = descriptor::locate(base, &name(parent)?).map_err(|_| Miss::Broken)?;
+    match descriptor::status(Base::Directory(parent.as_fd()), &name(last)?, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Miss::Nothing),
+        _ => Err(Miss::Broken),
+    }
+}
+
 fn head_is_valid(base: Base<'_>) -> bool {
-    if let Ok(target) = descriptor::read_link(base, c"HEAD") {
-        return target.starts_with(b"refs/");
+    match descriptor::read_link(base, c"HEAD") {
+        Ok(target) => pointer::head_link_is_valid(&target),
+        Err(_) => read(base, c"HEAD", MAX_HEAD).is_ok_and(|text| pointer::head_is_valid(&text)),
     }
-    let Ok(text) = read_small(base, c"HEAD") else { return false };
-    if let Some(target) = text.strip_prefix(b"ref:") {
-        return target.trim_ascii_start().starts_with(b"refs/");
-    }
-    text.len() >= 40 && text[..40].iter().all(u8::is_ascii_hexdigit)
 }
 
 /// What keeps `path` from being a repository, in words for the log. Only asked after a search found
@@ -196,10 +249,6 @@ pub fn diagnose(path: &[u8]) -> String {
         }
     }
     "HEAD or commondir: unreadable or invalid".to_owned()
-}
-
-fn read_small(base: Base<'_>, name: &std::ffi::CStr) -> io::Result<Vec<u8>> {
-    read(base, name, MAX_SMALL_FILE)
 }
 
 /// The text of a configuration file, as [`Repository::config`] says.

@@ -29,7 +29,9 @@ impl Starter {
     #[must_use]
     pub fn new(spawner: Spawner, timeout: u64) -> Self {
         let uid = account::effective_uid();
-        let sudo_uid = std::env::var("SUDO_UID").ok().and_then(|text| text.parse().ok());
+        // As C's strtoul reads it: blanks in front do not count.
+        let number = |text: String| text.trim_ascii_start().parse().ok();
+        let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
         Starter { spawner, git: Git::find(), uid, sudo_uid: sudo_uid.filter(|_| uid == 0), timeout }
     }
     /// The environment of a child: the server's own, and what concerns this client (contract 50, 51).

@@ -1,0 +1,143 @@
+//! What only git can say of a repository: whether `safe.directory` names it, whether `daemon.<service>`
+//! is set, whether its configuration makes sense. git is asked only if the answer can change anything:
+//! a process more for each request would cost half of the speed.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Output;
+
+use crate::denial::Denial;
+use crate::repository::Repository;
+use crate::service::Service;
+use crate::starter::Starter;
+
+/// Whether `safe.directory` has the name, by git's own rules (contract 47).
+///
+/// It is a service that is asked: the other commands look at a gitfile as a part of the directory
+/// around it, and take their own working directory for `.`. Of the services receive-pack asks in every
+/// version; it is told to take every owner for another one, and to show no ref.
+///
+/// # Errors
+/// [`Denial::Config`], when git cannot be asked.
+pub fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Denial> {
+    if !starter.git.config_may_mention(repository, "safe") {
+        return Ok(false);
+    }
+    // git looks for a `.git` inside before it takes the directory itself.
+    let name = match name.strip_suffix(b"/.git") {
+        Some(around) => around,
+        None if Repository::hides_another(name) => return Ok(false),
+        None => name,
+    };
+    let variables = [("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")];
+    let arguments = [
+        b"-c".as_slice(),
+        b"transfer.hideRefs=refs",
+        b"-c",
+        b"core.alternateRefsCommand=:",
+        b"receive-pack",
+        b"--http-backend-info-refs",
+        name,
+    ];
+    let output = starter.git.ask(None, &variables, &arguments.map(OsStr::from_bytes));
+    let output = output.map_err(|error| unaskable(repository, &error))?;
+    Ok(output.status.success())
+}
+
+/// What `daemon.<service>` says, if anything (contract 52).
+///
+/// # Errors
+/// [`Denial::Config`], when git cannot be asked or does not understand its configuration.
+pub fn service_enabled(
+    starter: &Starter,
+    repository: &Repository,
+    service: Service,
+) -> Result<Option<bool>, Denial> {
+    if !starter.git.config_may_mention(repository, "daemon") {
+        return Ok(None);
+    }
+    let key = service.config_key();
+    let output = ask_inside(starter, repository, &[], &["config", "--type=bool", "--get", key])?;
+    let answer = match boolean(&output) {
+        Some(answer) => Some(answer),
+        None if output.status.code() == Some(1) && output.stdout.is_empty() => None,
+        None => Some(
+            last_value(starter, repository, key)?.ok_or_else(|| refused(repository, &output))?,
+        ),
+    };
+    // `git config` only warns of files that no other command would go on without.
+    if !output.stderr.is_empty() {
+        let check = ask_inside(starter, repository, &[], &["rev-parse", "--git-dir"])?;
+        if !check.status.success() {
+            return Err(refused(repository, &check));
+        }
+    }
+    Ok(answer)
+}
+
+/// What the last value of `key` comes to. `git config` chokes on an earlier one that is no boolean,
+/// which all others pass over. `None` when the last one is none either.
+fn last_value(
+    starter: &Starter,
+    repository: &Repository,
+    key: &str,
+) -> Result<Option<bool>, Denial> {
+    let pattern = format!("^{}$", key.replace('.', "[.]"));
+    let arguments = ["config", "--null", "--get-regexp", &pattern];
+    let all = ask_inside(starter, repository, &[], &arguments)?.stdout;
+    let last = all.strip_suffix(b"\0").unwrap_or(&all).rsplit(|&octet| octet == 0).next();
+    let Some(value) = last.and_then(|last| last.strip_prefix(key.as_bytes())) else {
+        return Ok(None);
+    };
+    // A variable without a value is true.
+    let Some(value) = value.strip_prefix(b"\n") else { return Ok(Some(true)) };
+    let setting = [b"gitd.value=", value].concat();
+    let arguments = [
+        "-c".as_ref(),
+        OsStr::from_bytes(&setting),
+        "config".as_ref(),
+        "--type=bool".as_ref(),
+        "--get".as_ref(),
+        "gitd.value".as_ref(),
+    ];
+    Ok(boolean(&ask_inside(starter, repository, &[], &arguments)?))
+}
+
+/// Refuses a repository whose own configuration or format git does not understand (contract 49).
+///
+/// # Errors
+/// [`Denial::Config`], also when git cannot be asked.
+pub fn check_format(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
+    let its_own = [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")];
+    let output = ask_inside(starter, repository, &its_own, &["rev-parse", "--git-dir"])?;
+    if output.status.success() { Ok(()) } else { Err(refused(repository, &output)) }
+}
+
+fn boolean(output: &Output) -> Option<bool> {
+    match output.stdout.as_slice() {
+        b"true\n" if output.status.success() => Some(true),
+        b"false\n" if output.status.success() => Some(false),
+        _ => None,
+    }
+}
+
+fn ask_inside(
+    starter: &Starter,
+    repository: &Repository,
+    variables: &[(&str, &str)],
+    arguments: &[impl AsRef<OsStr>],
+) -> Result<Output, Denial> {
+    let variables = [variables, &[("GIT_DIR", ".")]].concat();
+    let output = starter.git.ask(Some(repository.directory()), &variables, arguments);
+    output.map_err(|error| unaskable(repository, &error))
+}
+
+fn refused(repository: &Repository, output: &Output) -> Denial {
+    let reason = output.stderr.trim_ascii_end().to_vec();
+    Denial::Config { path: repository.path.clone(), reason }
+}
+
+fn unaskable(repository: &Repository, error: &std::io::Error) -> Denial {
+    let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
+    Denial::Config { path: repository.path.clone(), reason }
+}

@@ -1,0 +1,166 @@
+//! What git's small files point at: HEAD at a ref or an object, `commondir` and gitfiles at another
+//! directory. Pure; read octet by octet as git reads them, because what git does not take for a
+//! repository must not be served, and what it takes for another one must not either.
+
+/// The octets of HEAD that count.
+pub const MAX_HEAD: u64 = 255;
+
+/// A gitfile that is larger is none.
+pub const MAX_GITFILE: u64 = 1 << 20;
+
+/// Whether the text of HEAD names a ref, or an object of either format (contract 39). What follows
+/// does not matter, nor whether the ref or the object exists.
+#[must_use]
+pub fn head_is_valid(text: &[u8]) -> bool {
+    if let Some(target) = text.strip_prefix(b"ref:") {
+        let blank = |octet: &&u8| matches!(octet, b' ' | b'\t' | b'\n' | b'\r');
+        return target[target.iter().take_while(blank).count()..].starts_with(b"refs/");
+    }
+    text.len() >= 40 && text[..40].iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Whether HEAD, as a symbolic link that git made in 2005, names a ref.
+#[must_use]
+pub fn head_link_is_valid(target: &[u8]) -> bool {
+    target.starts_with(b"refs/")
+}
+
+/// The directory that `commondir` names, absolute or relative to its own; `None` for an empty file,
+/// which git refuses.
+#[must_use]
+pub fn common_directory(text: &[u8]) -> Option<&[u8]> {
+    if text.is_empty() {
+        return None;
+    }
+    match c_string(without_line_ends(text)) {
+        b"" => Some(b"."),
+        path => Some(path),
+    }
+}
+
+/// The directory that the gitfile at `path` names; a relative one is relative to where the gitfile
+/// is. `None` if the text is no gitfile's.
+#[must_use]
+pub fn gitfile_target(text: &[u8], path: &[u8]) -> Option<Vec<u8>> {
+    let target =
+        without_line_ends(text).strip_prefix(b"gitdir: ").filter(|named| !named.is_empty())?;
+    let target = c_string(target);
+    if target.starts_with(b"/") {
+        return Some(target.to_vec());
+    }
+    let directory = path.iter().rposition(|&octet| octet == b'/').map_or(0, |slash| slash + 1);
+    Some([&path[..directory], target].concat())
+}
+
+/// The directory in which a path's last part is, and that part without slashes behind it.
+#[must_use]
+pub fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path.iter().rposition(|&octet| octet != b'/').map_or(0, |last| last + 1);
+    match path[..end].iter().rposition(|&octet| octet == b'/') {
+        Some(slash) => (&path[..=slash], &path[slash + 1..end]),
+        None => (b".", &path[..end]),
+    }
+}
+
+fn without_line_ends(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|octet| !matches!(octet, b'\n' | b'\r'));
+    &text[..end.map_or(0, |last| last + 1)]
+}
+
+/// git is written in C: a NUL ends a name.
+fn c_string(text: &[u8]) -> &[u8] {
+    text.split(|&octet| octet == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads() {
+        let id = "0123456789abcdefABCDEF0123456789abcdef01";
+        for good in
+            ["ref: refs/heads/main\n", "ref:refs/", "ref: \t\n\r refs/../x", id, &format!("{id}x")]
+        {
+            assert!(head_is_valid(good.as_bytes()), "{good:?}");
+        }
+        let short = &id[1..];
+        for bad in [
+            "",
+            "\n",
+            "ref: heads/x",
+            "ref:\x0crefs/x",
+            "ref:\x0brefs/x",
+            "ref:\0refs/x",
+            "REF: refs/x",
+            " ref: refs/x",
+            short,
+            &format!(" {id}"),
+            &format!("{short}g"),
+        ] {
+            assert!(!head_is_valid(bad.as_bytes()), "{bad:?}");
+        }
+        assert!(head_link_is_valid(b"refs/heads/x"));
+        assert!(!head_link_is_valid(b"./refs/heads/x"));
+    }
+
+    #[test]
+    fn common_directories() {
+        let cases: [(&[u8], Option<&[u8]>); 6] = [
+            (b"../..\n", Some(b"../..")),
+            (b"/srv/a.git\r\n\n", Some(b"/srv/a.git")),
+            (b"a b \n", Some(b"a b ")),
+            (b"a\0b\n", Some(b"a")),
+            (b"\n", Some(b".")),
+            (b"", None),
+        ];
+        for (text, path) in cases {
+            assert_eq!(common_directory(text), path, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn last_parts() {
+        for (path, directory, last) in [
+            ("a", ".", "a"),
+            ("a/", ".", "a"),
+            ("/a", "/", "a"),
+            ("../a//", "../", "a"),
+            ("/a/b", "/a/", "b"),
+            ("/", ".", ""),
+        ] {
+            assert_eq!(
+                split_last(path.as_bytes()),
+                (directory.as_bytes(), last.as_bytes()),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn gitfiles() {
+        let cases: [(&[u8], Option<&[u8]>); 12] = [
+            (b"gitdir: /srv/a.git\n", Some(b"/srv/a.git")),
+            (b"gitdir: /srv/a.git", Some(b"/srv/a.git")),
+            (b"gitdir: /srv/a.git\r\n\r\n", Some(b"/srv/a.git")),
+            (b"gitdir: a.git\n", Some(b"/srv/w/a.git")),
+            (b"gitdir: ../a.git\n", Some(b"/srv/w/../a.git")),
+            (b"gitdir: a\nb\n", Some(b"/srv/w/a\nb")),
+            (b"gitdir: /a\0b\n", Some(b"/a")),
+            (b"gitdir: \n", None),
+            (b"gitdir:/a\n", None),
+            (b"\ngitdir: /a\n", None),
+            (b"", None),
+            (b"\n", None),
+        ];
+        for (text, target) in cases {
+            assert_eq!(
+                gitfile_target(text, b"/srv/w/.git").as_deref(),
+                target,
+                "{}",
+                text.escape_ascii()
+            );
+        }
+        assert_eq!(gitfile_target(b"gitdir: a", b"w").as_deref(), Some(b"a".as_slice()));
+    }
+}
