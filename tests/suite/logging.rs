@@ -55,9 +55,21 @@ fn a_malformed_request(d: Implementation) {
     let host = |host| format!("Extended attribute \"host\": {host}");
     for (payload, lines) in [
         ("x\0host=h\0version=1\0", vec![host("h"), "fatal: Invalid request".to_owned()]),
-        ("x\0host=[h]x\0version=1\0", vec![host("[h]x"), "fatal: Garbage after end of host part".to_owned()]),
-        ("x\0host=[h]x\0\0version=1\0", vec![host("[h]x"), "fatal: Garbage after end of host part".to_owned()]),
-        ("x\0\0version=1\0", vec!["Extended attribute \"protocol\": version=1".to_owned(), "Protocol error: 'x'".to_owned()]),
+        (
+            "x\0host=[h]x\0version=1\0",
+            vec![host("[h]x"), "fatal: Garbage after end of host part".to_owned()],
+        ),
+        (
+            "x\0host=[h]x\0\0version=1\0",
+            vec![host("[h]x"), "fatal: Garbage after end of host part".to_owned()],
+        ),
+        (
+            "x\0\0version=1\0",
+            vec![
+                "Extended attribute \"protocol\": version=1".to_owned(),
+                "Protocol error: 'x'".to_owned(),
+            ],
+        ),
     ] {
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
         daemon.talk(pkt(payload)).assert_logged(&lines);

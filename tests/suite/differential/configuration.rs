@@ -5,8 +5,28 @@ use super::layout::{Entry, Text};
 use super::random::Random;
 
 const VALUES: [&str; 22] = [
-    "true", "false", "true", "false", "yes", "no", "on", "OFF", "1", "0", "2", "-1", "", "\"\"", "maybe", "1k", "\"true\"", "fal\"se\"",
-    "true # really", "false;", "\\\n false", "t\\x",
+    "true",
+    "false",
+    "true",
+    "false",
+    "yes",
+    "no",
+    "on",
+    "OFF",
+    "1",
+    "0",
+    "2",
+    "-1",
+    "",
+    "\"\"",
+    "maybe",
+    "1k",
+    "\"true\"",
+    "fal\"se\"",
+    "true # really",
+    "false;",
+    "\\\n false",
+    "t\\x",
 ];
 const KEYS: [&str; 5] = ["uploadpack", "receivepack", "uploadarch", "uploadPack", "receive-pack"];
 
@@ -40,11 +60,28 @@ fn daemon(random: &mut Random) -> String {
 }
 
 fn include(random: &mut Random) -> String {
-    let path = random.pick(&["$ROOT/home/included", "../../home/included", "included", "~/included", "nowhere", "config", "", "~nosuch/x"]);
+    let path = random.pick(&[
+        "$ROOT/home/included",
+        "../../home/included",
+        "included",
+        "~/included",
+        "nowhere",
+        "config",
+        "",
+        "~nosuch/x",
+    ]);
     let section = random.pick(&[
-        "[include]", "[Include]", "[include \"x\"]", "[includeIf \"gitdir:$ROOT/srv/\"]", "[includeIf \"gitdir:a.git\"]",
-        "[includeif \"gitdir/i:**/A*\"]", "[includeIf \"gitdir:./\"]", "[includeIf \"onbranch:is-*\"]", "[includeIf \"gitdir:/\"]",
-        "[includeIf \"hasconfig:remote.*.url:x\"]", "[includeIf \"nonsense:x\"]",
+        "[include]",
+        "[Include]",
+        "[include \"x\"]",
+        "[includeIf \"gitdir:$ROOT/srv/\"]",
+        "[includeIf \"gitdir:a.git\"]",
+        "[includeif \"gitdir/i:**/A*\"]",
+        "[includeIf \"gitdir:./\"]",
+        "[includeIf \"onbranch:is-*\"]",
+        "[includeIf \"gitdir:/\"]",
+        "[includeIf \"hasconfig:remote.*.url:x\"]",
+        "[includeIf \"nonsense:x\"]",
     ]);
     format!("{section}\n\tpath = {path}\n")
 }
@@ -80,8 +117,16 @@ fn format(random: &mut Random) -> String {
 fn broken(random: &mut Random) -> String {
     random
         .pick(&[
-            "[daemon\n", "[daemon]\n\tuploadpack = \"true\n", "no section\n", "[]\n", "[daemon]\n\t= true\n", "\u{feff}[daemon]\n",
-            "[daemon]\n\tuploadpack = true\0\n", "[core]\n\tx = \\q\n", "[daemon]\n\tupload_pack = true\n", "[dae\\\nmon]\n\tuploadpack = 0\n",
+            "[daemon\n",
+            "[daemon]\n\tuploadpack = \"true\n",
+            "no section\n",
+            "[]\n",
+            "[daemon]\n\t= true\n",
+            "\u{feff}[daemon]\n",
+            "[daemon]\n\tuploadpack = true\0\n",
+            "[core]\n\tx = \\q\n",
+            "[daemon]\n\tupload_pack = true\n",
+            "[dae\\\nmon]\n\tuploadpack = 0\n",
             "[a]\n=\n",
         ])
         .to_owned()
@@ -150,7 +195,20 @@ fn safe_value(random: &mut Random, paths: &[Text]) -> String {
         9 => format!("$ROOT/{parent}"),
         10 => format!("$ROOT/{known}/.git"),
         11 => format!("~/../{known}"),
-        _ => random.pick(&["", ".", "srv/a", "*/", "/*", "%(prefix)/x", "~nosuch/x", "$ROOT/srv/../srv/a", "**", "\"\""]).to_owned(),
+        _ => random
+            .pick(&[
+                "",
+                ".",
+                "srv/a",
+                "*/",
+                "/*",
+                "%(prefix)/x",
+                "~nosuch/x",
+                "$ROOT/srv/../srv/a",
+                "**",
+                "\"\"",
+            ])
+            .to_owned(),
     }
 }
 
@@ -174,7 +232,10 @@ impl Surroundings {
             let value = value.replace('\'', "");
             return self.variable("GIT_CONFIG_PARAMETERS", format!("'{key}'='{value}'"));
         }
-        self.variable("GIT_CONFIG_COUNT", random.pick(&["1", "1", "1", "1", "1", "1", "1", "1", "0", ""]));
+        self.variable(
+            "GIT_CONFIG_COUNT",
+            random.pick(&["1", "1", "1", "1", "1", "1", "1", "1", "0", ""]),
+        );
         self.variable("GIT_CONFIG_KEY_0", key);
         self.variable("GIT_CONFIG_VALUE_0", value);
     }
@@ -190,9 +251,26 @@ impl Surroundings {
             6 => self.variable("GIT_CONFIG_SYSTEM", "$ROOT/home/included"),
             7 => self.variable("GIT_CONFIG_NOSYSTEM", random.pick(&["1", "0", "", "maybe"])),
             8 => self.variable("GIT_CONFIG", "$ROOT/home/included"),
-            9 => self.variable("HOME", random.pick(&["", "/", "$ROOT/home/", "home", "$ROOT/nowhere"])),
+            9 => self
+                .variable("HOME", random.pick(&["", "/", "$ROOT/home/", "home", "$ROOT/nowhere"])),
             10 => self.variable("GIT_CEILING_DIRECTORIES", "$ROOT/srv"),
-            _ => self.variable("SUDO_UID", random.pick(&["31003", "31003", " 31003", "+31003", "31003 ", "0", "", "-1", "x", "4294998299", "0x791b", "031003"])),
+            _ => self.variable(
+                "SUDO_UID",
+                random.pick(&[
+                    "31003",
+                    "31003",
+                    " 31003",
+                    "+31003",
+                    "31003 ",
+                    "0",
+                    "",
+                    "-1",
+                    "x",
+                    "4294998299",
+                    "0x791b",
+                    "031003",
+                ]),
+            ),
         }
     }
 }

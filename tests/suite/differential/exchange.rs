@@ -20,6 +20,8 @@ pub struct Observation {
     pub answer: Vec<u8>,
     /// The connection ended with a reset.
     pub reset: bool,
+    /// An archive's service has greeted and then sent nothing but its excuses.
+    pub failed_archive: bool,
     /// Neither an answer nor an end in time, or no last line in the log.
     pub hung: bool,
     /// From `Connection from` to `Disconnected`, without pids; the client's address reads `CLIENT`.
@@ -29,19 +31,26 @@ pub struct Observation {
 impl Observation {
     /// The payload of an ERR packet that is the whole answer.
     pub fn refusal(&self) -> Option<&[u8]> {
-        let length = usize::from_str_radix(std::str::from_utf8(self.answer.get(..4)?).ok()?, 16).ok()?;
+        let length =
+            usize::from_str_radix(std::str::from_utf8(self.answer.get(..4)?).ok()?, 16).ok()?;
         let payload = self.answer.get(4..)?;
         payload.strip_prefix(b"ERR ").filter(|_| payload.len() + 4 == length)
     }
 
     pub fn served(&self) -> bool {
-        !self.answer.is_empty() && self.refusal().is_none()
+        !self.answer.is_empty() && self.refusal().is_none() && !self.failed_archive
     }
 }
 
 impl Display for Observation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let end = if self.hung { ", hung" } else if self.reset { ", reset" } else { "" };
+        let end = if self.hung {
+            ", hung"
+        } else if self.reset {
+            ", reset"
+        } else {
+            ""
+        };
         let answer = &self.answer[..self.answer.len().min(300)];
         writeln!(f, "answers \"{}\"{end}, and logs", shown(answer))?;
         for line in &self.log {
@@ -52,27 +61,35 @@ impl Display for Observation {
     }
 }
 
-/// An archive's packets may be cut in any places, and what is said beside it come at any time: all of the one, then all of
-/// the other.
-pub fn by_band(answer: &[u8]) -> Vec<u8> {
-    let mut bands: [Vec<u8>; 4] = Default::default();
-    let mut rest = answer;
-    while let Some(length) = rest.get(..4).and_then(|prefix| std::str::from_utf8(prefix).ok()) {
-        let length = usize::from_str_radix(length, 16).map_or(rest.len(), |length| length.clamp(4, rest.len()));
-        match &rest[4..length] {
-            [band @ 1..=3, data @ ..] => bands[usize::from(*band)].extend(data),
-            _ => bands[0].extend(&rest[..length]),
+impl Observation {
+    /// The packets of an archive may be cut in any places, and what is said beside it come at any time:
+    /// all of the one, then all of the other.
+    pub fn by_band(mut self) -> Self {
+        let mut bands: [Vec<u8>; 4] = Default::default();
+        let mut rest = self.answer.as_slice();
+        while let Some(prefix) = rest.get(..4).and_then(|prefix| std::str::from_utf8(prefix).ok()) {
+            let length = usize::from_str_radix(prefix, 16);
+            let length = length.map_or(rest.len(), |length| length.clamp(4, rest.len()));
+            match &rest[4..length] {
+                [band @ 1..=3, data @ ..] => bands[usize::from(*band)].extend(data),
+                _ => bands[0].extend(&rest[..length]),
+            }
+            rest = &rest[length..];
         }
-        rest = &rest[length..];
+        bands[0].extend(rest);
+        self.failed_archive = bands[1].is_empty();
+        self.answer = bands.concat();
+        self
     }
-    bands[0].extend(rest);
-    bands.concat()
 }
 
 /// Sends a request. With `ask`, as a client that speaks when it is spoken to: it wants to know all refs, then nothing.
 pub fn exchange(daemon: &Daemon, request: &[u8], half_close: bool, ask: bool) -> Observation {
     let mark = daemon.log.mark();
-    let mut client = Client { stream: TcpStream::connect_timeout(&daemon.address(), DEADLINE).unwrap(), answer: Vec::new() };
+    let mut client = Client {
+        stream: TcpStream::connect_timeout(&daemon.address(), DEADLINE).unwrap(),
+        answer: Vec::new(),
+    };
     client.stream.set_read_timeout(Some(DEADLINE)).unwrap();
     client.stream.set_nodelay(true).unwrap();
     let address = client.stream.local_addr().unwrap().to_string();
@@ -80,13 +97,18 @@ pub fn exchange(daemon: &Daemon, request: &[u8], half_close: bool, ask: bool) ->
     let answer = client.answer;
     drop(client.stream);
     let last: fn(&str) -> bool = match daemon.implementation {
-        Gitd => |line| line.starts_with("Disconnected") || line.starts_with("connection lost:") || line.ends_with("closed without a request"),
+        Gitd => |line| {
+            line.starts_with("Disconnected")
+                || line.starts_with("connection lost:")
+                || line.ends_with("closed without a request")
+        },
         _ => |line| line.starts_with("Disconnected"),
     };
     let complete = daemon.log.try_wait(mark, last).is_ok();
     Observation {
         answer,
         reset: ended == Ended::Reset,
+        failed_archive: false,
         hung: ended == Ended::Hung || !complete,
         log: lines(&daemon.log.raw(mark).concat(), &address),
     }
@@ -118,7 +140,11 @@ impl Client {
             if ask && flushes > questions {
                 questions = flushes;
                 let version_2 = self.answer.starts_with(b"000eversion 2\n") && questions == 1;
-                let _ = self.stream.write_all(if version_2 { b"0014command=ls-refs\n0000" } else { b"0000" });
+                let _ = self.stream.write_all(if version_2 {
+                    b"0014command=ls-refs\n0000"
+                } else {
+                    b"0000"
+                });
                 if !version_2 {
                     let _ = self.stream.shutdown(Shutdown::Write);
                 }
@@ -153,7 +179,10 @@ fn lines(log: &[u8], address: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for piece in log.strip_suffix(b"\n").unwrap_or(log).split(|&octet| octet == b'\n') {
         let (signed, text) = unsigned(piece);
-        let starts = signed || [b"fatal: ".as_slice(), b"error: ", b"warning: "].iter().any(|start| text.starts_with(start));
+        let starts = signed
+            || [b"fatal: ".as_slice(), b"error: ", b"warning: "]
+                .iter()
+                .any(|start| text.starts_with(start));
         match lines.last_mut() {
             Some(last) if !starts => {
                 last.text.push(b'\n');
@@ -176,4 +205,25 @@ fn unsigned(mut line: &[u8]) -> (bool, &[u8]) {
         }
     }
     (signed, line)
+}
+
+/// Stock shows control characters as question marks when it dies, and gitd escapes them.
+pub fn masked(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    let mut masked = String::new();
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        if character != '\\' {
+            masked.push(if character.is_control() { '?' } else { character });
+            continue;
+        }
+        masked.push('?');
+        match rest.clone().next() {
+            Some('n' | 'r' | 't') => drop(rest.next()),
+            Some('x') => drop(rest.nth(2)),
+            Some('u') => drop(rest.find(|&end| end == '}')),
+            _ => {}
+        }
+    }
+    masked.into_bytes()
 }

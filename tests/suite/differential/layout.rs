@@ -26,17 +26,43 @@ pub const COMMITS: usize = 48;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A bare repository that has one commit, whose number tells it from all others.
-    Repository { path: Text, commit: usize, sha256: bool },
-    File { path: Text, contents: Text },
-    Append { path: Text, contents: Text },
-    Link { path: Text, target: Text },
-    Directory { path: Text },
+    Repository {
+        path: Text,
+        commit: usize,
+        sha256: bool,
+    },
+    File {
+        path: Text,
+        contents: Text,
+    },
+    Append {
+        path: Text,
+        contents: Text,
+    },
+    Link {
+        path: Text,
+        target: Text,
+    },
+    Directory {
+        path: Text,
+    },
     /// Neither a directory nor a regular file.
-    Socket { path: Text },
-    Remove { path: Text },
-    Mode { path: Text, mode: u32 },
+    Socket {
+        path: Text,
+    },
+    Remove {
+        path: Text,
+    },
+    Mode {
+        path: Text,
+        mode: u32,
+    },
     /// Another owner, of a symbolic link itself; with `whole`, of all below too.
-    Owner { path: Text, uid: u32, whole: bool },
+    Owner {
+        path: Text,
+        uid: u32,
+        whole: bool,
+    },
 }
 
 /// The objects of all repositories, made once by the real git.
@@ -52,12 +78,21 @@ impl Seeds {
         chmod(directory.path(), 0o755);
         let make = |format: &str| {
             let git = || Git::new(scratch).cwd(directory.path());
-            git().args(["init", "--quiet", "--bare", "--template="]).arg(format!("--object-format={format}")).arg(format).ok();
-            let mut import = git().arg("-C").arg(format).args(["-c", "fastimport.unpackLimit=1", "fast-import", "--quiet"]).into_command();
+            git()
+                .args(["init", "--quiet", "--bare", "--template="])
+                .arg(format!("--object-format={format}"))
+                .arg(format)
+                .ok();
+            let mut import = git()
+                .arg("-C")
+                .arg(format)
+                .args(["-c", "fastimport.unpackLimit=1", "fast-import", "--quiet"])
+                .into_command();
             let mut import = import.stdin(Stdio::piped()).spawn().unwrap();
             import.stdin.take().unwrap().write_all(history().as_bytes()).unwrap();
             assert!(import.wait().unwrap().success());
-            let ids = git().arg("-C").arg(format).args(["for-each-ref", "--format=%(objectname)"]).ok();
+            let ids =
+                git().arg("-C").arg(format).args(["for-each-ref", "--format=%(objectname)"]).ok();
             ids.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let (sha1, sha256) = (make("sha1"), make("sha256"));
@@ -174,7 +209,9 @@ impl<'a> Builder<'a> {
         self.directories(&place.join("objects/info"))?;
         self.directories(&place.join("refs/heads"))?;
         let config = match sha256 {
-            true => "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n",
+            true => {
+                "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
+            }
             false => "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
         };
         let objects = self.seeds.directory.path().join(format).join("objects");
@@ -264,7 +301,12 @@ impl Display for Entry {
         match self {
             Entry::Repository { path, commit, sha256 } => {
                 let format = if *sha256 { " (SHA-256)" } else { "" };
-                write!(f, "repository {} with branch {}{format}", path.escape_ascii(), name(*commit))
+                write!(
+                    f,
+                    "repository {} with branch {}{format}",
+                    path.escape_ascii(),
+                    name(*commit)
+                )
             }
             Entry::File { path, contents } => {
                 write!(f, "file {} with \"{}\"", path.escape_ascii(), shown(contents))
@@ -292,7 +334,8 @@ pub fn shown(bytes: &[u8]) -> String {
     let mut rest = bytes;
     while !rest.is_empty() {
         let repeated = |period: usize| {
-            let same = rest.iter().zip(rest.iter().skip(period)).take_while(|(a, b)| a == b).count();
+            let same =
+                rest.iter().zip(rest.iter().skip(period)).take_while(|(a, b)| a == b).count();
             (same / period + 1, period)
         };
         let (times, period) = [1, 2].map(repeated).into_iter().max().unwrap_or((1, 1));

@@ -6,6 +6,7 @@
 //! `GITD_DIFFERENCE_SCENE` confines it to one scene of that seed.
 
 mod configuration;
+mod death;
 mod exchange;
 mod layout;
 mod random;
@@ -49,7 +50,12 @@ fn as_root() {
 
 #[test]
 fn as_user() {
-    Run::new(if rustix::process::geteuid().is_root() { Role::Other(UNPRIVILEGED) } else { Role::Oneself }).go();
+    Run::new(if rustix::process::geteuid().is_root() {
+        Role::Other(UNPRIVILEGED)
+    } else {
+        Role::Oneself
+    })
+    .go();
 }
 
 fn from_environment<T: FromStr>(name: &str) -> Option<T> {
@@ -99,12 +105,24 @@ impl Run {
             }
         });
         let sent = self.sent.load(Ordering::Relaxed);
-        println!("{sent} requests in {:.0} s: {:?}", began.elapsed().as_secs_f64(), self.tally.lock().unwrap());
+        println!(
+            "{sent} requests in {:.0} s: {:?}",
+            began.elapsed().as_secs_f64(),
+            self.tally.lock().unwrap()
+        );
         let failures = self.failures.into_inner().unwrap();
         for (number, failure) in &failures {
-            println!("\nscene {number} of seed {}: {}\n{}\n  request {}\n{}", self.seed, failure.reason, failure.scene, failure.request, failure.details);
+            println!(
+                "\nscene {number} of seed {}: {}\n{}\n  request {}\n{}",
+                self.seed, failure.reason, failure.scene, failure.request, failure.details
+            );
         }
-        assert!(failures.is_empty(), "{} differences that have no name, above; seed {}", failures.len(), self.seed);
+        assert!(
+            failures.is_empty(),
+            "{} differences that have no name, above; seed {}",
+            failures.len(),
+            self.seed
+        );
     }
 
     fn lane(&self, seeds: &Seeds) {
@@ -122,7 +140,12 @@ impl Run {
     }
 
     /// Sends all requests to one scene; the first that fails, if it does so alone too.
-    fn play(&self, scene: &Scene, requests: &[requests::Request], seeds: &Seeds) -> Option<Failure> {
+    fn play(
+        &self,
+        scene: &Scene,
+        requests: &[requests::Request],
+        seeds: &Seeds,
+    ) -> Option<Failure> {
         let Some(stage) = Stage::raise(scene, seeds) else {
             self.count("not started");
             return None;
@@ -136,7 +159,8 @@ impl Run {
                 Verdict::Differs(name) => name,
                 Verdict::Wrong(reason) => {
                     let details = format!("(not when asked alone)\nstock {stock}gitd {gitd}");
-                    let failure = Failure { scene: scene.clone(), request: request.clone(), reason, details };
+                    let failure =
+                        Failure { scene: scene.clone(), request: request.clone(), reason, details };
                     return Some(shrink::attempt(scene, request, seeds).unwrap_or(failure));
                 }
             };

@@ -4,7 +4,6 @@
 pub struct Random(u64);
 
 impl Random {
-
     /// A stream of its own for each number, so that one scene can be made again without those before it.
     pub fn of(seed: u64, number: u64) -> Self {
         let mut mixed = Self(seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03));

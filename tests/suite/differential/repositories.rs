@@ -8,9 +8,19 @@ use super::random::Random;
 pub const STRANGER: u32 = 31_003;
 
 /// Names are few, so that suffixes meet: `a`, `a.git`, `a/.git` and `a.git/.git` are tried for one request.
-const NAMES: [&str; 9] = ["a", "b", "a.git", "b.git", "a/.git", "a.git/.git", "b/.git", "c", "c.git"];
+const NAMES: [&str; 9] =
+    ["a", "b", "a.git", "b.git", "a/.git", "a.git/.git", "b/.git", "c", "c.git"];
 const RARE_NAMES: [&[u8]; 10] = [
-    b"with blank.git", b"it's.git", b"\xc3\xbc.git", b"\xff\xfe", b".hid", b"...", b"a..b", b"Aa.git", b"x.git.git", b"$HOME",
+    b"with blank.git",
+    b"it's.git",
+    b"\xc3\xbc.git",
+    b"\xff\xfe",
+    b".hid",
+    b"...",
+    b"a..b",
+    b"Aa.git",
+    b"x.git.git",
+    b"$HOME",
 ];
 const PLACES: [&str; 8] = ["srv", "srv", "srv", "srv", "srv/d", "srv/h1", "srv/alice/pub", "out"];
 
@@ -34,7 +44,8 @@ pub struct Generator<'a> {
 
 /// Entries, and the paths that have something to do with them.
 pub fn generate(random: &mut Random, owners: Owners) -> (Vec<Entry>, Vec<Text>) {
-    let mut generator = Generator { random, owners, entries: Vec::new(), paths: Vec::new(), commit: 0 };
+    let mut generator =
+        Generator { random, owners, entries: Vec::new(), paths: Vec::new(), commit: 0 };
     for _ in 0..4 + generator.random.below(9) {
         generator.node();
     }
@@ -64,7 +75,8 @@ impl Generator<'_> {
     fn fresh(&mut self) -> Text {
         if self.random.chance(10) && !self.paths.is_empty() {
             let old = self.known();
-            let below: &[u8] = self.random.pick(&[b"/.git".as_slice(), b"/x.git", b".git", b"/objects/y"]);
+            let below: &[u8] =
+                self.random.pick(&[b"/.git".as_slice(), b"/x.git", b".git", b"/objects/y"]);
             return [old, below.to_vec()].concat();
         }
         let place = self.random.pick(&PLACES);
@@ -120,13 +132,32 @@ impl Generator<'_> {
         let branch = b"refs/heads/is-00";
         let long = |n| [b"ref:".to_vec(), vec![b' '; n], branch.to_vec()].concat();
         let heads: [Text; 26] = [
-            b"ref:refs/heads/is-00".to_vec(), b"ref: \t refs/heads/is-00\n".to_vec(), b"ref: \n\r refs/x".to_vec(),
-            b"ref:\x0crefs/heads/is-00".to_vec(), b"ref:\x0brefs/heads/is-00".to_vec(), b"ref: refs".to_vec(),
-            b"ref: refs/".to_vec(), b"ref: heads/is-00".to_vec(), b"REF: refs/heads/is-00".to_vec(), b" ref: refs/heads/x".to_vec(),
-            b"ref: refs/heads/no-such\n".to_vec(), b"ref: refs/../config\n".to_vec(), b"ref:\0refs/heads/x".to_vec(),
-            b"$ID\n".to_vec(), b"$ID".to_vec(), b"$ID and more\n".to_vec(), b"$ID256\n".to_vec(), b"\n$ID".to_vec(),
-            b"0123456789abcdef0123456789ABCDEF01234567".to_vec(), b"0123456789abcdef0123456789abcdef0123456".to_vec(),
-            b"0123456789abcdef0123456789abcdef0123456g".to_vec(), b"".to_vec(), long(240), long(241), long(242), long(5000),
+            b"ref:refs/heads/is-00".to_vec(),
+            b"ref: \t refs/heads/is-00\n".to_vec(),
+            b"ref: \n\r refs/x".to_vec(),
+            b"ref:\x0crefs/heads/is-00".to_vec(),
+            b"ref:\x0brefs/heads/is-00".to_vec(),
+            b"ref: refs".to_vec(),
+            b"ref: refs/".to_vec(),
+            b"ref: heads/is-00".to_vec(),
+            b"REF: refs/heads/is-00".to_vec(),
+            b" ref: refs/heads/x".to_vec(),
+            b"ref: refs/heads/no-such\n".to_vec(),
+            b"ref: refs/../config\n".to_vec(),
+            b"ref:\0refs/heads/x".to_vec(),
+            b"$ID\n".to_vec(),
+            b"$ID".to_vec(),
+            b"$ID and more\n".to_vec(),
+            b"$ID256\n".to_vec(),
+            b"\n$ID".to_vec(),
+            b"0123456789abcdef0123456789ABCDEF01234567".to_vec(),
+            b"0123456789abcdef0123456789abcdef0123456".to_vec(),
+            b"0123456789abcdef0123456789abcdef0123456g".to_vec(),
+            b"".to_vec(),
+            long(240),
+            long(241),
+            long(242),
+            long(5000),
         ];
         let head = self.join(path, "HEAD");
         match self.random.below(10) {
@@ -137,8 +168,14 @@ impl Generator<'_> {
             }
             2..=3 => {
                 let targets: [&[u8]; 8] = [
-                    b"refs/heads/is-00", b"refs/heads/no-such", b"refs/", b"refs", b"./refs/heads/is-00", b"config",
-                    b"$ROOT/srv/a/HEAD", b"../HEAD",
+                    b"refs/heads/is-00",
+                    b"refs/heads/no-such",
+                    b"refs/",
+                    b"refs",
+                    b"./refs/heads/is-00",
+                    b"config",
+                    b"$ROOT/srv/a/HEAD",
+                    b"../HEAD",
                 ];
                 let target = self.random.pick(&targets).to_vec();
                 self.entries.push(Entry::Link { path: head, target });
@@ -166,7 +203,8 @@ impl Generator<'_> {
                 self.entries.push(Entry::Mode { path: place, mode });
             }
             _ => {
-                let target = [b"$ROOT/".to_vec(), self.known(), b"/".to_vec(), name.into()].concat();
+                let target =
+                    [b"$ROOT/".to_vec(), self.known(), b"/".to_vec(), name.into()].concat();
                 self.entries.push(Entry::Remove { path: place.clone() });
                 self.entries.push(Entry::Link { path: place, target });
             }
@@ -183,7 +221,10 @@ impl Generator<'_> {
             }
             2 => self.entries.push(Entry::Mode { path: config, mode: 0 }),
             3 => {
-                let target = self.random.pick(&[b"../config".as_slice(), b"nowhere", b"config", b"$ROOT/home/included"]).to_vec();
+                let target = self
+                    .random
+                    .pick(&[b"../config".as_slice(), b"nowhere", b"config", b"$ROOT/home/included"])
+                    .to_vec();
                 self.entries.push(Entry::Link { path: config, target });
             }
             _ => {
@@ -204,16 +245,26 @@ impl Generator<'_> {
                 self.file(path, "git-daemon-export-ok", b"");
                 self.entries.push(Entry::Mode { path: export, mode: 0 });
             }
-            _ => self.entries.push(Entry::File { path: [path, b"/../git-daemon-export-ok"].concat(), contents: Vec::new() }),
+            _ => self.entries.push(Entry::File {
+                path: [path, b"/../git-daemon-export-ok"].concat(),
+                contents: Vec::new(),
+            }),
         }
     }
 
     fn common_directory(&mut self, path: &[u8]) {
         let other = self.known();
         let texts: [Text; 10] = [
-            b".\n".to_vec(), b"../b\n".to_vec(), b"..".to_vec(), [b"$ROOT/", other.as_slice(), b"\n"].concat(),
-            [b"$ROOT/", other.as_slice(), b"\r\n\n"].concat(), b"".to_vec(), b"\n".to_vec(), b"nowhere\n".to_vec(),
-            [b"$ROOT/", other.as_slice(), b"\0x"].concat(), b"nowhere/either\n".to_vec(),
+            b".\n".to_vec(),
+            b"../b\n".to_vec(),
+            b"..".to_vec(),
+            [b"$ROOT/", other.as_slice(), b"\n"].concat(),
+            [b"$ROOT/", other.as_slice(), b"\r\n\n"].concat(),
+            b"".to_vec(),
+            b"\n".to_vec(),
+            b"nowhere\n".to_vec(),
+            [b"$ROOT/", other.as_slice(), b"\0x"].concat(),
+            b"nowhere/either\n".to_vec(),
         ];
         let contents = self.random.pick(&texts);
         let place = self.join(path, "commondir");
@@ -249,12 +300,28 @@ impl Generator<'_> {
         let name = target.rsplit(|&octet| octet == b'/').next().unwrap_or_default().to_vec();
         let with = |before: &[u8], end: &[u8]| [before, absolute.as_slice(), end].concat();
         let texts: [Text; 22] = [
-            with(b"", b"\n"), with(b"", b"\n"), with(b"", b""), with(b"", b"\r\n"), with(b"", b"\n\n\r\n"), with(b"", b"/\n"),
-            with(b"", b" \n"), with(b"", b"\nmore\n"), with(b"", b"\0more\n"), with(b" ", b"\n"), with(b"\n", b"\n"),
-            with(b"", &b"\n".repeat(5000)), with(b"", &b"\n".repeat(1 << 20)),
-            [b"gitdir: ", name.as_slice(), b"\n"].concat(), [b"gitdir: ../", name.as_slice(), b"\n"].concat(),
-            [b"gitdir: ./", name.as_slice()].concat(), b"gitdir: nowhere\n".to_vec(), b"gitdir: \n".to_vec(), b"gitdir: ".to_vec(),
-            b"gitdir:$ROOT/srv/a\n".to_vec(), b"hello, world\n".to_vec(), b"".to_vec(),
+            with(b"", b"\n"),
+            with(b"", b"\n"),
+            with(b"", b""),
+            with(b"", b"\r\n"),
+            with(b"", b"\n\n\r\n"),
+            with(b"", b"/\n"),
+            with(b"", b" \n"),
+            with(b"", b"\nmore\n"),
+            with(b"", b"\0more\n"),
+            with(b" ", b"\n"),
+            with(b"\n", b"\n"),
+            with(b"", &b"\n".repeat(5000)),
+            with(b"", &b"\n".repeat(1 << 20)),
+            [b"gitdir: ", name.as_slice(), b"\n"].concat(),
+            [b"gitdir: ../", name.as_slice(), b"\n"].concat(),
+            [b"gitdir: ./", name.as_slice()].concat(),
+            b"gitdir: nowhere\n".to_vec(),
+            b"gitdir: \n".to_vec(),
+            b"gitdir: ".to_vec(),
+            b"gitdir:$ROOT/srv/a\n".to_vec(),
+            b"hello, world\n".to_vec(),
+            b"".to_vec(),
         ];
         let contents = self.random.pick(&texts);
         self.entries.push(Entry::File { path: path.to_vec(), contents });
@@ -269,8 +336,13 @@ impl Generator<'_> {
     fn link(&mut self, path: &[u8]) {
         let other = self.known();
         let targets: [Text; 7] = [
-            [b"$ROOT/", other.as_slice()].concat(), [b"$ROOT/", other.as_slice()].concat(),
-            [b"$ROOT/", other.as_slice(), b"/"].concat(), b"a.git".to_vec(), b"../out/a".to_vec(), b"nowhere".to_vec(), path.to_vec(),
+            [b"$ROOT/", other.as_slice()].concat(),
+            [b"$ROOT/", other.as_slice()].concat(),
+            [b"$ROOT/", other.as_slice(), b"/"].concat(),
+            b"a.git".to_vec(),
+            b"../out/a".to_vec(),
+            b"nowhere".to_vec(),
+            path.to_vec(),
         ];
         let target = self.random.pick(&targets);
         self.entries.push(Entry::Link { path: path.to_vec(), target });
@@ -283,7 +355,10 @@ impl Generator<'_> {
     fn worktree(&mut self, path: &[u8]) {
         let main = self.known();
         let private = [main.as_slice(), b"/worktrees/w"].concat();
-        let text = |text: &str, contents: &[u8]| Entry::File { path: [private.as_slice(), b"/", text.as_bytes()].concat(), contents: contents.to_vec() };
+        let text = |text: &str, contents: &[u8]| Entry::File {
+            path: [private.as_slice(), b"/", text.as_bytes()].concat(),
+            contents: contents.to_vec(),
+        };
         self.entries.push(text("HEAD", b"$ID\n"));
         self.entries.push(text("commondir", b"../..\n"));
         self.entries.push(text("gitdir", &[b"$ROOT/", path, b"/.git\n"].concat()));
@@ -295,7 +370,10 @@ impl Generator<'_> {
             self.entries.push(text("config.worktree", &config));
             self.append(&main, "config", b"[extensions]\n\tworktreeConfig = true\n");
         }
-        let gitfile = Entry::File { path: self.join(path, ".git"), contents: [b"gitdir: $ROOT/", private.as_slice(), b"\n"].concat() };
+        let gitfile = Entry::File {
+            path: self.join(path, ".git"),
+            contents: [b"gitdir: $ROOT/", private.as_slice(), b"\n"].concat(),
+        };
         self.entries.push(gitfile);
         if self.owners.can_give && self.random.chance(25) {
             let which = self.random.pick(&[path.to_vec(), private.clone(), main]);
@@ -318,7 +396,8 @@ impl Generator<'_> {
     }
 
     fn append(&mut self, path: &[u8], name: &str, contents: &[u8]) {
-        self.entries.push(Entry::Append { path: self.join(path, name), contents: contents.to_vec() });
+        self.entries
+            .push(Entry::Append { path: self.join(path, name), contents: contents.to_vec() });
     }
 
     fn join(&self, path: &[u8], name: &str) -> Text {

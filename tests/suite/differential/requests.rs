@@ -41,7 +41,8 @@ impl Default for Request {
 impl Request {
     /// What goes over the wire, once `expand` has filled in what the pathname and the parameters leave open.
     pub fn bytes(&self, expand: impl Fn(&[u8]) -> Text) -> Vec<u8> {
-        let mut payload = [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
+        let mut payload =
+            [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
         payload = expand(&payload);
         let prefix = self.prefix.unwrap_or_else(|| {
             let length = format!("{:04x}", (payload.len() + 4).min(0xffff));
@@ -54,7 +55,8 @@ impl Request {
 
     /// What stands between the blank and the NUL, less one line feed.
     pub fn pathname_as_understood(&self) -> Text {
-        let payload = [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
+        let payload =
+            [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
         let line = payload.split(|&octet| octet == 0).next().unwrap_or_default();
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         line.splitn(2, |&octet| octet == b' ').nth(1).unwrap_or_default().to_vec()
@@ -77,11 +79,16 @@ impl Request {
             Self { ahead: usual.ahead, ..self.clone() },
             Self { half_close: false, ..self.clone() },
             Self { pathname: self.pathname[..self.pathname.len() / 2].to_vec(), ..self.clone() },
-            Self { parameters: self.parameters[..self.parameters.len() / 2].to_vec(), ..self.clone() },
+            Self {
+                parameters: self.parameters[..self.parameters.len() / 2].to_vec(),
+                ..self.clone()
+            },
         ];
         if self.pathname.len() < 300 {
             let without = |at: usize| [&self.pathname[..at], &self.pathname[at + 1..]].concat();
-            all.extend((0..self.pathname.len()).map(|at| Self { pathname: without(at), ..self.clone() }));
+            all.extend(
+                (0..self.pathname.len()).map(|at| Self { pathname: without(at), ..self.clone() }),
+            );
         }
         all.retain(|smaller| smaller != self);
         all
@@ -109,8 +116,19 @@ pub fn generate(random: &mut Random, spelling: &Spelling, paths: &[Text]) -> Req
 fn command(random: &mut Random) -> Text {
     if random.chance(4) {
         let odd: [&[u8]; 13] = [
-            b"git-upload-pack", b"git-upload-pack  ", b"git-upload-pack\t", b"git upload-pack ", b"upload-pack ", b"GIT-UPLOAD-PACK ",
-            b"git-upload-packs ", b"git-", b"", b" git-upload-pack ", b"git-upload-pack '", b"git-receive-pack\0", b"git-fsck ",
+            b"git-upload-pack",
+            b"git-upload-pack  ",
+            b"git-upload-pack\t",
+            b"git upload-pack ",
+            b"upload-pack ",
+            b"GIT-UPLOAD-PACK ",
+            b"git-upload-packs ",
+            b"git-",
+            b"",
+            b" git-upload-pack ",
+            b"git-upload-pack '",
+            b"git-receive-pack\0",
+            b"git-fsck ",
         ];
         return random.pick(&odd).to_vec();
     }
@@ -125,7 +143,21 @@ fn command(random: &mut Random) -> Text {
 fn pathname(random: &mut Random, spelling: &Spelling, paths: &[Text]) -> Text {
     let mut path = match paths.is_empty() || random.chance(5) {
         true => random
-            .pick(&["/", "/etc/passwd", "$ROOT", "$ROOT/srv", "/nosuch", "", "/srv", "/hook", "$ROOT/hook", "/d", "/out/a", "/a", "/b.git"])
+            .pick(&[
+                "/",
+                "/etc/passwd",
+                "$ROOT",
+                "$ROOT/srv",
+                "/nosuch",
+                "",
+                "/srv",
+                "/hook",
+                "$ROOT/hook",
+                "/d",
+                "/out/a",
+                "/a",
+                "/b.git",
+            ])
             .as_bytes()
             .to_vec(),
         false => {
@@ -192,7 +224,21 @@ fn bent(random: &mut Random, mut path: Text) -> Text {
         7 => path.extend(b"/.git"),
         8 => path.extend(b"/.git/"),
         9 => {
-            let end = random.pick(&["/config", "/HEAD", "/objects", "/.", "/..", "/x", ".", "..", "/...", "/refs/..", "\n", "%00", "/worktrees/w"]);
+            let end = random.pick(&[
+                "/config",
+                "/HEAD",
+                "/objects",
+                "/.",
+                "/..",
+                "/x",
+                ".",
+                "..",
+                "/...",
+                "/refs/..",
+                "\n",
+                "%00",
+                "/worktrees/w",
+            ]);
             path.extend(end.as_bytes());
         }
         10 => insert(&mut path, b"/"),
@@ -200,7 +246,10 @@ fn bent(random: &mut Random, mut path: Text) -> Text {
         12 => insert(&mut path, b"../"),
         13 => insert(&mut path, b"/.."),
         14 => {
-            let octet = random.pick(&[b' ', b'\n', b'\r', b'\t', 0x1b, 0xff, b'\'', b'"', b'\\', b'~', b'%', 0x7f, b'$', b'*', b':']);
+            let octet = random.pick(&[
+                b' ', b'\n', b'\r', b'\t', 0x1b, 0xff, b'\'', b'"', b'\\', b'~', b'%', 0x7f, b'$',
+                b'*', b':',
+            ]);
             insert(&mut path, &[octet]);
         }
         15 => path.insert(0, random.pick(b" ~/'.\n")),
@@ -221,7 +270,21 @@ fn bent(random: &mut Random, mut path: Text) -> Text {
 }
 
 fn user_path(random: &mut Random, paths: &[Text]) -> Text {
-    let user = random.pick(&["~alice", "~alice", "~alice", "~bob", "~nohome", "~nosuch", "~", "~root", "~empty", "~slash", "~relative", "~ALICE", "~alice:x"]);
+    let user = random.pick(&[
+        "~alice",
+        "~alice",
+        "~alice",
+        "~bob",
+        "~nohome",
+        "~nosuch",
+        "~",
+        "~root",
+        "~empty",
+        "~slash",
+        "~relative",
+        "~ALICE",
+        "~alice:x",
+    ]);
     let path = if paths.is_empty() { b"srv/a".to_vec() } else { random.pick(paths) };
     let mut rest = path;
     for before in ["srv/alice/pub", "srv/alice", "srv", "out"] {
@@ -237,9 +300,23 @@ fn user_path(random: &mut Random, paths: &[Text]) -> Text {
 
 fn parameters(random: &mut Random, spelling: &Spelling) -> Text {
     let odd: [&[u8]; 17] = [
-        b"\0host", b"\0Host=h1\0", b"\0HOST=h1\0\0version=2\0", b"\0foo=bar\0", b"\0host=h1\0version=1\0", b"\0host=h1\0\0\0\0version=1\0",
-        b"\0\0", b"\0\0\0", b"\0\nhost=h1\0", b"\0host=h1\n\0", b"\0host=h1\0host=h2\0", b"\0host=h1\0\0host=h2\0", b"\0\n", b"\0 ",
-        b"\0host=\0\0version=2", b"\0host=h1\0\n", b"\0version=2\0",
+        b"\0host",
+        b"\0Host=h1\0",
+        b"\0HOST=h1\0\0version=2\0",
+        b"\0foo=bar\0",
+        b"\0host=h1\0version=1\0",
+        b"\0host=h1\0\0\0\0version=1\0",
+        b"\0\0",
+        b"\0\0\0",
+        b"\0\nhost=h1\0",
+        b"\0host=h1\n\0",
+        b"\0host=h1\0host=h2\0",
+        b"\0host=h1\0\0host=h2\0",
+        b"\0\n",
+        b"\0 ",
+        b"\0host=\0\0version=2",
+        b"\0host=h1\0\n",
+        b"\0version=2\0",
     ];
     if random.chance(8) {
         return random.pick(&odd).to_vec();
@@ -249,7 +326,18 @@ fn parameters(random: &mut Random, spelling: &Spelling) -> Text {
         let host = host(random, spelling);
         text = [b"\0host=", host.as_slice(), b"\0"].concat();
     }
-    let extra = random.pick(&["", "", "", "\0version=2\0", "\0version=1\0", "\0version=0\0", "\0version=2", "\0version=9\0", "\0a\0b=c\0version=1\0", "\0object-format=sha256\0"]);
+    let extra = random.pick(&[
+        "",
+        "",
+        "",
+        "\0version=2\0",
+        "\0version=1\0",
+        "\0version=0\0",
+        "\0version=2",
+        "\0version=9\0",
+        "\0a\0b=c\0version=1\0",
+        "\0object-format=sha256\0",
+    ]);
     text.extend(extra.as_bytes());
     if text == [0] && random.chance(50) {
         text.clear();
@@ -259,10 +347,48 @@ fn parameters(random: &mut Random, spelling: &Spelling) -> Text {
 
 fn host(random: &mut Random, spelling: &Spelling) -> Text {
     // A name that nobody knows takes the resolver time, and an IPv6 address is misread by older stock daemons.
-    const QUICK: [&str; 9] = ["127.0.0.1", "127.0.0.1:9418", "", "127.1", "localhost", "LocalHost:1", "../127.0.0.1", "127..0.0.1", "[127.0.0.1]:x/y"];
+    const QUICK: [&str; 9] = [
+        "127.0.0.1",
+        "127.0.0.1:9418",
+        "",
+        "127.1",
+        "localhost",
+        "LocalHost:1",
+        "../127.0.0.1",
+        "127..0.0.1",
+        "[127.0.0.1]:x/y",
+    ];
     const ALL: [&[u8]; 30] = [
-        b"h1", b"h1", b"h1", b"H1", b"h1:9418", b"[h1]", b"[h1]:99", b"[h1", b"[h1]x", b"h1]", b"[]", b"[]:", b":", b":1", b"", b"::1", b"[::1]:1",
-        b"../h1", b"h1/..", b"h1/../out", b"..", b".", b"./h1.", b"h..1", b".h1", b"d", b"a:1:2", b"\xff", b"h1 ", b"al\nice",
+        b"h1",
+        b"h1",
+        b"h1",
+        b"H1",
+        b"h1:9418",
+        b"[h1]",
+        b"[h1]:99",
+        b"[h1",
+        b"[h1]x",
+        b"h1]",
+        b"[]",
+        b"[]:",
+        b":",
+        b":1",
+        b"",
+        b"::1",
+        b"[::1]:1",
+        b"../h1",
+        b"h1/..",
+        b"h1/../out",
+        b"..",
+        b".",
+        b"./h1.",
+        b"h..1",
+        b".h1",
+        b"d",
+        b"a:1:2",
+        b"\xff",
+        b"h1 ",
+        b"al\nice",
     ];
     match spelling.resolves {
         true => random.pick(&QUICK).as_bytes().to_vec(),
@@ -275,8 +401,24 @@ fn frame(random: &mut Random, request: &mut Request) {
     match random.below(6) {
         0..=1 => {
             let odd = [
-                b"0000", b"0001", b"0002", b"0003", b"0004", b"0005", b"000g", b"+010", b" 010", b"-001", b"0x10", b"fff4", b"ffff", b"FFF3", b"GET ",
-                b"00\0a", b"\xff\xff\xff\xff", b"\n\n\n\n",
+                b"0000",
+                b"0001",
+                b"0002",
+                b"0003",
+                b"0004",
+                b"0005",
+                b"000g",
+                b"+010",
+                b" 010",
+                b"-001",
+                b"0x10",
+                b"fff4",
+                b"ffff",
+                b"FFF3",
+                b"GET ",
+                b"00\0a",
+                b"\xff\xff\xff\xff",
+                b"\n\n\n\n",
             ];
             request.prefix = Some(*random.pick(&odd));
             request.half_close = true;
@@ -286,13 +428,18 @@ fn frame(random: &mut Random, request: &mut Request) {
             request.half_close = true;
         }
         4 => request.half_close = true,
-        _ => request.ahead = random.pick(&[b"0000".as_slice(), b"0014command=ls-refs\n0000", b"x", b"0009done\n"]).to_vec(),
+        _ => {
+            request.ahead = random
+                .pick(&[b"0000".as_slice(), b"0014command=ls-refs\n0000", b"x", b"0009done\n"])
+                .to_vec()
+        }
     }
 }
 
 impl Display for Request {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let payload = [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
+        let payload =
+            [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
         write!(f, "\"{}\"", shown(&payload))?;
         if let Some(prefix) = &self.prefix {
             write!(f, ", length prefix \"{}\"", prefix.escape_ascii())?;

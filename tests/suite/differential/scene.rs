@@ -1,12 +1,12 @@
 //! One layout under one command line, and both daemons on it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 
 use super::configuration;
-use super::exchange::{Observation, by_band, exchange};
+use super::exchange::{Observation, exchange};
 use super::layout::{Builder, Entry, Seeds, Text, open_up};
 use super::random::Random;
 use super::repositories::{self, Owners};
@@ -48,7 +48,8 @@ impl Scene {
         let settings = settings::generate(random, &paths, root && role == Role::Oneself);
         // Hooks and configuration first: entries of the layout may refer to them, or spoil them.
         entries.splice(0..0, settings.entries.into_iter().chain(surroundings.entries));
-        let requests = (0..requests).map(|_| requests::generate(random, &settings.spelling, &paths)).collect();
+        let requests =
+            (0..requests).map(|_| requests::generate(random, &settings.spelling, &paths)).collect();
         let scene = Self {
             role,
             entries,
@@ -63,6 +64,12 @@ impl Scene {
         self.options.iter().any(|given| given.starts_with(option.as_bytes()))
     }
 
+    /// Whether clients hear reasons: the last of the two options counts.
+    pub fn is_informative(&self) -> bool {
+        let last = self.options.iter().rev().find(|option| option.ends_with(b"informative-errors"));
+        last.is_some_and(|option| option == b"--informative-errors")
+    }
+
     /// Smaller scenes that may show the same.
     pub fn smaller(&self) -> Vec<Self> {
         let mut all = Vec::new();
@@ -71,10 +78,22 @@ impl Scene {
             all.push(Self { entries: self.entries[chunk..].to_vec(), ..self.clone() });
             all.push(Self { entries: self.entries[..chunk].to_vec(), ..self.clone() });
         }
-        all.extend((0..self.entries.len()).map(|at| Self { entries: without(&self.entries, at), ..self.clone() }));
-        all.extend((0..self.options.len()).map(|at| Self { options: without(&self.options, at), ..self.clone() }));
-        all.extend((0..self.directories.len()).map(|at| Self { directories: without(&self.directories, at), ..self.clone() }));
-        all.extend((0..self.environment.len()).map(|at| Self { environment: without(&self.environment, at), ..self.clone() }));
+        all.extend(
+            (0..self.entries.len())
+                .map(|at| Self { entries: without(&self.entries, at), ..self.clone() }),
+        );
+        all.extend(
+            (0..self.options.len())
+                .map(|at| Self { options: without(&self.options, at), ..self.clone() }),
+        );
+        all.extend(
+            (0..self.directories.len())
+                .map(|at| Self { directories: without(&self.directories, at), ..self.clone() }),
+        );
+        all.extend(
+            (0..self.environment.len())
+                .map(|at| Self { environment: without(&self.environment, at), ..self.clone() }),
+        );
         all
     }
 }
@@ -141,18 +160,12 @@ impl<'a> Stage<'a> {
     pub fn ask(&self, request: &Request) -> (Observation, Observation) {
         let bytes = request.bytes(|text| self.seeds.expand(text, self.scratch.0.root()));
         let ask = |daemon| {
-            let mut observation = exchange(daemon, &bytes, request.half_close, !request.is_archive());
-            if request.is_archive() && observation.served() {
-                observation.answer = by_band(&observation.answer);
-            }
-            observation
+            let archive = request.is_archive();
+            // Its service waits for arguments as long as there may be some.
+            let observation = exchange(daemon, &bytes, request.half_close || archive, !archive);
+            if archive && observation.served() { observation.by_band() } else { observation }
         };
         (ask(&self.stock), ask(&self.gitd))
-    }
-
-    /// Whether a name that a daemon logged leads nowhere.
-    pub fn is_missing(&self, path: &[u8]) -> bool {
-        fs::symlink_metadata(self.scratch.0.root().join(OsStr::from_bytes(path))).is_err()
     }
 
     pub fn expand(&self, text: &[u8]) -> Text {
@@ -160,7 +173,12 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn start(implementation: Implementation, scene: &Scene, scratch: &Scratch, seeds: &Seeds) -> Option<Daemon> {
+fn start(
+    implementation: Implementation,
+    scene: &Scene,
+    scratch: &Scratch,
+    seeds: &Seeds,
+) -> Option<Daemon> {
     let expand = |text: &Text| OsString::from_vec(seeds.expand(text, scratch.root()));
     let mut invocation = implementation.invoke(scratch).args(scene.options.iter().map(expand));
     for directory in &scene.directories {
@@ -176,7 +194,9 @@ fn start(implementation: Implementation, scene: &Scene, scratch: &Scratch, seeds
         invocation = invocation.user(uid, uid);
     }
     if let Ok(users) = fs::read_to_string(scratch.root().join(PASSWD)) {
-        invocation = invocation.etc("passwd", &users).etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n");
+        invocation = invocation
+            .etc("passwd", &users)
+            .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n");
     }
     invocation.try_start()
 }

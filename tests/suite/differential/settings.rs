@@ -25,7 +25,12 @@ pub struct Settings {
 
 /// `users`: whether the daemons can be shown another user database.
 pub fn generate(random: &mut Random, paths: &[Text], users: bool) -> Settings {
-    let mut settings = Settings { options: Vec::new(), directories: Vec::new(), entries: Vec::new(), spelling: Spelling::default() };
+    let mut settings = Settings {
+        options: Vec::new(),
+        directories: Vec::new(),
+        entries: Vec::new(),
+        spelling: Spelling::default(),
+    };
     settings.paths(random, users);
     settings.offers(random);
     settings.directories(random, paths);
@@ -56,7 +61,15 @@ impl Settings {
         match random.below(20) {
             0..=11 => {
                 self.spelling.base = Some("srv");
-                let base = random.pick(&["$ROOT/srv", "$ROOT/srv", "$ROOT/srv", "srv", "$ROOT/srv/", "$ROOT/home/../srv", "$ROOT/./srv"]);
+                let base = random.pick(&[
+                    "$ROOT/srv",
+                    "$ROOT/srv",
+                    "$ROOT/srv",
+                    "srv",
+                    "$ROOT/srv/",
+                    "$ROOT/home/../srv",
+                    "$ROOT/./srv",
+                ]);
                 self.option(format!("--base-path={base}"));
             }
             12 => {
@@ -78,9 +91,27 @@ impl Settings {
 
     fn template(&mut self, random: &mut Random) {
         let template = random.pick(&[
-            "$ROOT/srv/%H%D", "$ROOT/srv/%H/%D", "$ROOT/srv%D", "$ROOT/%H%D", "$ROOT/srv/%%H%D", "$ROOT/srv/%x%D", "%D", "%H%D", "srv/%H%D",
-            "$ROOT/srv/%P%D", "$ROOT/srv/h%P%D", "$ROOT/srv/%H", "", "$ROOT/srv/%H:%P%D", "$ROOT/srv/%CH%D", "$ROOT/srv/%IP%D",
-            "$ROOT/srv/%D%D%D%D", "%", "$ROOT/srv/%h%D", "~%H%D", "~%H/a",
+            "$ROOT/srv/%H%D",
+            "$ROOT/srv/%H/%D",
+            "$ROOT/srv%D",
+            "$ROOT/%H%D",
+            "$ROOT/srv/%%H%D",
+            "$ROOT/srv/%x%D",
+            "%D",
+            "%H%D",
+            "srv/%H%D",
+            "$ROOT/srv/%P%D",
+            "$ROOT/srv/h%P%D",
+            "$ROOT/srv/%H",
+            "",
+            "$ROOT/srv/%H:%P%D",
+            "$ROOT/srv/%CH%D",
+            "$ROOT/srv/%IP%D",
+            "$ROOT/srv/%D%D%D%D",
+            "%",
+            "$ROOT/srv/%h%D",
+            "~%H%D",
+            "~%H/a",
         ]);
         self.spelling.hosts = true;
         self.spelling.resolves |= template.contains("%CH") || template.contains("%IP");
@@ -90,7 +121,14 @@ impl Settings {
     fn users(&mut self, random: &mut Random) {
         self.spelling.users = true;
         if !random.chance(10) {
-            self.option(random.pick(&["--user-path", "--user-path=", "--user-path=pub", "--user-path=pub/", "--user-path=/pub", "--user-path=../out"]));
+            self.option(random.pick(&[
+                "--user-path",
+                "--user-path=",
+                "--user-path=pub",
+                "--user-path=pub/",
+                "--user-path=/pub",
+                "--user-path=../out",
+            ]));
         }
         let passwd = "root:x:0:0::/root:/bin/sh\nalice:x:31001:31001::$ROOT/srv/alice:/bin/sh\nbob:x:31002:31002::$ROOT/srv/:/bin/sh\n\
                       nohome:x:31004:31004::/nonexistent:/bin/sh\nempty:x:31005:31005:::/bin/sh\nslash:x:31006:31006::/:/bin/sh\n\
@@ -126,7 +164,21 @@ impl Settings {
         }
         for _ in 0..1 + random.below(3 + if strict { 4 } else { 0 }) {
             let base = match random.chance(if strict { 10 } else { 40 }) {
-                true => random.pick(&["$ROOT/srv", "$ROOT", "", "/", "$ROOT/srv/", "srv", "$ROOT/out", "$ROOT/srv//", "~alice", "~alice/pub"]).as_bytes().to_vec(),
+                true => random
+                    .pick(&[
+                        "$ROOT/srv",
+                        "$ROOT",
+                        "",
+                        "/",
+                        "$ROOT/srv/",
+                        "srv",
+                        "$ROOT/out",
+                        "$ROOT/srv//",
+                        "~alice",
+                        "~alice/pub",
+                    ])
+                    .as_bytes()
+                    .to_vec(),
                 false if paths.is_empty() => b"$ROOT/srv/a".to_vec(),
                 false => [b"$ROOT/", random.pick(paths).as_slice()].concat(),
             };
@@ -138,18 +190,40 @@ impl Settings {
     fn hook(&mut self, random: &mut Random) {
         self.spelling.resolves = true;
         let scripts = [
-            "#!/bin/sh\nexit 0\n", "#!/bin/sh\necho ignored\n", "#!/bin/sh\nexit 1\n", "#!/bin/sh\necho \"$#: $*\"; exit 1\n",
-            "#!/bin/sh\npwd; env | sort; exit 1\n", "#!/bin/sh\nenv | grep -E '^(GIT_|REMOTE_ADDR)' | sort | tr '\\n' ' '; pwd; exit 3\n",
-            "#!/bin/sh\nprintf ' \\n\\t two  words \\nmore'; exit 1\n", "#!/bin/sh\necho >&2 error; exit 1\n", "echo no interpreter; exit 1\n",
-            "#!/bin/sh\nkill -9 $$\n", "#!/nonexistent\n", "#!/bin/sh\ncase $2 in *a*) exit 0;; *) echo \"not $2\"; exit 1; esac\n",
-            "#!/bin/sh\nprintf '\\000x'; exit 1\n", "#!/bin/sh\nprintf 'a\\r\\nb'; exit 1\n", "#!/bin/sh\nkill -TERM $$; exit 1\n",
+            "#!/bin/sh\nexit 0\n",
+            "#!/bin/sh\necho ignored\n",
+            "#!/bin/sh\nexit 1\n",
+            "#!/bin/sh\necho \"$#: $*\"; exit 1\n",
+            "#!/bin/sh\npwd; env | sort; exit 1\n",
+            "#!/bin/sh\nenv | grep -E '^(GIT_|REMOTE_ADDR)' | sort | tr '\\n' ' '; pwd; exit 3\n",
+            "#!/bin/sh\nprintf ' \\n\\t two  words \\nmore'; exit 1\n",
+            "#!/bin/sh\necho >&2 error; exit 1\n",
+            "echo no interpreter; exit 1\n",
+            "#!/bin/sh\nkill -9 $$\n",
+            "#!/nonexistent\n",
+            "#!/bin/sh\ncase $2 in *a*) exit 0;; *) echo \"not $2\"; exit 1; esac\n",
+            "#!/bin/sh\nprintf '\\000x'; exit 1\n",
+            "#!/bin/sh\nprintf 'a\\r\\nb'; exit 1\n",
+            "#!/bin/sh\nkill -TERM $$; exit 1\n",
         ];
-        self.entries.push(Entry::File { path: b"hook".to_vec(), contents: random.pick(&scripts).into() });
+        self.entries
+            .push(Entry::File { path: b"hook".to_vec(), contents: random.pick(&scripts).into() });
         let mode = if random.chance(95) { 0o755 } else { 0o644 };
         self.entries.push(Entry::Mode { path: b"hook".to_vec(), mode });
         let command = match random.below(10) {
             0..=6 => "$ROOT/hook",
-            _ => random.pick(&["$ROOT/hook ", "$ROOT/hook x", "true", "false", "echo a;false", "test upload-pack =", "nosuchhook", "$ROOT", "./HEAD", ""]),
+            _ => random.pick(&[
+                "$ROOT/hook ",
+                "$ROOT/hook x",
+                "true",
+                "false",
+                "echo a;false",
+                "test upload-pack =",
+                "nosuchhook",
+                "$ROOT",
+                "./HEAD",
+                "",
+            ]),
         };
         self.option(format!("--access-hook={command}"));
     }

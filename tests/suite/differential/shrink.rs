@@ -36,14 +36,18 @@ pub fn shrink(mut failure: Failure, seeds: &Seeds) -> Failure {
     let wanted = kind(&failure.reason);
     let mut trials = 0;
     'smaller: loop {
-        let scenes = failure.scene.smaller().into_iter().map(|scene| (scene, failure.request.clone()));
-        let requests = failure.request.smaller().into_iter().map(|request| (failure.scene.clone(), request));
+        let scenes =
+            failure.scene.smaller().into_iter().map(|scene| (scene, failure.request.clone()));
+        let requests =
+            failure.request.smaller().into_iter().map(|request| (failure.scene.clone(), request));
         for (scene, request) in scenes.chain(requests) {
             trials += 1;
             if trials > TRIALS {
                 return failure;
             }
-            if let Some(smaller) = attempt(&scene, &request, seeds).filter(|smaller| kind(&smaller.reason) == wanted) {
+            if let Some(smaller) =
+                attempt(&scene, &request, seeds).filter(|smaller| kind(&smaller.reason) == wanted)
+            {
                 failure = smaller;
                 continue 'smaller;
             }

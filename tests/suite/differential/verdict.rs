@@ -1,10 +1,12 @@
-//! Compares what stock and gitd did with one request. What may differ is named here, each with its line of
+//! Compares what stock and gitd did with one request. What may differ is named here and in `death`, each with its line of
 //! `docs/differences.md`, and matched as narrowly as the two daemons allow.
 
-use super::exchange::{Line, Observation};
+use gitd::escape::Escaped;
+
+use super::death::{CONFIG, Death};
+use super::exchange::{Line, Observation, masked};
 use super::requests::Request;
 use super::scene::{Scene, Stage};
-use gitd::escape::Escaped;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -15,51 +17,92 @@ pub enum Verdict {
     Wrong(String),
 }
 
-const GENERIC: &str = "access denied or repository not exported";
+const GENERIC: &[u8] = b"access denied or repository not exported";
 
-pub fn judge(scene: &Scene, stage: &Stage<'_>, request: &Request, stock: &Observation, gitd: &Observation) -> Verdict {
-    let wrong = |what: &str| Verdict::Wrong(what.to_owned());
+pub fn judge(
+    scene: &Scene,
+    stage: &Stage<'_>,
+    request: &Request,
+    stock: &Observation,
+    gitd: &Observation,
+) -> Verdict {
+    match try_judge(scene, stage, request, stock, gitd) {
+        Ok(None) => Verdict::Same,
+        Ok(Some(name)) => Verdict::Differs(name),
+        Err(reason) => Verdict::Wrong(reason),
+    }
+}
+
+type Judgement = Result<Option<&'static str>, String>;
+
+fn try_judge(
+    scene: &Scene,
+    stage: &Stage<'_>,
+    request: &Request,
+    stock: &Observation,
+    gitd: &Observation,
+) -> Judgement {
+    let wrong = |what: &str| Err(what.to_owned());
     if stock.hung || gitd.hung {
         return wrong("one of them neither answered nor closed");
     }
-    if gitd.log.iter().any(|line| contains(&line.text, "internal error") || contains(&line.text, "panicked")) {
+    if gitd.log.iter().any(|line| has(&line.text, "internal error") || has(&line.text, "panicked"))
+    {
         return wrong("gitd broke");
     }
     if gitd.served() && stock.answer != gitd.answer {
-        return wrong(if stock.served() { "they serve different things" } else { "GITD SERVES WHAT STOCK REFUSES" });
+        return match stock.served() {
+            true => wrong("they serve different things"),
+            false => wrong("GITD SERVES WHAT STOCK REFUSES"),
+        };
     }
     if stock.served() && !gitd.served() {
         return wrong("stock serves what gitd refuses");
     }
     if request.cut == Some(0) && stock.answer.is_empty() && gitd.answer.is_empty() {
-        return Verdict::Differs("B12");
+        return Ok(Some("B12"));
+    }
+    let pathname = stage.expand(&request.pathname_as_understood());
+    let informative = scene.is_informative();
+    let said = |refusal: &[u8], reason: &[u8]| {
+        let reason = if informative { reason } else { GENERIC };
+        refusal == [reason, b": ", pathname.as_slice()].concat()
+    };
+    let config = |refusal| said(refusal, CONFIG.as_bytes());
+    if (scene.has_option("--access-hook=") || stock.failed_archive)
+        && gitd.log.iter().any(|line| has(&line.text, "; mend the configuration that git names)"))
+        && gitd.refusal().is_some_and(config)
+    {
+        // Stock asks the hook about repositories that no service can open, and lets upload-archive greet.
+        return Ok(Some("B6"));
     }
     if stock.answer == gitd.answer {
-        return compare_logs(stock, gitd, None);
+        let rest = compare_logs(stock, gitd, false)?;
+        return Ok(rest.escaped.then_some("B9"));
     }
-    let informative = scene.options.iter().rev().find(|option| option.ends_with(b"informative-errors"));
-    let informative = informative.is_some_and(|option| option == b"--informative-errors");
+    let strictly_relaxed = ["--strict-paths", "--base-path=", "--base-path-relaxed"];
+    if strictly_relaxed.iter().all(|option| scene.has_option(option)) {
+        // Of what does not exist stock asks whose it is, by safe.directory too, before it looks elsewhere.
+        return Ok(Some("B15"));
+    }
     let (None, Some(refusal)) = (stock.refusal(), gitd.refusal()) else {
         return wrong("they refuse with different words");
     };
-    let pathname = stage.expand(&request.pathname_as_understood());
-    let said = |reason: &str| refusal == [reason.as_bytes(), b": ", &pathname].concat();
-    if stock.reset && !request.ahead.is_empty() && stock.death().is_none() {
+    let death = stock.death();
+    if stock.reset && !request.ahead.is_empty() && death.is_none() {
         // The answer that the reset has eaten would have been the same.
-        return named("B8", compare_logs(stock, gitd, None));
+        compare_logs(stock, gitd, false)?;
+        return Ok(Some("B8"));
     }
-    let Some(death) = Death::of(stock, scene, stage) else {
+    let last_words = death.and_then(|line| line.text.strip_prefix(b"fatal: "));
+    let Some(death) = Death::of(last_words, scene) else {
         return wrong("stock is silent without a reason, and gitd is not");
     };
-    let known = if informative { death.reasons.iter().any(|reason| said(reason)) } else { said(GENERIC) };
-    if !known {
-        return wrong("gitd refuses with other words than its difference has");
+    let rest = compare_logs(stock, gitd, last_words.is_some())?;
+    match death.name(|reason| said(refusal, reason), &rest.instead) {
+        Some(name) => Ok(Some(name)),
+        None => wrong("gitd refuses otherwise than its difference allows"),
     }
-    named(death.name, compare_logs(stock, gitd, Some(&death)))
-}
-
-fn named(name: &'static str, verdict: Verdict) -> Verdict {
-    if matches!(verdict, Verdict::Wrong(_)) { verdict } else { Verdict::Differs(name) }
 }
 
 impl Observation {
@@ -69,97 +112,69 @@ impl Observation {
     }
 }
 
-/// How stock went silent, and what gitd says instead.
-struct Death {
-    name: &'static str,
-    /// What gitd tells a client that may know it.
-    reasons: Vec<&'static str>,
-    /// Beginnings of the line that gitd has in the place of stock's last words; none if it has the same.
-    lines: Vec<Vec<u8>>,
+#[derive(Default)]
+struct Rest {
+    /// Whether a line differs because gitd escapes what clients send.
+    escaped: bool,
+    /// gitd's lines in the place of stock's last words.
+    instead: Vec<Vec<u8>>,
 }
 
-const NO_REPOSITORY: &str = "no such repository";
-const BAD_CONFIG: &str = "repository has a configuration that git refuses";
-const STILLBORN: &str = "server cannot serve this repository";
-
-impl Death {
-    fn of(stock: &Observation, scene: &Scene, stage: &Stage<'_>) -> Option<Self> {
-        let Some(line) = stock.death() else {
-            // The service died; the daemon itself had no objection.
-            return Some(Self { name: "B6", reasons: vec![STILLBORN], lines: Vec::new() });
-        };
-        let text = line.text.strip_prefix(b"fatal: ")?;
-        let starts = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start.as_bytes()));
-        if let Some(rest) = text.strip_prefix(b"detected dubious ownership in repository at '") {
-            // A very long message is cut.
-            let path = &rest[..rest.windows(2).position(|end| end == b"'\n").unwrap_or(rest.len())];
-            if scene.has_option("--strict-paths") && stage.is_missing(path) {
-                return Some(Self { name: "B15", reasons: vec![NO_REPOSITORY], lines: vec![[b"'", path].concat()] });
-            }
-            let line = [b"detected dubious ownership in repository at '", path].concat();
-            return Some(Self { name: "B6", reasons: vec!["repository is owned by another user than the server"], lines: vec![line] });
-        }
-        let gitfile = ["invalid gitfile format: ", "no path in gitfile: ", "not a git repository: ", "gitfile does not point", "error opening '", "too large to be a .git file"];
-        if starts(&gitfile) {
-            return Some(Self { name: "B7", reasons: vec![NO_REPOSITORY], lines: vec![b"'".to_vec()] });
-        }
-        if starts(&["failed to read ", "Invalid path ", "unable to read "]) {
-            return Some(Self { name: "B6", reasons: vec![NO_REPOSITORY], lines: vec![b"'".to_vec()] });
-        }
-        let config = [
-            "bad config line ", "bad numeric config value", "bad boolean config value ", "Expected git repo version <= 1", "unknown repository extension", "unable to access '",
-            "missing value for", "could not expand include path", "exceeded maximum include depth", "invalid value for", "bogus count", "unknown error occurred while reading",
+/// Stock's lines must be gitd's, in this order; what gitd adds behind them is for the administrator. With `replaced`, the
+/// line with which stock dies is exempt.
+fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Result<Rest, String> {
+    // What stock says in several lines, gitd says in one.
+    let passing = |line: &&Line| {
+        let asides = [
+            "warning: ",
+            "error: could not expand ",
+            "error: cannot run ",
+            "error: invalid value for ",
+            "fatal: cannot exec '",
         ];
-        if starts(&config) {
-            return Some(Self {
-                name: "B6",
-                reasons: vec![BAD_CONFIG, STILLBORN, "repository not exported", "service not enabled", NO_REPOSITORY],
-                lines: vec![b"'".to_vec(), b"fatal: ".to_vec()],
-            });
-        }
-        None
-    }
-}
-
-/// Stock's lines must be gitd's, in this order; what gitd adds behind them is for the administrator.
-fn compare_logs(stock: &Observation, gitd: &Observation, death: Option<&Death>) -> Verdict {
-    // What stock's child says before it becomes the hook, gitd says in one line.
-    let passing = |line: &&Line| !line.signed && (line.text.starts_with(b"warning: ") || line.text.starts_with(b"fatal: cannot exec '"));
-    let expected: Vec<&Line> = stock.log.iter().filter(|line| !passing(line)).collect();
-    let mut escaped = false;
+        !line.signed && asides.iter().any(|aside| line.text.starts_with(aside.as_bytes()))
+    };
+    let mut rest = Rest::default();
     // Stock does not say that it was the hook who refused.
-    let mut found = gitd.log.iter().filter(|line| !contains(&line.text, "': access hook refused: "));
-    for line in expected {
+    let mut found =
+        gitd.log.iter().filter(|line| !has(&line.text, "': access hook refused: ")).peekable();
+    for line in stock.log.iter().filter(|line| !passing(line)) {
         let last_words = !line.signed && line.text.starts_with(b"fatal: ");
+        if last_words && replaced {
+            while let Some(line) = found.next_if(|line| !line.text.starts_with(b"Disconnected")) {
+                rest.instead.push(masked(without_additions(&line.text)));
+            }
+            continue;
+        }
         let Some(gitd_line) = found.next() else {
-            return Verdict::Wrong(format!("gitd does not log: {}", line.text.escape_ascii()));
+            return Err(format!("gitd does not log: {}", line.text.escape_ascii()));
         };
         let bare = without_additions(&gitd_line.text);
-        let same = match death {
-            Some(death) if last_words && !death.lines.is_empty() => {
-                let bare = masked(bare);
-                death.lines.iter().any(|start| bare.starts_with(&masked(Escaped(start).to_string().as_bytes())))
-            }
-            _ if last_words => {
-                escaped |= bare != line.text;
-                masked(bare) == masked(Escaped(&line.text).to_string().as_bytes()) || is_bad_length(&line.text, bare)
-            }
-            // Stock cuts what is too long, and does not say why a hook does not start.
-            _ if line.text.ends_with(b"failed to start") || contains(&line.text, " too large: ") => bare.starts_with(Escaped(&line.text).to_string().as_bytes()),
-            _ => {
-                escaped |= bare != line.text;
-                bare == Escaped(&line.text).to_string().as_bytes()
-            }
-        };
-        if !same {
-            return Verdict::Wrong(format!("gitd logs: {}\nwhere stock logs: {}", gitd_line.text.escape_ascii(), line.text.escape_ascii()));
+        rest.escaped |= bare != line.text;
+        if !same(line, bare, last_words) {
+            let (gitd, stock) = (gitd_line.text.escape_ascii(), line.text.escape_ascii());
+            return Err(format!("gitd logs: {gitd}\nwhere stock logs: {stock}"));
         }
     }
     match found.next() {
-        Some(line) => Verdict::Wrong(format!("gitd logs more: {}", line.text.escape_ascii())),
-        None if escaped => Verdict::Differs("B9"),
-        None => Verdict::Same,
+        Some(line) => Err(format!("gitd logs more: {}", line.text.escape_ascii())),
+        None => Ok(rest),
     }
+}
+
+fn same(stock: &Line, gitd: &[u8], last_words: bool) -> bool {
+    let expected = Escaped(&stock.text).to_string();
+    let expected = expected.as_bytes();
+    // Stock cuts what is too long, and does not say why a hook does not start.
+    if stock.text.ends_with(b"failed to start") || has(&stock.text, " too large: ") {
+        return gitd.starts_with(expected);
+    }
+    // Of the four octets that are no length, stock shows those before a NUL.
+    let bad_length = b"fatal: protocol error: bad line length character: ";
+    if stock.text.starts_with(bad_length) {
+        return gitd.starts_with(bad_length);
+    }
+    if last_words { masked(gitd) == masked(expected) } else { gitd == expected }
 }
 
 /// A line of gitd's without the client and the remedy, or the summary, at its end.
@@ -172,33 +187,6 @@ fn without_additions(line: &[u8]) -> &[u8] {
     &line[..end.unwrap_or(line.len())]
 }
 
-/// Stock shows control characters as question marks when it dies, and gitd escapes them.
-fn masked(text: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(text);
-    let mut masked = String::new();
-    let mut rest = text.chars();
-    while let Some(character) = rest.next() {
-        if character != '\\' {
-            masked.push(if character.is_control() { '?' } else { character });
-            continue;
-        }
-        masked.push('?');
-        match rest.clone().next() {
-            Some('n' | 'r' | 't') => drop(rest.next()),
-            Some('x') => drop(rest.nth(2)),
-            Some('u') => drop(rest.find(|&end| end == '}')),
-            _ => {}
-        }
-    }
-    masked.into_bytes()
-}
-
-/// Stock shows the four octets up to a NUL.
-fn is_bad_length(stock: &[u8], gitd: &[u8]) -> bool {
-    let start = b"fatal: protocol error: bad line length character: ";
-    stock.starts_with(start) && gitd.starts_with(start)
-}
-
-fn contains(text: &[u8], what: &str) -> bool {
+fn has(text: &[u8], what: &str) -> bool {
     text.windows(what.len()).any(|window| window == what.as_bytes())
 }

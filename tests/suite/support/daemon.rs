@@ -23,7 +23,8 @@ pub struct Daemon {
 
 impl Daemon {
     pub(super) fn start(invocation: &Invocation) -> Self {
-        Self::try_start(invocation).unwrap_or_else(|log| panic!("the daemon has not started: {log:#?}"))
+        Self::try_start(invocation)
+            .unwrap_or_else(|log| panic!("the daemon has not started: {log:#?}"))
     }
 
     /// The daemon, or what it said when it did not start.
@@ -31,7 +32,9 @@ impl Daemon {
         // A free port can be taken by another before the daemon binds it.
         for _ in 0..5 {
             match Self::attempt(invocation) {
-                Err(log) if invocation.port.is_none() && log.iter().any(|line| line.contains("Address already in use")) => {}
+                Err(log)
+                    if invocation.port.is_none()
+                        && log.iter().any(|line| line.contains("Address already in use")) => {}
                 result => return result,
             }
         }
