@@ -83,6 +83,35 @@ impl Observation {
     }
 }
 
+impl Observation {
+    /// What became of the request, for the tally.
+    pub fn kind(&self) -> &'static str {
+        const KINDS: [(&str, &str); 11] = [
+            ("': aliased", "refused: aliased"),
+            ("not allowed", "refused: no users"),
+            (" too large: ", "refused: too large"),
+            ("does not appear to be", "refused: no repository"),
+            ("not in directory list", "refused: not listed"),
+            ("repository not exported", "refused: not exported"),
+            ("service not enabled", "refused: not enabled"),
+            ("failed to start", "refused: hook does not start"),
+            ("Protocol error: ", "malformed"),
+            ("Invalid request", "malformed"),
+            ("Garbage after", "malformed"),
+        ];
+        if self.served() {
+            return "served";
+        }
+        let log: Vec<_> = self.log.iter().map(|l| String::from_utf8_lossy(&l.text)).collect();
+        let fits = |(text, _): &&(&str, &str)| log.iter().any(|line| line.contains(text));
+        match KINDS.iter().find(fits) {
+            Some((_, kind)) => kind,
+            None if self.refusal().is_some() => "refused: hook",
+            None => "refused: else",
+        }
+    }
+}
+
 /// Sends a request. With `ask`, as a client that speaks when it is spoken to: it wants to know all refs, then nothing.
 pub fn exchange(daemon: &Daemon, request: &[u8], half_close: bool, ask: bool) -> Observation {
     let mark = daemon.log.mark();

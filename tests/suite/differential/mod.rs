@@ -154,8 +154,7 @@ impl Run {
             let (stock, gitd) = stage.ask(request);
             self.sent.fetch_add(1, Ordering::Relaxed);
             let name = match judge(scene, &stage, request, &stock, &gitd) {
-                Verdict::Same if stock.served() => "served",
-                Verdict::Same => "refused",
+                Verdict::Same => stock.kind(),
                 Verdict::Differs(name) => name,
                 Verdict::Wrong(reason) => {
                     let details = format!("(not when asked alone)\nstock {stock}gitd {gitd}");

@@ -161,15 +161,18 @@ fn pathname(random: &mut Random, spelling: &Spelling, paths: &[Text]) -> Text {
             .as_bytes()
             .to_vec(),
         false => {
-            let known = random.pick(paths);
+            // Mostly one that the command line can lead to.
+            let base = spelling.base.unwrap_or_default().as_bytes();
+            let known = (0..3).map(|_| random.pick(paths)).find(|path| path.starts_with(base));
+            let known = known.unwrap_or_else(|| random.pick(paths));
             spelt(random, spelling, &known)
         }
     };
-    if random.chance(45) {
+    if random.chance(35) {
         path = shortened(&path, random);
     }
     for _ in 0..2 {
-        if random.chance(18) {
+        if random.chance(14) {
             path = bent(random, path);
         }
     }
@@ -318,7 +321,7 @@ fn parameters(random: &mut Random, spelling: &Spelling) -> Text {
         b"\0host=h1\0\n",
         b"\0version=2\0",
     ];
-    if random.chance(8) {
+    if random.chance(5) {
         return random.pick(&odd).to_vec();
     }
     let mut text = vec![0];

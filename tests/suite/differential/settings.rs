@@ -81,7 +81,7 @@ impl Settings {
         if random.chance(20) {
             self.option("--base-path-relaxed");
         }
-        if random.chance(20) {
+        if random.chance(15) {
             self.template(random);
         }
         if users && random.chance(12) {
