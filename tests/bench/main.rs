@@ -8,6 +8,7 @@
 mod floor;
 mod git;
 mod load;
+mod process;
 mod procfs;
 mod progress;
 mod protocol;
@@ -18,6 +19,8 @@ mod scenes;
 mod server;
 mod statistics;
 mod svg;
+mod trace;
+mod tun;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +35,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["@floor", repository] => floor::serve(Path::new(repository)),
+        ["@wire", milliseconds, rounds, gitd, base_path, scratch] => {
+            let [gitd, base_path, scratch] = [gitd, base_path, scratch].map(Path::new);
+            progress::start();
+            scenes::wire::inside(milliseconds, rounds, gitd, base_path, scratch)
+        }
         _ => bench(&arguments),
     };
     match outcome {

@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,6 @@ struct Stat {
     parent: u32,
     own_ticks: u64,
     reaped_ticks: u64,
-    zombie: bool,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -33,7 +31,6 @@ fn stat(pid: u32) -> Option<Stat> {
         .collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     Some(Stat {
-        zombie: *fields.first()? == "Z",
         parent: u32::try_from(number(1)?).ok()?,
         own_ticks: number(11)? + number(12)?,
         reaped_ticks: number(13)? + number(14)?,
@@ -148,7 +145,21 @@ pub(crate) fn threads(pid: u32) -> Result<Vec<u32>> {
     Ok(threads)
 }
 
-/// Whether the process still exists as more than an exit status that nobody has read.
-pub(crate) fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").exists() && stat(pid).is_some_and(|stat| !stat.zombie)
+/// How many descriptors the process has open.
+pub(crate) fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Whether every thread of the process is traced.
+pub(crate) fn is_traced(pid: u32) -> Result<bool> {
+    for thread in threads(pid)? {
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status"))?;
+        let tracer = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"));
+        if tracer.is_none_or(|tracer| tracer.trim() == "0") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -28,6 +28,7 @@ pub(crate) struct Target {
     repository: String,
     /// The floor has no one who would read a request packet.
     sends_request: bool,
+    patience: Duration,
 }
 
 impl Target {
@@ -36,14 +37,20 @@ impl Target {
             address: server.address,
             repository: repository.to_owned(),
             sends_request: server.side != Side::Floor,
+            patience: PATIENCE,
         }
+    }
+
+    /// The same, asked by a client that gives up sooner.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Connects and sends the git-proto-request.
     fn connect(&self, service: &str, extra_parameters: &str, writes: Writes) -> Result<TcpStream> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
         if self.sends_request {
             let request = format!(
                 "git-{service} /{}\0host={}\0{extra_parameters}",
@@ -147,7 +154,9 @@ fn read_to_flush(stream: &mut TcpStream) -> Result<usize> {
         let mut buffer = [0; 16 * 1024];
         match stream.read(&mut buffer)? {
             0 => {
-                return Err(format!("closed after {:?}", String::from_utf8_lossy(&received)).into());
+                return Err(
+                    format!("closed after {:?}", String::from_utf8_lossy(&received)).into(),
+                );
             }
             length => received.extend_from_slice(&buffer[..length]),
         }

@@ -49,12 +49,20 @@ impl Row {
         (numerator, denominator): (Side, Side),
         bound: Option<Bound>,
     ) -> Self {
-        let mut sides = PerSide::default();
-        for side in Side::ALL {
-            sides[side] = (!samples[side].is_empty()).then(|| median(&samples[side]));
-        }
         let ratio = Ratio::paired(&samples[numerator], &samples[denominator]);
         let names = format!("{} / {}", numerator.name(), denominator.name());
+        Self::compared(work, figure, medians(samples), ratio, &names, bound)
+    }
+
+    /// A figure of each side, of which a ratio called `names` is judged.
+    pub(crate) fn compared(
+        work: &str,
+        figure: &str,
+        sides: PerSide<Option<f64>>,
+        ratio: Option<Ratio>,
+        names: &str,
+        bound: Option<Bound>,
+    ) -> Self {
         let measured = match ratio {
             Some(Ratio {
                 median,
@@ -225,6 +233,15 @@ impl Report {
         }
         text
     }
+}
+
+/// The median of each side that has samples.
+pub(crate) fn medians(samples: &Samples) -> PerSide<Option<f64>> {
+    let mut medians = PerSide::default();
+    for side in Side::ALL {
+        medians[side] = (!samples[side].is_empty()).then(|| median(&samples[side]));
+    }
+    medians
 }
 
 /// Three significant digits, and none that nobody could measure.

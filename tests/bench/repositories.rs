@@ -90,13 +90,6 @@ impl Repositories {
     pub(crate) fn tip(&self, name: &str) -> Result<String> {
         git::output(&self.path(name), &["rev-parse", "refs/heads/main"])
     }
-
-    /// An empty repository for the next push.
-    pub(crate) fn empty_target(&self) -> Result<()> {
-        let path = self.path(TARGET);
-        remove(&path)?;
-        init(&path)
-    }
 }
 
 /// An empty bare repository whose only template is no template: sample hooks would be copied by every clone.

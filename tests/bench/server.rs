@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Result, git, procfs};
+use crate::{Result, git, process, procfs};
 
 /// The programs that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) struct Place<'a> {
     pub(crate) repository: &'a str,
     pub(crate) log: PathBuf,
     pub(crate) address: IpAddr,
+    /// In a namespace of our own all ports are free; elsewhere one is found.
+    pub(crate) port: Option<u16>,
     /// A command that runs the server somewhere else, such as in another network namespace. Must not fork.
     pub(crate) through: Vec<String>,
     pub(crate) options: Vec<String>,
@@ -58,6 +60,7 @@ impl<'a> Place<'a> {
             repository,
             log: scratch.join("server.log"),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: None,
             through: Vec::new(),
             options: Vec::new(),
         }
@@ -86,8 +89,8 @@ impl Server {
             Side::Stock => git::exec_path()?.join("git-daemon"),
             _ => place.gitd.to_owned(),
         };
-        let port = free_port(place)?;
-        let mut command = command_through(&place.through, &program);
+        let port = place.port.map_or_else(|| free_port(place.address), Ok)?;
+        let mut command = process::tied(&place.through, &program);
         command
             .args([
                 "--export-all",
@@ -137,7 +140,7 @@ impl Server {
     }
 
     fn start_floor(place: &Place<'_>) -> Result<Self> {
-        let mut command = command_through(&place.through, &std::env::current_exe()?);
+        let mut command = process::tied(&place.through, &std::env::current_exe()?);
         command
             .arg("@floor")
             .arg(place.base_path.join(place.repository))
@@ -175,6 +178,15 @@ impl Server {
         procfs::settle(self.pid(), self.resting_processes, Duration::from_secs(20))
     }
 
+    pub(crate) fn processes(&self) -> Result<usize> {
+        Ok(procfs::tree(self.pid())?.len())
+    }
+
+    /// Of the server and all that it has started, in MiB.
+    pub(crate) fn pss_mib(&self) -> Result<f64> {
+        Ok(procfs::pss_kib(self.pid())? as f64 / 1024.0)
+    }
+
     /// CPU seconds of the server and of all it has started, once that has ended.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         self.settle()?;
@@ -190,22 +202,7 @@ impl Drop for Server {
     }
 }
 
-fn command_through(through: &[String], program: &Path) -> Command {
-    match through.split_first() {
-        None => Command::new(program),
-        Some((first, rest)) => {
-            let mut command = Command::new(first);
-            command.args(rest).arg(program);
-            command
-        }
-    }
-}
-
-/// A port nobody listens on now. In a namespace of our own any will do.
-fn free_port(place: &Place<'_>) -> Result<u16> {
-    if place.through.is_empty() {
-        Ok(TcpListener::bind((place.address, 0))?.local_addr()?.port())
-    } else {
-        Ok(9418)
-    }
+/// A port that nobody listens on now.
+fn free_port(address: IpAddr) -> Result<u16> {
+    Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
 }

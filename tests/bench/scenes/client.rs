@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Stage;
-use crate::report::{Bound, Report, Row, number};
+use crate::report::{Bound, Report, Row, medians, number};
 use crate::repositories::{MANY_REFERENCES, SMALL, remove};
 use crate::rounds::{PerSide, Samples, alternate};
 use crate::server::{Server, Side};
@@ -27,11 +27,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
             Some(Bound::AtLeast(goal)),
         ));
         report.distribution(work, "ms", samples);
-        let mut medians = PerSide::default();
-        for side in Side::DAEMONS {
-            medians[side] = Some(median(&samples[side]));
-        }
-        chart.groups.push((work.to_owned(), medians));
+        chart.groups.push((work.to_owned(), medians(samples)));
     };
 
     let (samples, tail) = ls_remotes(stage, &servers)?;

@@ -7,11 +7,11 @@ use crate::Result;
 use crate::load;
 use crate::progress;
 use crate::protocol::Writes;
-use crate::report::{Bound, Report, Row, number};
+use crate::report::{Bound, Report, Row, medians, number};
 use crate::repositories::SMALL;
 use crate::rounds::{PerSide, Samples, alternate};
 use crate::server::Side;
-use crate::statistics::{Summary, median};
+use crate::statistics::Summary;
 use crate::svg::Chart;
 
 pub(crate) fn whole(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
@@ -87,19 +87,21 @@ fn measure(stage: &Stage<'_>, writes: Writes, clients: usize) -> Result<Seen> {
         let Some(server) = servers.iter().find(|server| server.side == side) else {
             return Ok(());
         };
+        let cpu_before = server.cpu_seconds()?;
         let load = load::run(server, SMALL, writes, clients, duration)?;
+        let cpu = (server.cpu_seconds()? - cpu_before) * 1e6 / load.latencies.len() as f64;
         let summary = Summary::of(&load.latencies);
         progress::say(&format!(
             "c={clients} {writes:?} round {} {:10} {:5.0} req/s, {:5.0} µs CPU, p50 {} p99 {} ms",
             round + 1,
             side.name(),
             load.requests_per_second,
-            load.cpu_microseconds,
+            cpu,
             number(summary.p50),
             number(summary.p99),
         ));
         seen.rates[side].push(load.requests_per_second);
-        seen.cpu[side].push(load.cpu_microseconds);
+        seen.cpu[side].push(cpu);
         seen.p50[side].push(summary.p50);
         seen.p99[side].push(summary.p99);
         seen.latencies[side].extend(load.latencies);
@@ -152,12 +154,4 @@ impl Seen {
             }
         }
     }
-}
-
-fn medians(samples: &Samples) -> PerSide<Option<f64>> {
-    let mut medians = PerSide::default();
-    for side in Side::ALL {
-        medians[side] = (!samples[side].is_empty()).then(|| median(&samples[side]));
-    }
-    medians
 }
