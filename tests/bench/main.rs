@@ -8,6 +8,7 @@
 mod floor;
 mod git;
 mod load;
+mod machine;
 mod process;
 mod procfs;
 mod progress;
@@ -15,6 +16,7 @@ mod protocol;
 mod report;
 mod repositories;
 mod rounds;
+mod save;
 mod scenes;
 mod server;
 mod statistics;
@@ -56,30 +58,43 @@ fn bench(arguments: &[String]) -> Result<()> {
         return Ok(());
     };
     progress::start();
+    progress::say(&machine::description(arguments)?);
     let repositories = Repositories::prepare()?;
+    let reports: Result<Vec<Report>> = (1..=wanted.runs)
+        .map(|run| one_run(&wanted, run, &repositories))
+        .collect();
+    if wanted.save {
+        save::save(&reports?, arguments)?;
+    }
+    Ok(())
+}
+
+fn one_run(wanted: &Wanted, run: usize, repositories: &Repositories) -> Result<Report> {
     let scratch = tempfile::tempdir()?;
     let stage = Stage {
         quick: wanted.quick,
         gitd: &wanted.gitd,
-        repositories: &repositories,
+        repositories,
         scratch: scratch.path(),
     };
     let mut report = Report::default();
-    for scene in wanted.scenes {
-        progress::say(&format!("scene {}: {}", scene.name, scene.what));
+    for scene in &wanted.scenes {
+        progress::say(&format!("run {run}, scene {}: {}", scene.name, scene.what));
         if let Err(error) = (scene.run)(&stage, &mut report) {
             progress::say(&format!("SCENE {} DID NOT FINISH: {error}", scene.name));
             report.note(format!("**scene {} did not finish:** {error}", scene.name));
         }
     }
-    progress::say("done");
+    progress::say(&format!("run {run} done"));
     println!("{}", report.text());
-    Ok(())
+    Ok(report)
 }
 
 /// The command line.
 struct Wanted {
     quick: bool,
+    save: bool,
+    runs: usize,
     /// Another build of gitd may be measured, to compare two of them.
     gitd: PathBuf,
     scenes: Vec<&'static Scene>,
@@ -88,27 +103,27 @@ struct Wanted {
 impl Wanted {
     /// `None` when only help was wanted.
     fn parse(arguments: &[String]) -> Result<Option<Self>> {
+        let gitd = PathBuf::from(env!("CARGO_BIN_EXE_gitd"));
         let mut wanted = Self {
             quick: false,
-            gitd: PathBuf::from(env!("CARGO_BIN_EXE_gitd")),
+            save: false,
+            runs: 1,
+            gitd,
             scenes: Vec::new(),
         };
         for argument in arguments {
-            match argument.as_str() {
+            match argument.split_once('=').unwrap_or((argument, "")) {
                 // Cargo says so to every bench.
-                "--bench" => {}
-                "quick" => wanted.quick = true,
-                "-h" | "--help" => {
-                    println!("cargo bench [-- [quick] [--gitd=PROGRAM] [SCENE…]]\n");
-                    for scene in SCENES {
-                        println!("  {:10} {}", scene.name, scene.what);
-                    }
+                ("--bench", _) => {}
+                ("quick", _) => wanted.quick = true,
+                ("--save", _) => wanted.save = true,
+                ("--runs", runs) => wanted.runs = runs.parse()?,
+                ("--gitd", program) => wanted.gitd = PathBuf::from(program),
+                ("-h" | "--help", _) => {
+                    help();
                     return Ok(None);
                 }
-                option if option.starts_with("--gitd=") => {
-                    wanted.gitd = PathBuf::from(&option["--gitd=".len()..])
-                }
-                name => match SCENES.iter().find(|scene| scene.name == name) {
+                (name, _) => match SCENES.iter().find(|scene| scene.name == name) {
                     Some(scene) => wanted.scenes.push(scene),
                     None => return Err(format!("no scene '{name}'; --help names them").into()),
                 },
@@ -118,5 +133,16 @@ impl Wanted {
             wanted.scenes.extend(SCENES);
         }
         Ok(Some(wanted))
+    }
+}
+
+fn help() {
+    println!("cargo bench [-- [quick] [--save] [--runs=N] [--gitd=PROGRAM] [SCENE…]]\n");
+    println!("  quick       fewer rounds: all scenes within 90 seconds");
+    println!("  --save      write the tables and charts into docs/");
+    println!("  --runs=N    do it all N times");
+    println!("  --gitd=…    measure another build of gitd\n");
+    for scene in SCENES {
+        println!("  {:11} {}", scene.name, scene.what);
     }
 }

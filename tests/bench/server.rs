@@ -196,7 +196,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Services that still run lose their clients with the scene that made them, and end by themselves.
+        // Its services too: most have lost their clients and end by themselves, but one whose client's last packet met a
+        // full accept queue does not know.
+        let tree = procfs::tree(self.pid()).unwrap_or_default();
+        if tree.len() > 1 {
+            let pids = tree.iter().skip(1).map(u32::to_string);
+            let _ = Command::new("kill")
+                .arg("-KILL")
+                .args(pids)
+                .stderr(Stdio::null())
+                .status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -53,7 +53,6 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         slowdown[side] = ratio;
         p50[side] = Some(crowded_p50);
         drop(crowd);
-        crowded.settle()?;
     }
     let work = format!("{CLIENTS} silent clients (git daemon: {STOCK_CLIENTS})");
     let one = Some(Bound::AtMost(1.0));

@@ -11,7 +11,7 @@ use crate::protocol::Writes;
 use crate::report::{Bound, Report, Row, number};
 use crate::repositories::SMALL;
 use crate::rounds::{PerSide, Samples};
-use crate::server::{Server, Side};
+use crate::server::Side;
 use crate::statistics::{Ratio, Summary, median};
 use crate::{Result, load, progress};
 

@@ -141,7 +141,7 @@ pub(crate) fn inside(
             place.port = Some(port);
             servers.push(Server::start(side, &place)?);
         }
-        let mut once = |side: Side| {
+        let once = |side: Side| {
             let Some(server) = servers.iter().find(|server| server.side == side) else {
                 return Ok(0.0);
             };
@@ -178,7 +178,10 @@ impl Wire {
     fn lay(delay: Duration) -> Result<Self> {
         let ends = [tun::open(CLIENT_END)?, tun::open(SERVER_END)?];
         let unshare = ["unshare", "--net"].map(str::to_owned);
-        let holder = process::tied(&unshare, "sleep").arg("3600").spawn()?;
+        let holder = process::tied(&unshare, "sleep")
+            .arg("3600")
+            .stdout(Stdio::null())
+            .spawn()?;
         let holder_pid = holder.id().to_string();
         let wire = Self {
             holder,
