@@ -28,9 +28,8 @@ pub(crate) fn serve(repository: &Path) -> Result<()> {
             let (listener, repository) = (Arc::clone(&listener), Arc::clone(&repository));
             thread::spawn(move || {
                 loop {
-                    if let Err(error) = listener
-                        .accept()
-                        .and_then(|(client, _)| hand_over(client, &repository))
+                    if let Err(error) =
+                        listener.accept().and_then(|(client, _)| hand_over(client, &repository))
                     {
                         eprintln!("floor: {error}");
                     }

@@ -28,10 +28,7 @@ pub(crate) fn exec_path() -> Result<PathBuf> {
 fn command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("git");
     clean_environment(&mut command);
-    command
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null());
+    command.args(arguments).current_dir(directory).stdin(Stdio::null());
     for (name, value) in [("AUTHOR", "Bench"), ("COMMITTER", "Bench")] {
         command
             .env(format!("GIT_{name}_NAME"), value)
@@ -46,9 +43,7 @@ pub(crate) fn output(directory: &Path, arguments: &[&str]) -> Result<String> {
     if !output.status.success() {
         return Err(failure(arguments, &String::from_utf8_lossy(&output.stderr)).into());
     }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
 /// Starts git with pipes for stdin and stdout.
@@ -65,11 +60,7 @@ pub(crate) fn timed(directory: &Path, arguments: &[&str]) -> Result<f64> {
     let start = Instant::now();
     let status = command.status()?;
     let elapsed = milliseconds(start.elapsed());
-    if status.success() {
-        Ok(elapsed)
-    } else {
-        Err(failure(arguments, &status.to_string()).into())
-    }
+    if status.success() { Ok(elapsed) } else { Err(failure(arguments, &status.to_string()).into()) }
 }
 
 fn failure(arguments: &[&str], reason: &str) -> String {

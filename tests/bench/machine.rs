@@ -16,11 +16,8 @@ pub(crate) fn description(arguments: &[String]) -> Result<String> {
     let git = git::output(Path::new("/"), &["--version"])?;
     let date = Command::new("date").args(["-u", "+%F"]).output()?;
     let date = String::from_utf8_lossy(&date.stdout);
-    let arguments: Vec<&str> = arguments
-        .iter()
-        .map(String::as_str)
-        .filter(|&word| word != "--bench")
-        .collect();
+    let arguments: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|&word| word != "--bench").collect();
     Ok(format!(
         "Measured on {} with `cargo bench -- {}`: {cores} cores of {processor}, Linux {kernel}, {git}, {congestion}, gitd {}.",
         date.trim(),
@@ -30,15 +27,9 @@ pub(crate) fn description(arguments: &[String]) -> Result<String> {
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines()
-        .find(|line| line.starts_with(key))?
-        .split_once(':')
-        .map(|(_, value)| value.trim())
+    text.lines().find(|line| line.starts_with(key))?.split_once(':').map(|(_, value)| value.trim())
 }
 
 fn first_line(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }

@@ -60,9 +60,8 @@ fn bench(arguments: &[String]) -> Result<()> {
     progress::start();
     progress::say(&machine::description(arguments)?);
     let repositories = Repositories::prepare()?;
-    let reports: Result<Vec<Report>> = (1..=wanted.runs)
-        .map(|run| one_run(&wanted, run, &repositories))
-        .collect();
+    let reports: Result<Vec<Report>> =
+        (1..=wanted.runs).map(|run| one_run(&wanted, run, &repositories)).collect();
     if wanted.save {
         save::save(&reports?, arguments)?;
     }
@@ -71,12 +70,8 @@ fn bench(arguments: &[String]) -> Result<()> {
 
 fn one_run(wanted: &Wanted, run: usize, repositories: &Repositories) -> Result<Report> {
     let scratch = tempfile::tempdir()?;
-    let stage = Stage {
-        quick: wanted.quick,
-        gitd: &wanted.gitd,
-        repositories,
-        scratch: scratch.path(),
-    };
+    let stage =
+        Stage { quick: wanted.quick, gitd: &wanted.gitd, repositories, scratch: scratch.path() };
     let mut report = Report::default();
     for scene in &wanted.scenes {
         progress::say(&format!("run {run}, scene {}: {}", scene.name, scene.what));
@@ -104,13 +99,7 @@ impl Wanted {
     /// `None` when only help was wanted.
     fn parse(arguments: &[String]) -> Result<Option<Self>> {
         let gitd = PathBuf::from(env!("CARGO_BIN_EXE_gitd"));
-        let mut wanted = Self {
-            quick: false,
-            save: false,
-            runs: 1,
-            gitd,
-            scenes: Vec::new(),
-        };
+        let mut wanted = Self { quick: false, save: false, runs: 1, gitd, scenes: Vec::new() };
         for argument in arguments {
             match argument.split_once('=').unwrap_or((argument, "")) {
                 // Cargo says so to every bench.

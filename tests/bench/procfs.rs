@@ -25,10 +25,7 @@ struct Stat {
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name is in parentheses and may hold blanks and parentheses itself.
-    let fields: Vec<&str> = text
-        .get(text.rfind(')')? + 2..)?
-        .split_ascii_whitespace()
-        .collect();
+    let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split_ascii_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     Some(Stat {
         parent: u32::try_from(number(1)?).ok()?,
@@ -41,11 +38,7 @@ fn stat(pid: u32) -> Option<Stat> {
 pub(crate) fn tree(root: u32) -> Result<Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         if let Some(stat) = stat(pid) {
@@ -95,7 +88,7 @@ pub(crate) fn settle(root: u32, processes: usize, patience: Duration) -> Result<
         }
         if Instant::now() > deadline {
             return Err(
-                format!("process {root} still has {now} processes after {patience:?}").into(),
+                format!("process {root} still has {now} processes after {patience:?}").into()
             );
         }
         thread::sleep(Duration::from_millis(2));
@@ -135,12 +128,7 @@ pub(crate) fn context_switches(pid: u32) -> Result<u64> {
 pub(crate) fn threads(pid: u32) -> Result<Vec<u32>> {
     let mut threads = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        threads.extend(
-            task?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<u32>().ok()),
-        );
+        threads.extend(task?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     Ok(threads)
 }
@@ -154,9 +142,7 @@ pub(crate) fn descriptors(pid: u32) -> Result<usize> {
 pub(crate) fn is_traced(pid: u32) -> Result<bool> {
     for thread in threads(pid)? {
         let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status"))?;
-        let tracer = status
-            .lines()
-            .find_map(|line| line.strip_prefix("TracerPid:"));
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
         if tracer.is_none_or(|tracer| tracer.trim() == "0") {
             return Ok(false);
         }

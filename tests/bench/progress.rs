@@ -10,9 +10,7 @@ pub(crate) fn start() {
 }
 
 pub(crate) fn seconds() -> f64 {
-    START
-        .get()
-        .map_or(0.0, |start| start.elapsed().as_secs_f64())
+    START.get().map_or(0.0, |start| start.elapsed().as_secs_f64())
 }
 
 pub(crate) fn say(line: &str) {

@@ -57,11 +57,7 @@ impl Target {
                 self.repository, self.address
             );
             let length = format!("{:04x}", request.len() + 4);
-            write(
-                &mut stream,
-                &[length.as_bytes(), request.as_bytes()],
-                writes,
-            )?;
+            write(&mut stream, &[length.as_bytes(), request.as_bytes()], writes)?;
         }
         Ok(stream)
     }
@@ -154,9 +150,7 @@ fn read_to_flush(stream: &mut TcpStream) -> Result<usize> {
         let mut buffer = [0; 16 * 1024];
         match stream.read(&mut buffer)? {
             0 => {
-                return Err(
-                    format!("closed after {:?}", String::from_utf8_lossy(&received)).into(),
-                );
+                return Err(format!("closed after {:?}", String::from_utf8_lossy(&received)).into());
             }
             length => received.extend_from_slice(&buffer[..length]),
         }

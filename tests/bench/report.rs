@@ -64,18 +64,8 @@ impl Row {
         bound: Option<Bound>,
     ) -> Self {
         let measured = match ratio {
-            Some(Ratio {
-                median,
-                min,
-                max,
-                rounds,
-            }) => {
-                format!(
-                    "{}× ({}–{}, n={rounds}) {names}",
-                    number(median),
-                    number(min),
-                    number(max)
-                )
+            Some(Ratio { median, min, max, rounds }) => {
+                format!("{}× ({}–{}, n={rounds}) {names}", number(median), number(min), number(max))
             }
             None => "not measured".to_owned(),
         };
@@ -184,25 +174,11 @@ impl Report {
                 row.reached.to_owned(),
             ]
         });
-        let head = [
-            "work",
-            "figure",
-            "git daemon",
-            "gitd",
-            "floor",
-            "measured",
-            "goal",
-            "reached",
-        ];
+        let head = ["work", "figure", "git daemon", "gitd", "floor", "measured", "goal", "reached"];
         text.push_str(&table(&head, goals));
         text.push('\n');
-        let spreads = self.distributions.iter().map(
-            |Distribution {
-                 work,
-                 side,
-                 unit,
-                 summary,
-             }| {
+        let spreads =
+            self.distributions.iter().map(|Distribution { work, side, unit, summary }| {
                 let mut cells = vec![
                     work.clone(),
                     side.name().to_owned(),
@@ -210,22 +186,12 @@ impl Report {
                     summary.count.to_string(),
                 ];
                 cells.extend(
-                    [
-                        summary.min,
-                        summary.p50,
-                        summary.p90,
-                        summary.p99,
-                        summary.max,
-                    ]
-                    .map(number),
+                    [summary.min, summary.p50, summary.p90, summary.p99, summary.max].map(number),
                 );
                 cells
-            },
-        );
+            });
         text.push_str(&table(
-            &[
-                "work", "side", "unit", "samples", "min", "p50", "p90", "p99", "max",
-            ],
+            &["work", "side", "unit", "samples", "min", "p50", "p90", "p99", "max"],
             spreads,
         ));
         for note in &self.notes {
@@ -267,15 +233,9 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
         })
         .collect();
     let line = |row: &Vec<String>| {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
         format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
     };
-    let rule = widths
-        .iter()
-        .map(|&width| "-".repeat(width))
-        .collect::<Vec<_>>();
+    let rule = widths.iter().map(|&width| "-".repeat(width)).collect::<Vec<_>>();
     [&head, &rule].into_iter().chain(&rows).map(line).collect()
 }

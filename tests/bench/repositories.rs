@@ -33,15 +33,11 @@ impl Repositories {
         fs::create_dir_all(&base_path)?;
         let repositories = Self { base_path };
         repositories.make(SMALL, "10 references", |stream| small(stream))?;
-        repositories.make(MANY_REFERENCES, "10,000 references", |stream| {
-            many_references(stream)
-        })?;
-        repositories.make(BULK, "320 MiB that cannot be compressed", |stream| {
-            bulk(stream)
-        })?;
-        repositories.make(HISTORY, "100,000 objects in 25,000 commits", |stream| {
-            history(stream)
-        })?;
+        repositories
+            .make(MANY_REFERENCES, "10,000 references", |stream| many_references(stream))?;
+        repositories.make(BULK, "320 MiB that cannot be compressed", |stream| bulk(stream))?;
+        repositories
+            .make(HISTORY, "100,000 objects in 25,000 commits", |stream| history(stream))?;
         Ok(repositories)
     }
 
@@ -71,9 +67,7 @@ impl Repositories {
             "fast-import",
             "--quiet",
         ];
-        let mut import = git::piped(&partial, &options)
-            .stdout(Stdio::null())
-            .spawn()?;
+        let mut import = git::piped(&partial, &options).stdout(Stdio::null()).spawn()?;
         if let Some(stdin) = import.stdin.take() {
             let mut stream = Stream(BufWriter::with_capacity(MIB, stdin));
             contents(&mut stream)?;
@@ -94,19 +88,10 @@ impl Repositories {
 
 /// An empty bare repository whose only template is no template: sample hooks would be copied by every clone.
 pub(crate) fn init(path: &Path) -> Result<()> {
-    let path = path
-        .to_str()
-        .ok_or("the target directory's name is not UTF-8")?;
+    let path = path.to_str().ok_or("the target directory's name is not UTF-8")?;
     git::output(
         Path::new("/"),
-        &[
-            "init",
-            "--quiet",
-            "--bare",
-            "--template=",
-            "--initial-branch=main",
-            path,
-        ],
+        &["init", "--quiet", "--bare", "--template=", "--initial-branch=main", path],
     )?;
     Ok(())
 }
@@ -136,12 +121,7 @@ fn small(stream: &mut Stream) -> std::io::Result<()> {
 
 fn many_references(stream: &mut Stream) -> std::io::Result<()> {
     for commit in 0..100 {
-        stream.commit(
-            "main",
-            commit,
-            &format!("file{}.txt", commit % 10),
-            &text(commit, 20),
-        )?;
+        stream.commit("main", commit, &format!("file{}.txt", commit % 10), &text(commit, 20))?;
         for reference in 0..100 {
             stream.reference(&format!("tags/release-{commit:03}-{reference:03}"), "main")?;
         }
@@ -152,12 +132,7 @@ fn many_references(stream: &mut Stream) -> std::io::Result<()> {
 fn bulk(stream: &mut Stream) -> std::io::Result<()> {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     for blob in 0..BULK_BLOBS {
-        stream.commit(
-            "main",
-            blob,
-            &format!("blob{blob:03}.bin"),
-            &noise.bytes(MIB),
-        )?;
+        stream.commit("main", blob, &format!("blob{blob:03}.bin"), &noise.bytes(MIB))?;
         if blob + 1 == PUSHED_BLOBS {
             stream.reference("heads/pushed", "main")?;
         }
@@ -225,8 +200,6 @@ impl Noise {
     }
 
     fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length / 8)
-            .flat_map(|_| self.next().to_le_bytes())
-            .collect()
+        (0..length / 8).flat_map(|_| self.next().to_le_bytes()).collect()
     }
 }

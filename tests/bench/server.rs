@@ -92,12 +92,7 @@ impl Server {
         let port = place.port.map_or_else(|| free_port(place.address), Ok)?;
         let mut command = process::tied(&place.through, &program);
         command
-            .args([
-                "--export-all",
-                "--reuseaddr",
-                "--enable=receive-pack",
-                "--max-connections=0",
-            ])
+            .args(["--export-all", "--reuseaddr", "--enable=receive-pack", "--max-connections=0"])
             .arg(format!("--base-path={}", place.base_path.display()))
             .arg(format!("--listen={}", place.address))
             .arg(format!("--port={port}"))
@@ -108,12 +103,7 @@ impl Server {
         git::clean_environment(&mut command);
         let child = command.spawn()?;
         let address = SocketAddr::new(place.address, port);
-        let mut server = Self {
-            side,
-            address,
-            child,
-            resting_processes: 1,
-        };
+        let mut server = Self { side, address, child, resting_processes: 1 };
         server.wait_until_it_listens(&place.log)?;
         Ok(server)
     }
@@ -125,12 +115,12 @@ impl Server {
                 let said = std::fs::read_to_string(log).unwrap_or_default();
                 let last = said.lines().last().unwrap_or("nothing");
                 return Err(
-                    format!("{} ended at its start, {status}: {last}", self.side.name()).into(),
+                    format!("{} ended at its start, {status}: {last}", self.side.name()).into()
                 );
             }
             if Instant::now() > deadline {
                 return Err(
-                    format!("{} does not listen on {}", self.side.name(), self.address).into(),
+                    format!("{} does not listen on {}", self.side.name(), self.address).into()
                 );
             }
             thread::sleep(Duration::from_millis(5));
@@ -157,12 +147,7 @@ impl Server {
             .trim()
             .parse()
             .map_err(|_| format!("the floor said {line:?} instead of its address"))?;
-        Ok(Self {
-            side: Side::Floor,
-            address,
-            child,
-            resting_processes: 1,
-        })
+        Ok(Self { side: Side::Floor, address, child, resting_processes: 1 })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -201,11 +186,7 @@ impl Drop for Server {
         let tree = procfs::tree(self.pid()).unwrap_or_default();
         if tree.len() > 1 {
             let pids = tree.iter().skip(1).map(u32::to_string);
-            let _ = Command::new("kill")
-                .arg("-KILL")
-                .args(pids)
-                .stderr(Stdio::null())
-                .status();
+            let _ = Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -77,8 +77,5 @@ fn sorted(samples: &[f64]) -> Vec<f64> {
 /// The nearest-rank percentile: the smallest sample that at least `percent` of all samples do not exceed.
 fn rank(sorted: &[f64], percent: f64) -> f64 {
     let position = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-    sorted
-        .get(position.saturating_sub(1))
-        .copied()
-        .unwrap_or_default()
+    sorted.get(position.saturating_sub(1)).copied().unwrap_or_default()
 }

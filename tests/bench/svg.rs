@@ -24,27 +24,15 @@ pub(crate) struct Chart {
 impl Chart {
     pub(crate) fn svg(&self) -> String {
         let values = || {
-            self.groups
-                .iter()
-                .flat_map(|(_, sides)| Side::ALL.map(|side| sides[side]))
-                .flatten()
+            self.groups.iter().flat_map(|(_, sides)| Side::ALL.map(|side| sides[side])).flatten()
         };
         let scale = (WIDTH - LABELS - VALUES) / values().fold(f64::MIN_POSITIVE, f64::max);
         let height = TOP + values().count() as f64 * BAR + self.groups.len() as f64 * GAP;
         let mut body = String::new();
         let mut top = TOP;
         for (label, sides) in &self.groups {
-            let bars = Side::ALL
-                .iter()
-                .filter(|&&side| sides[side].is_some())
-                .count() as f64;
-            text(
-                &mut body,
-                LABELS - 10.0,
-                top + bars * BAR / 2.0 + 4.0,
-                "end",
-                label,
-            );
+            let bars = Side::ALL.iter().filter(|&&side| sides[side].is_some()).count() as f64;
+            text(&mut body, LABELS - 10.0, top + bars * BAR / 2.0 + 4.0, "end", label);
             for side in Side::ALL {
                 let Some(value) = sides[side] else { continue };
                 let width = (value * scale).max(1.0);
@@ -54,13 +42,7 @@ impl Chart {
                     body,
                     r#"<rect x="{LABELS}" y="{top}" width="{width:.1}" height="{bar}" fill="{fill}"/>"#
                 );
-                text(
-                    &mut body,
-                    LABELS + width + 6.0,
-                    top + 11.0,
-                    "start",
-                    &number(value),
-                );
+                text(&mut body, LABELS + width + 6.0, top + 11.0, "start", &number(value));
                 top += BAR;
             }
             top += GAP;
@@ -109,7 +91,5 @@ fn text(body: &mut String, x: f64, y: f64, anchor: &str, content: &str) {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

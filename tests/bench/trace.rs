@@ -99,22 +99,13 @@ fn count(directory: &Path, own_threads: &[u32], requests: f64) -> Result<Trace> 
             }
             if is_own {
                 trace.server_calls += 1.0 / requests;
-                trace.file_calls += if looks_at_files(name, line) {
-                    1.0 / requests
-                } else {
-                    0.0
-                };
+                trace.file_calls += if looks_at_files(name, line) { 1.0 / requests } else { 0.0 };
                 *by_name.entry(name.to_owned()).or_default() += 1.0 / requests;
             }
         }
     }
-    trace.by_name = by_name
-        .into_iter()
-        .filter(|(_, count)| *count >= 0.5)
-        .collect();
-    trace
-        .by_name
-        .sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    trace.by_name = by_name.into_iter().filter(|(_, count)| *count >= 0.5).collect();
+    trace.by_name.sort_by(|(_, one), (_, other)| other.total_cmp(one));
     Ok(trace)
 }
 
@@ -128,8 +119,6 @@ fn call(line: &str) -> Option<&str> {
 
 /// Calls that name a file, and reads and closes are left to the total: they also serve the socket.
 fn looks_at_files(name: &str, line: &str) -> bool {
-    let names_a_file = [
-        "open", "stat", "access", "readlink", "getdents", "getcwd", "getxattr",
-    ];
+    let names_a_file = ["open", "stat", "access", "readlink", "getdents", "getcwd", "getxattr"];
     names_a_file.iter().any(|part| name.contains(part)) && !line.contains("/proc/self/fd")
 }

@@ -22,10 +22,7 @@ const LONGEST_PACKET: usize = 2048;
 
 /// A new tun device called `name`, which lives as long as the file is open.
 pub(crate) fn open(name: &str) -> Result<File> {
-    let device = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")?;
+    let device = File::options().read(true).write(true).open("/dev/net/tun")?;
     // struct ifreq: the name, then a union of which TUNSETIFF reads the flags.
     let mut request = [0u8; size_of::<libc::ifreq>()];
     if name.len() >= libc::IFNAMSIZ {
@@ -35,13 +32,8 @@ pub(crate) fn open(name: &str) -> Result<File> {
     let flags = libc::IFF_TUN | libc::IFF_NO_PI;
     request[libc::IFNAMSIZ..libc::IFNAMSIZ + 2].copy_from_slice(&(flags as u16).to_ne_bytes());
     // SAFETY: the descriptor is open, and TUNSETIFF reads and writes one struct ifreq, which is what `request` has room for.
-    let outcome = unsafe {
-        libc::ioctl(
-            device.as_raw_fd(),
-            libc::TUNSETIFF as _,
-            request.as_mut_ptr(),
-        )
-    };
+    let outcome =
+        unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) };
     if outcome < 0 {
         return Err(format!("no tun device: {}", std::io::Error::last_os_error()).into());
     }
@@ -61,10 +53,7 @@ fn one_way(mut from: File, mut to: File, delay: Duration) {
     thread::spawn(move || {
         let mut packet = [0; LONGEST_PACKET];
         while let Ok(length) = from.read(&mut packet) {
-            if sender
-                .send((Instant::now() + delay, packet[..length].to_vec()))
-                .is_err()
-            {
+            if sender.send((Instant::now() + delay, packet[..length].to_vec())).is_err() {
                 break;
             }
         }

@@ -11,14 +11,7 @@ fn percentiles_are_samples() {
     let summary = Summary::of(&samples);
     assert_eq!(
         summary,
-        Summary {
-            count: 1000,
-            min: 1.0,
-            p50: 500.0,
-            p90: 900.0,
-            p99: 990.0,
-            max: 1000.0
-        }
+        Summary { count: 1000, min: 1.0, p50: 500.0, p90: 900.0, p99: 990.0, max: 1000.0 }
     );
 }
 
@@ -27,14 +20,7 @@ fn few_samples_have_their_maximum_as_p99() {
     assert_eq!(Summary::of(&[3.0, 1.0, 2.0]).p99, 3.0);
     assert_eq!(
         Summary::of(&[7.0]),
-        Summary {
-            count: 1,
-            min: 7.0,
-            p50: 7.0,
-            p90: 7.0,
-            p99: 7.0,
-            max: 7.0
-        }
+        Summary { count: 1, min: 7.0, p50: 7.0, p90: 7.0, p99: 7.0, max: 7.0 }
     );
 }
 
@@ -56,15 +42,7 @@ fn median_of_an_even_number_is_the_mean_of_the_middle() {
 fn ratios_are_taken_round_by_round() {
     // A machine that is twice as slow in the second round must not show: the sides' medians would give 1.5.
     let ratio = Ratio::paired(&[2.0, 4.0, 2.0], &[1.0, 2.0, 1.0]);
-    assert_eq!(
-        ratio,
-        Some(Ratio {
-            median: 2.0,
-            min: 2.0,
-            max: 2.0,
-            rounds: 3
-        })
-    );
+    assert_eq!(ratio, Some(Ratio { median: 2.0, min: 2.0, max: 2.0, rounds: 3 }));
 }
 
 #[test]

@@ -38,43 +38,24 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     for server in &servers {
         git::timed(
             stage.scratch,
-            &[
-                "clone",
-                "-q",
-                &server.url(SMALL),
-                &path(&clone, server.side),
-            ],
+            &["clone", "-q", &server.url(SMALL), &path(&clone, server.side)],
         )?;
     }
-    let samples = measure(
-        stage,
-        &servers,
-        "no-op fetch",
-        stage.amount(15, 100),
-        |server| git::timed(&PathBuf::from(path(&clone, server.side)), &["fetch", "-q"]),
-    )?;
+    let samples = measure(stage, &servers, "no-op fetch", stage.amount(15, 100), |server| {
+        git::timed(&PathBuf::from(path(&clone, server.side)), &["fetch", "-q"])
+    })?;
     hand_in("no-op git fetch", 7.5, &samples, report);
 
-    let samples = measure(
-        stage,
-        &servers,
-        "small clone",
-        stage.amount(12, 100),
-        |server| {
-            let destination = stage.scratch.join("clone");
-            remove(&destination)?;
-            git::timed(stage.scratch, &["clone", "-q", &server.url(SMALL), "clone"])
-        },
-    )?;
+    let samples = measure(stage, &servers, "small clone", stage.amount(12, 100), |server| {
+        let destination = stage.scratch.join("clone");
+        remove(&destination)?;
+        git::timed(stage.scratch, &["clone", "-q", &server.url(SMALL), "clone"])
+    })?;
     hand_in("small git clone", 8.0, &samples, report);
 
-    let samples = measure(
-        stage,
-        &servers,
-        "ls-remote, 10k refs",
-        stage.amount(8, 50),
-        |server| git::timed(stage.scratch, &["ls-remote", &server.url(MANY_REFERENCES)]),
-    )?;
+    let samples = measure(stage, &servers, "ls-remote, 10k refs", stage.amount(8, 50), |server| {
+        git::timed(stage.scratch, &["ls-remote", &server.url(MANY_REFERENCES)])
+    })?;
     hand_in("git ls-remote, 10k refs", 3.0, &samples, report);
     report.charts.push(chart);
     Ok(())
@@ -84,28 +65,18 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
 fn ls_remotes(stage: &Stage<'_>, servers: &[Server]) -> Result<(Samples, Vec<f64>)> {
     const RUNS_A_ROUND: usize = 10;
     let mut tail = Vec::new();
-    let samples = measure(
-        stage,
-        servers,
-        "ls-remote, 10 refs",
-        stage.amount(15, 100),
-        |server| {
-            let runs = if server.side == Side::Gitd {
-                RUNS_A_ROUND
-            } else {
-                1
-            };
-            let times: Result<Vec<f64>> = (0..runs)
-                .map(|_| git::timed(stage.scratch, &["ls-remote", &server.url(SMALL)]))
-                .collect();
-            let times = times?;
-            let middle = median(&times);
-            if server.side == Side::Gitd {
-                tail.extend(times);
-            }
-            Ok(middle)
-        },
-    )?;
+    let samples = measure(stage, servers, "ls-remote, 10 refs", stage.amount(15, 100), |server| {
+        let runs = if server.side == Side::Gitd { RUNS_A_ROUND } else { 1 };
+        let times: Result<Vec<f64>> = (0..runs)
+            .map(|_| git::timed(stage.scratch, &["ls-remote", &server.url(SMALL)]))
+            .collect();
+        let times = times?;
+        let middle = median(&times);
+        if server.side == Side::Gitd {
+            tail.extend(times);
+        }
+        Ok(middle)
+    })?;
     Ok((samples, tail))
 }
 
@@ -118,13 +89,7 @@ fn hand_in_tail(samples: &Samples, tail: &[f64], report: &mut Report) {
         let mut sides = PerSide::default();
         sides[Side::Gitd] = against_median;
         let figure = format!("{figure} / git daemon's p50");
-        report.row(Row::absolute(
-            &work,
-            &figure,
-            "×",
-            sides,
-            Some(Bound::AtMost(goal)),
-        ));
+        report.row(Row::absolute(&work, &figure, "×", sides, Some(Bound::AtMost(goal))));
     }
     let mut all = Samples::default();
     all[Side::Gitd] = tail.to_vec();
@@ -156,9 +121,5 @@ fn measure(
 }
 
 fn path(clone: &std::path::Path, side: Side) -> String {
-    format!(
-        "{}-{}",
-        clone.display(),
-        if side == Side::Stock { "stock" } else { "gitd" }
-    )
+    format!("{}-{}", clone.display(), if side == Side::Stock { "stock" } else { "gitd" })
 }

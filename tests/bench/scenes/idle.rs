@@ -31,10 +31,7 @@ fn asleep(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     }
     let before: Result<Vec<u64>> = {
         thread::sleep(Duration::from_secs(1));
-        servers
-            .iter()
-            .map(|server| procfs::context_switches(server.pid()))
-            .collect()
+        servers.iter().map(|server| procfs::context_switches(server.pid())).collect()
     };
     thread::sleep(Duration::from_secs(stage.amount(3, 20)));
     for (server, before) in servers.iter().zip(before?) {
@@ -42,13 +39,7 @@ fn asleep(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         memory[server.side] = Some(server.pss_mib()?);
     }
     let none = Some(Bound::AtMost(0.0));
-    report.row(Row::absolute(
-        "idle",
-        "PSS MiB",
-        " MiB",
-        memory,
-        Some(Bound::AtMost(3.0)),
-    ));
+    report.row(Row::absolute("idle", "PSS MiB", " MiB", memory, Some(Bound::AtMost(3.0))));
     report.row(Row::absolute("idle", "wake-ups", "", wake_ups, none));
     let mut size = PerSide::default();
     size[Side::Gitd] = Some(fs::metadata(stage.gitd)?.len() as f64 / MIB);
@@ -72,26 +63,15 @@ fn traced(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
             report.note(note.to_owned());
             return Ok(());
         };
-        let figures = [
-            trace.server_calls,
-            trace.file_calls,
-            trace.all_calls,
-            trace.processes,
-            trace.execs,
-        ];
+        let figures =
+            [trace.server_calls, trace.file_calls, trace.all_calls, trace.processes, trace.execs];
         for (row, figure) in rows.iter_mut().zip(figures) {
             row[side] = Some(figure);
         }
-        let names: Vec<String> = trace
-            .by_name
-            .iter()
-            .map(|(name, n)| format!("{name} {}", number(*n)))
-            .collect();
-        let listed = format!(
-            "{}'s own system calls in one request: {}",
-            side.name(),
-            names.join(", ")
-        );
+        let names: Vec<String> =
+            trace.by_name.iter().map(|(name, n)| format!("{name} {}", number(*n))).collect();
+        let listed =
+            format!("{}'s own system calls in one request: {}", side.name(), names.join(", "));
         progress::say(&listed);
         if side == Side::Gitd {
             report.note(listed);
@@ -99,28 +79,10 @@ fn traced(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     }
     let [server, files, all, processes, execs] = rows;
     let work = "one v2 ls-remote under strace";
-    report.row(Row::absolute(
-        work,
-        "the server's own system calls",
-        "",
-        server,
-        None,
-    ));
-    report.row(Row::absolute(
-        work,
-        "of which look at files",
-        "",
-        files,
-        Some(Bound::AtMost(25.0)),
-    ));
+    report.row(Row::absolute(work, "the server's own system calls", "", server, None));
+    report.row(Row::absolute(work, "of which look at files", "", files, Some(Bound::AtMost(25.0))));
     report.row(Row::absolute(work, "all system calls", "", all, None));
-    report.row(Row::absolute(
-        work,
-        "processes started",
-        "",
-        processes,
-        Some(Bound::AtMost(1.0)),
-    ));
+    report.row(Row::absolute(work, "processes started", "", processes, Some(Bound::AtMost(1.0))));
     report.row(Row::absolute(work, "programs executed", "", execs, None));
     Ok(())
 }

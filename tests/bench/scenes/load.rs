@@ -27,17 +27,11 @@ pub(crate) fn whole(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     };
     for clients in [1, 8, 64] {
         let seen = measure(stage, Writes::Whole, clients)?;
-        let work = format!(
-            "v2 ls-remote, {clients} {}",
-            if clients == 1 { "client" } else { "clients" }
-        );
+        let work =
+            format!("v2 ls-remote, {clients} {}", if clients == 1 { "client" } else { "clients" });
         seen.hand_in(&work, report);
-        rates
-            .groups
-            .push((format!("{clients} at once"), medians(&seen.rates)));
-        costs
-            .groups
-            .push((format!("{clients} at once"), medians(&seen.cpu)));
+        rates.groups.push((format!("{clients} at once"), medians(&seen.rates)));
+        costs.groups.push((format!("{clients} at once"), medians(&seen.cpu)));
     }
     report.charts.extend([rates, costs]);
     Ok(())
@@ -71,10 +65,7 @@ struct Seen {
 
 fn measure(stage: &Stage<'_>, writes: Writes, clients: usize) -> Result<Seen> {
     let servers = stage.start(&Side::ALL, SMALL)?;
-    let mut seen = Seen {
-        clients,
-        ..Seen::default()
-    };
+    let mut seen = Seen { clients, ..Seen::default() };
     for server in &servers {
         load::run(server, SMALL, writes, clients, Duration::from_millis(100))?;
     }
@@ -136,13 +127,7 @@ impl Seen {
             Some(Bound::AtMost(1.15)),
         ));
         let p99_goal = (self.clients == 64).then_some(Bound::AtMost(0.15));
-        report.row(Row::ratio(
-            work,
-            "p99 ms",
-            &self.p99,
-            against_stock,
-            p99_goal,
-        ));
+        report.row(Row::ratio(work, "p99 ms", &self.p99, against_stock, p99_goal));
         report.distribution(work, "ms", &self.latencies);
         for side in Side::ALL {
             if self.failures[side] > 0 {

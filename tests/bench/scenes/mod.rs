@@ -39,28 +39,17 @@ impl Stage<'_> {
 
     /// A server of one side, started with further options.
     fn start_with(&self, side: Side, repository: &str, options: &[&str]) -> Result<Server> {
-        let mut place = Place::loopback(
-            self.gitd,
-            &self.repositories.base_path,
-            repository,
-            self.scratch,
-        );
+        let mut place =
+            Place::loopback(self.gitd, &self.repositories.base_path, repository, self.scratch);
         place.options = options.iter().map(|&option| option.to_owned()).collect();
         Server::start(side, &place)
     }
 
     /// One server for each side, all at once: those that are not asked sleep.
     fn start(&self, sides: &[Side], repository: &str) -> Result<Vec<Server>> {
-        let place = Place::loopback(
-            self.gitd,
-            &self.repositories.base_path,
-            repository,
-            self.scratch,
-        );
-        sides
-            .iter()
-            .map(|&side| Server::start(side, &place))
-            .collect()
+        let place =
+            Place::loopback(self.gitd, &self.repositories.base_path, repository, self.scratch);
+        sides.iter().map(|&side| Server::start(side, &place)).collect()
     }
 }
 
@@ -86,29 +75,13 @@ pub(crate) const SCENES: &[Scene] = &[
         what: "the real git client: ls-remote, fetch, small clone",
         run: client::run,
     },
-    Scene {
-        name: "bulk",
-        what: "clones of 335 MB and pushes of 115 MB",
-        run: bulk::run,
-    },
-    Scene {
-        name: "silent",
-        what: "10,000 clients that connect and say nothing",
-        run: silent::run,
-    },
-    Scene {
-        name: "storm",
-        what: "1,000 clients a second that connect and close",
-        run: storm::run,
-    },
+    Scene { name: "bulk", what: "clones of 335 MB and pushes of 115 MB", run: bulk::run },
+    Scene { name: "silent", what: "10,000 clients that connect and say nothing", run: silent::run },
+    Scene { name: "storm", what: "1,000 clients a second that connect and close", run: storm::run },
     Scene {
         name: "idle",
         what: "a server that nobody asks, and what one request makes it do",
         run: idle::run,
     },
-    Scene {
-        name: "wire",
-        what: "the real git client across a long wire",
-        run: wire::run,
-    },
+    Scene { name: "wire", what: "the real git client across a long wire", run: wire::run },
 ];

@@ -45,10 +45,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         memory[side] = Some(full);
         each[side] = Some((full - empty) * 1024.0 / clients as f64);
         let name = side.name();
-        progress::say(&format!(
-            "{name} holds {clients} silent clients in {} MiB",
-            number(full)
-        ));
+        progress::say(&format!("{name} holds {clients} silent clients in {} MiB", number(full)));
         let (ratio, crowded_p50) = good_client(stage, &quiet, &crowded)?;
         slowdown[side] = ratio;
         p50[side] = Some(crowded_p50);
@@ -57,20 +54,8 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let work = format!("{CLIENTS} silent clients (git daemon: {STOCK_CLIENTS})");
     let one = Some(Bound::AtMost(1.0));
     report.row(Row::absolute(&work, "processes", "", processes, one));
-    report.row(Row::absolute(
-        &work,
-        "PSS MiB",
-        " MiB",
-        memory,
-        Some(Bound::AtMost(20.0)),
-    ));
-    report.row(Row::absolute(
-        &work,
-        "PSS KiB each",
-        " KiB",
-        each.clone(),
-        None,
-    ));
+    report.row(Row::absolute(&work, "PSS MiB", " MiB", memory, Some(Bound::AtMost(20.0))));
+    report.row(Row::absolute(&work, "PSS KiB each", " KiB", each.clone(), None));
     let figure = "a good client's p50 ms";
     let names = "crowded / quiet gitd";
     report.row(Row::compared(
@@ -93,10 +78,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
 fn connect(server: &Server, clients: usize) -> Result<Vec<TcpStream>> {
     let mut crowd = Vec::with_capacity(clients);
     for _ in 0..clients {
-        crowd.push(TcpStream::connect_timeout(
-            &server.address,
-            Duration::from_secs(10),
-        )?);
+        crowd.push(TcpStream::connect_timeout(&server.address, Duration::from_secs(10))?);
         if server.side == Side::Stock {
             // It forks for each, and whoever finds its accept queue of five full comes again after a second.
             thread::sleep(Duration::from_millis(3));
@@ -113,11 +95,9 @@ fn connect(server: &Server, clients: usize) -> Result<Vec<TcpStream>> {
             return Ok(crowd);
         }
         if Instant::now() > deadline {
-            return Err(format!(
-                "{} holds {held} of {clients} silent clients",
-                server.side.name()
-            )
-            .into());
+            return Err(
+                format!("{} holds {held} of {clients} silent clients", server.side.name()).into()
+            );
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -133,17 +113,13 @@ fn good_client(
     let mut samples = [Vec::new(), Vec::new()];
     let mut crowded_latencies = Samples::default();
     // The two servers take the places of two sides, so that they alternate as those do.
-    alternate(
-        stage.amount(3, 9),
-        &[Side::Stock, Side::Gitd],
-        |_, place| {
-            let server = if place == Side::Stock { quiet } else { crowded };
-            let load = load::run(server, SMALL, Writes::Whole, 1, duration)?;
-            samples[place as usize].push(Summary::of(&load.latencies).p50);
-            crowded_latencies[place].extend(load.latencies);
-            Ok(())
-        },
-    )?;
+    alternate(stage.amount(3, 9), &[Side::Stock, Side::Gitd], |_, place| {
+        let server = if place == Side::Stock { quiet } else { crowded };
+        let load = load::run(server, SMALL, Writes::Whole, 1, duration)?;
+        samples[place as usize].push(Summary::of(&load.latencies).p50);
+        crowded_latencies[place].extend(load.latencies);
+        Ok(())
+    })?;
     let ratio = Ratio::paired(&samples[1], &samples[0]);
     Ok((ratio, Summary::of(&crowded_latencies[Side::Gitd]).p50))
 }

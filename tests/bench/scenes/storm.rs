@@ -88,10 +88,7 @@ struct Storm {
 
 impl Storm {
     fn begin(address: SocketAddr) -> Self {
-        let (over, connects) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let (over, connects) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let start = Instant::now();
         let threads = (0..THREADS)
             .map(|thread| {
@@ -109,12 +106,7 @@ impl Storm {
                 })
             })
             .collect();
-        Self {
-            over,
-            connects,
-            threads,
-            start,
-        }
+        Self { over, connects, threads, start }
     }
 
     /// Says how many connections a second there were.
@@ -123,9 +115,7 @@ impl Storm {
             self.connects.load(Ordering::Relaxed) as f64 / self.start.elapsed().as_secs_f64();
         self.over.store(true, Ordering::Relaxed);
         for thread in self.threads {
-            thread
-                .join()
-                .map_err(|_| "a client of the storm panicked")?;
+            thread.join().map_err(|_| "a client of the storm panicked")?;
         }
         Ok(rate)
     }

@@ -47,19 +47,12 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
             }
         };
         let is_far = milliseconds == 40;
-        for (what, samples, goal) in [
-            ("git ls-remote", ls_remote, 0.75),
-            ("small git clone", clone, 0.78),
-        ] {
+        for (what, samples, goal) in
+            [("git ls-remote", ls_remote, 0.75), ("small git clone", clone, 0.78)]
+        {
             let work = format!("{what}, {milliseconds} ms RTT");
             let bound = is_far.then_some(Bound::AtMost(goal));
-            report.row(Row::ratio(
-                &work,
-                "ms",
-                &samples,
-                (Side::Gitd, Side::Stock),
-                bound,
-            ));
+            report.row(Row::ratio(&work, "ms", &samples, (Side::Gitd, Side::Stock), bound));
             report.distribution(&work, "ms", &samples);
             chart.groups.push((work, medians(&samples)));
         }
@@ -88,16 +81,8 @@ fn measure(stage: &Stage<'_>, milliseconds: u64) -> Result<(Samples, Samples)> {
             let [what, side, milliseconds] = fields[..] else {
                 return Err(format!("unexpected: {line}").into());
             };
-            let side = if side == label(Side::Gitd) {
-                Side::Gitd
-            } else {
-                Side::Stock
-            };
-            let samples = if what == LS_REMOTE {
-                &mut ls_remote
-            } else {
-                &mut clone
-            };
+            let side = if side == label(Side::Gitd) { Side::Gitd } else { Side::Stock };
+            let samples = if what == LS_REMOTE { &mut ls_remote } else { &mut clone };
             samples[side].push(milliseconds.parse()?);
         }
     }
@@ -133,9 +118,7 @@ pub(crate) fn inside(
     place.address = IpAddr::V4(SERVER);
     place.through = wire.through();
     for what in [LS_REMOTE, CLONE] {
-        progress::say(&format!(
-            "git {what} at {milliseconds} ms RTT, {rounds} rounds"
-        ));
+        progress::say(&format!("git {what} at {milliseconds} ms RTT, {rounds} rounds"));
         let mut servers = Vec::new();
         for (port, side) in (9418..).zip(Side::DAEMONS) {
             place.port = Some(port);
@@ -178,21 +161,14 @@ impl Wire {
     fn lay(delay: Duration) -> Result<Self> {
         let ends = [tun::open(CLIENT_END)?, tun::open(SERVER_END)?];
         let unshare = ["unshare", "--net"].map(str::to_owned);
-        let holder = process::tied(&unshare, "sleep")
-            .arg("3600")
-            .stdout(Stdio::null())
-            .spawn()?;
+        let holder = process::tied(&unshare, "sleep").arg("3600").stdout(Stdio::null()).spawn()?;
         let holder_pid = holder.id().to_string();
-        let wire = Self {
-            holder,
-            _ends: ends,
-        };
+        let wire = Self { holder, _ends: ends };
         wire.wait_for_the_other_namespace()?;
         ip(&["link", "set", SERVER_END, "netns", &holder_pid])?;
-        for (end, address, through) in [
-            (CLIENT_END, CLIENT, Vec::new()),
-            (SERVER_END, SERVER, wire.through()),
-        ] {
+        for (end, address, through) in
+            [(CLIENT_END, CLIENT, Vec::new()), (SERVER_END, SERVER, wire.through())]
+        {
             let address = format!("{address}/24");
             for arguments in [
                 &["link", "set", "lo", "up"][..],
@@ -221,10 +197,7 @@ impl Wire {
 
     /// The command that runs another in the servers' namespace.
     fn through(&self) -> Vec<String> {
-        vec![
-            "nsenter".to_owned(),
-            format!("--net=/proc/{}/ns/net", self.holder.id()),
-        ]
+        vec!["nsenter".to_owned(), format!("--net=/proc/{}/ns/net", self.holder.id())]
     }
 }
 
@@ -251,9 +224,5 @@ fn run_through(through: &[String], program: &str, arguments: &[&str]) -> Result<
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{}: {status}", line.join(" ")).into())
-    }
+    if status.success() { Ok(()) } else { Err(format!("{}: {status}", line.join(" ")).into()) }
 }
