@@ -7,9 +7,9 @@ use crate::Result;
 use crate::protocol::{self, Target, Writes};
 use crate::server::Server;
 
-/// After so long a client gives up, and its request counts as one that took this long: shorter than the minute for which
-/// TCP goes on trying to reach an accept queue that is full, but long enough to see it wait.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// After so long a client gives up, if a round is not longer, and its request counts as one that took this long: shorter
+/// than the minute for which TCP goes on trying to reach an accept queue that is full, but long enough to see it wait.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What one run of the load generator has seen.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(crate) fn run(
     clients: usize,
     duration: Duration,
 ) -> Result<Load> {
-    let target = Target::new(server, repository).with_patience(PATIENCE);
+    let target = Target::new(server, repository).with_patience(duration.max(PATIENCE));
     let start = Instant::now();
     let threads: Vec<_> = (0..clients)
         .map(|_| {

@@ -5,6 +5,7 @@
 //! machine that does something else meanwhile so do the ratios. Everything it sends goes to loopback or into network
 //! namespaces of its own; every process it starts it ends by its pid.
 
+mod fast_import;
 mod floor;
 mod git;
 mod load;
@@ -69,7 +70,7 @@ fn bench(arguments: &[String]) -> Result<()> {
 }
 
 fn one_run(wanted: &Wanted, run: usize, repositories: &Repositories) -> Result<Report> {
-    let scratch = tempfile::tempdir()?;
+    let scratch = scratch()?;
     let stage =
         Stage { quick: wanted.quick, gitd: &wanted.gitd, repositories, scratch: scratch.path() };
     let mut report = Report::default();
@@ -83,6 +84,12 @@ fn one_run(wanted: &Wanted, run: usize, repositories: &Repositories) -> Result<R
     progress::say(&format!("run {run} done"));
     println!("{}", report.text());
     Ok(report)
+}
+
+/// In memory where there is such a place: a clone on a disk takes as long as the disk likes.
+fn scratch() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    Ok(if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? })
 }
 
 /// The command line.

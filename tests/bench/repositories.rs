@@ -1,25 +1,26 @@
 //! The repositories that are served, made once with `git fast-import` and kept under `target/` between runs.
 
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Stdio};
 
+use crate::fast_import::{Noise, Stream, import, text};
 use crate::{Result, git, progress};
 
 /// Raised when what is made changes, so that no old repository is measured.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 pub(crate) const SMALL: &str = "small.git";
 pub(crate) const MANY_REFERENCES: &str = "references.git";
 pub(crate) const BULK: &str = "bulk.git";
 pub(crate) const HISTORY: &str = "history.git";
-/// Where pushes go; emptied before each.
+/// Where pushes go: a link to an empty repository, a new one for each.
 pub(crate) const TARGET: &str = "target.git";
 
 pub(crate) const BULK_BLOBS: usize = 320;
 pub(crate) const PUSHED_BLOBS: usize = 110;
 pub(crate) const HISTORY_COMMITS: usize = 25_000;
+/// As far as the client of the history scene has come, on a branch of its own.
+pub(crate) const KNOWN_COMMITS: usize = 24_000;
 const MIB: usize = 1 << 20;
 
 pub(crate) struct Repositories {
@@ -59,23 +60,7 @@ impl Repositories {
         let partial = self.path(&format!("{name}.partial"));
         remove(&partial)?;
         init(&partial)?;
-        let options = [
-            "-c",
-            "core.compression=0",
-            "-c",
-            "core.bigFileThreshold=512k",
-            "fast-import",
-            "--quiet",
-        ];
-        let mut import = git::piped(&partial, &options).stdout(Stdio::null()).spawn()?;
-        if let Some(stdin) = import.stdin.take() {
-            let mut stream = Stream(BufWriter::with_capacity(MIB, stdin));
-            contents(&mut stream)?;
-            stream.0.flush()?;
-        }
-        if !import.wait()?.success() {
-            return Err(format!("git fast-import could not make {name}").into());
-        }
+        import(&partial, contents)?;
         git::output(&partial, &["pack-refs", "--all"])?;
         fs::rename(&partial, self.path(name))?;
         Ok(())
@@ -149,57 +134,9 @@ fn history(stream: &mut Stream) -> std::io::Result<()> {
             &format!("dir{:02}/file{:02}.txt", commit % 37, commit % 53),
             &text(commit, 3),
         )?;
+        if commit + 1 == KNOWN_COMMITS {
+            stream.reference("heads/known", "main")?;
+        }
     }
     Ok(())
-}
-
-/// A fast-import stream.
-struct Stream(BufWriter<ChildStdin>);
-
-impl Stream {
-    fn commit(
-        &mut self,
-        branch: &str,
-        number: usize,
-        path: &str,
-        contents: &[u8],
-    ) -> std::io::Result<()> {
-        let when = 1_700_000_000 + number * 60;
-        let message = format!("change number {number}\n");
-        write!(
-            self.0,
-            "commit refs/heads/{branch}\ncommitter Bench <bench@localhost> {when} +0000\n"
-        )?;
-        write!(self.0, "data {}\n{message}", message.len())?;
-        write!(self.0, "M 100644 inline {path}\ndata {}\n", contents.len())?;
-        self.0.write_all(contents)?;
-        writeln!(self.0)
-    }
-
-    fn reference(&mut self, name: &str, branch: &str) -> std::io::Result<()> {
-        write!(self.0, "reset refs/{name}\nfrom refs/heads/{branch}\n\n")
-    }
-}
-
-fn text(seed: usize, lines: usize) -> Vec<u8> {
-    let mut noise = Noise(seed as u64 + 1);
-    (0..lines)
-        .flat_map(|_| format!("{:016x} {:016x}\n", noise.next(), noise.next()).into_bytes())
-        .collect()
-}
-
-/// xorshift64: the same noise in every run, and none that zlib could shrink.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length / 8).flat_map(|_| self.next().to_le_bytes()).collect()
-    }
 }

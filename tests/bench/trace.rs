@@ -1,6 +1,6 @@
 //! What a server asks of the kernel for a request, counted by strace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -17,7 +17,7 @@ use crate::{Result, procfs};
 pub(crate) struct Trace {
     /// By the threads of the server itself, with its service's before exec if it is spawned like by vfork.
     pub(crate) server_calls: f64,
-    /// Of those, the ones that look at the file system: what the checks cost.
+    /// Of those, the ones about files, reads and closes included: what the checks cost.
     pub(crate) file_calls: f64,
     pub(crate) all_calls: f64,
     pub(crate) processes: f64,
@@ -76,37 +76,54 @@ fn attach(server: &Server, directory: &Path) -> Result<Option<Child>> {
 
 /// strace has written a file for each thread, with its number as extension.
 fn count(directory: &Path, own_threads: &[u32], requests: f64) -> Result<Trace> {
-    let mut trace = Trace::default();
-    let mut by_name: BTreeMap<String, f64> = BTreeMap::new();
+    let mut total = Counts::default();
+    let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let thread = path
-            .extension()
-            .and_then(|number| number.to_str())
-            .and_then(|number| number.parse().ok());
+        let number = path.extension().and_then(|number| number.to_str());
+        let thread: Option<u32> = number.and_then(|number| number.parse().ok());
         let is_own = thread.is_some_and(|thread| own_threads.contains(&thread));
         let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-        for (name, line) in text.lines().filter_map(|line| Some((call(line)?, line))) {
-            trace.all_calls += 1.0 / requests;
-            match name {
-                "fork" | "vfork" => trace.processes += 1.0 / requests,
-                "clone" | "clone3" if !line.contains("CLONE_THREAD") => {
-                    trace.processes += 1.0 / requests
-                }
-                // A shell's or posix_spawnp's search through PATH fails first.
-                "execve" if line.ends_with("= 0") => trace.execs += 1.0 / requests,
-                _ => {}
-            }
+        let mut files = Files::default();
+        for line in text.lines() {
+            let Some(name) = call(line) else { continue };
+            total.all += 1;
+            total.processes += usize::from(starts_a_process(name, line));
+            // A search through PATH fails first.
+            total.execs += usize::from(name == "execve" && line.ends_with("= 0"));
             if is_own {
-                trace.server_calls += 1.0 / requests;
-                trace.file_calls += if looks_at_files(name, line) { 1.0 / requests } else { 0.0 };
-                *by_name.entry(name.to_owned()).or_default() += 1.0 / requests;
+                total.server += 1;
+                total.files += usize::from(files.are_concerned(name, line));
+                *by_name.entry(name.to_owned()).or_default() += 1;
             }
         }
     }
-    trace.by_name = by_name.into_iter().filter(|(_, count)| *count >= 0.5).collect();
-    trace.by_name.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-    Ok(trace)
+    let each = |count: usize| count as f64 / requests;
+    let mut by_name: Vec<(String, f64)> =
+        by_name.into_iter().map(|(name, n)| (name, each(n))).collect();
+    by_name.retain(|(_, count)| *count >= 0.5);
+    by_name.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    Ok(Trace {
+        server_calls: each(total.server),
+        file_calls: each(total.files),
+        all_calls: each(total.all),
+        processes: each(total.processes),
+        execs: each(total.execs),
+        by_name,
+    })
+}
+
+#[derive(Default)]
+struct Counts {
+    server: usize,
+    files: usize,
+    all: usize,
+    processes: usize,
+    execs: usize,
+}
+
+fn starts_a_process(name: &str, line: &str) -> bool {
+    matches!(name, "fork" | "vfork" | "clone" | "clone3") && !line.contains("CLONE_THREAD")
 }
 
 /// The name of the system call in a line of strace, unless the line is about a signal or an exit.
@@ -117,8 +134,29 @@ fn call(line: &str) -> Option<&str> {
         .then_some(name)
 }
 
-/// Calls that name a file, and reads and closes are left to the total: they also serve the socket.
-fn looks_at_files(name: &str, line: &str) -> bool {
-    let names_a_file = ["open", "stat", "access", "readlink", "getdents", "getcwd", "getxattr"];
-    names_a_file.iter().any(|part| name.contains(part)) && !line.contains("/proc/self/fd")
+/// The files that one thread has open, to tell its reads of them from those of sockets.
+#[derive(Default)]
+struct Files {
+    open: HashSet<String>,
+}
+
+impl Files {
+    /// Whether the call names a file or acts on one that this thread has opened.
+    fn are_concerned(&mut self, name: &str, line: &str) -> bool {
+        const NAMING: [&str; 6] = ["open", "stat", "access", "readlink", "chdir", "xattr"];
+        let first = line.split_once('(').map_or("", |(_, rest)| rest);
+        let descriptor = first.split([',', ')']).next().unwrap_or_default();
+        let acts = if name == "close" {
+            self.open.remove(descriptor)
+        } else {
+            self.open.contains(descriptor)
+        };
+        if name.starts_with("open")
+            && let Some((_, opened)) = line.rsplit_once("= ")
+            && opened.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            self.open.insert(opened.to_owned());
+        }
+        acts || NAMING.iter().any(|part| name.contains(part))
+    }
 }

@@ -1,7 +1,8 @@
 //! Bulk in both directions. The service's own speed is the limit, so there is nothing to win here, only something to lose.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::time::Instant;
 
 use super::Stage;
@@ -127,11 +128,17 @@ impl Seen {
     }
 }
 
+/// A new repository to push to, in the scratch directory. The daemons find it through a link.
 fn empty_target(stage: &Stage<'_>) -> Result<()> {
-    let path = stage.repositories.path(TARGET);
-    remove(&path)?;
-    init(&path)?;
-    git::output(&path, &["config", "core.fsync", "none"])?;
+    let target = stage.scratch.join(TARGET);
+    let link = stage.repositories.path(TARGET);
+    remove(&target)?;
+    init(&target)?;
+    git::output(&target, &["config", "core.fsync", "none"])?;
+    if link.read_link().is_ok() {
+        fs::remove_file(&link)?;
+    }
+    symlink(&target, &link)?;
     Ok(())
 }
 
@@ -149,7 +156,7 @@ fn pushed_pack(stage: &Stage<'_>) -> Result<Vec<u8>> {
     if !packing.wait()?.success() {
         return Err("git pack-objects could not make what is pushed".into());
     }
-    let pack = std::fs::read(&path)?;
+    let pack = fs::read(&path)?;
     let size = pack.len() as f64 / MEGABYTE;
     let took = milliseconds(start.elapsed());
     progress::say(&format!("packed {PUSHED_BLOBS} commits to push, {size:.0} MB, in {took:.0} ms"));

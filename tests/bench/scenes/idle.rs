@@ -80,7 +80,13 @@ fn traced(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let [server, files, all, processes, execs] = rows;
     let work = "one v2 ls-remote under strace";
     report.row(Row::absolute(work, "the server's own system calls", "", server, None));
-    report.row(Row::absolute(work, "of which look at files", "", files, Some(Bound::AtMost(25.0))));
+    report.row(Row::absolute(
+        work,
+        "of which about files (the checks)",
+        "",
+        files,
+        Some(Bound::AtMost(25.0)),
+    ));
     report.row(Row::absolute(work, "all system calls", "", all, None));
     report.row(Row::absolute(work, "processes started", "", processes, Some(Bound::AtMost(1.0))));
     report.row(Row::absolute(work, "programs executed", "", execs, None));

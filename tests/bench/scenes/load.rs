@@ -38,7 +38,8 @@ pub(crate) fn whole(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
 }
 
 pub(crate) fn in_pieces(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
-    for clients in [1, 8] {
+    let numbers: &[usize] = stage.amount(&[1], &[1, 8]);
+    for &clients in numbers {
         let seen = measure(stage, Writes::InPieces, clients)?;
         let work = format!(
             "the same in pieces, {clients} {}",
@@ -71,10 +72,11 @@ fn measure(stage: &Stage<'_>, writes: Writes, clients: usize) -> Result<Seen> {
     }
     // git daemon's accept queue of five makes clients of 64 wait for whole seconds: a round must be longer than that.
     let duration = Duration::from_millis(match clients {
-        64 => stage.amount(1500, 4000),
-        _ => stage.amount(700, 2000),
+        64 => stage.amount(1200, 4000),
+        _ => stage.amount(600, 2000),
     });
-    alternate(stage.amount(3, 9), &Side::ALL, |round, side| {
+    let rounds = if clients == 64 { stage.amount(2, 9) } else { stage.amount(3, 9) };
+    alternate(rounds, &Side::ALL, |round, side| {
         let Some(server) = servers.iter().find(|server| server.side == side) else {
             return Ok(());
         };

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod client;
+mod history;
 mod idle;
 mod load;
 mod silent;
@@ -76,6 +77,7 @@ pub(crate) const SCENES: &[Scene] = &[
         run: client::run,
     },
     Scene { name: "bulk", what: "clones of 335 MB and pushes of 115 MB", run: bulk::run },
+    Scene { name: "history", what: "the real git client on a deep history", run: history::run },
     Scene { name: "silent", what: "10,000 clients that connect and say nothing", run: silent::run },
     Scene { name: "storm", what: "1,000 clients a second that connect and close", run: storm::run },
     Scene {

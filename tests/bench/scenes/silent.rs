@@ -113,7 +113,7 @@ fn good_client(
     let mut samples = [Vec::new(), Vec::new()];
     let mut crowded_latencies = Samples::default();
     // The two servers take the places of two sides, so that they alternate as those do.
-    alternate(stage.amount(3, 9), &[Side::Stock, Side::Gitd], |_, place| {
+    alternate(stage.amount(2, 9), &[Side::Stock, Side::Gitd], |_, place| {
         let server = if place == Side::Stock { quiet } else { crowded };
         let load = load::run(server, SMALL, Writes::Whole, 1, duration)?;
         samples[place as usize].push(Summary::of(&load.latencies).p50);

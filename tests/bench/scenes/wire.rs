@@ -64,7 +64,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
 /// Runs the inner bench for one round-trip time and reads its samples of ls-remote and clone.
 fn measure(stage: &Stage<'_>, milliseconds: u64) -> Result<(Samples, Samples)> {
     let rounds = match milliseconds {
-        40 => stage.amount(5, 30),
+        40 => stage.amount(3, 30),
         _ => 40,
     };
     let mut inner = process::tied(&unshare()?, std::env::current_exe()?)
