@@ -37,10 +37,8 @@ pub(crate) fn serve(repository: &Path) -> Result<()> {
             })
         })
         .collect();
-    for spawner in spawners {
-        spawner.join().map_err(|_| "a spawner panicked")?;
-    }
-    Ok(())
+    let ended = spawners.into_iter().all(|spawner| spawner.join().is_ok());
+    Err(format!("all spawners have ended{}", if ended { "" } else { ", some in a panic" }).into())
 }
 
 fn hand_over(client: TcpStream, repository: &Path) -> std::io::Result<()> {

@@ -33,12 +33,10 @@ impl Repositories {
         let base_path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{VERSION}"));
         fs::create_dir_all(&base_path)?;
         let repositories = Self { base_path };
-        repositories.make(SMALL, "10 references", |stream| small(stream))?;
-        repositories
-            .make(MANY_REFERENCES, "10,000 references", |stream| many_references(stream))?;
-        repositories.make(BULK, "320 MiB that cannot be compressed", |stream| bulk(stream))?;
-        repositories
-            .make(HISTORY, "100,000 objects in 25,000 commits", |stream| history(stream))?;
+        repositories.make(SMALL, "10 references", small)?;
+        repositories.make(MANY_REFERENCES, "10,000 references", many_references)?;
+        repositories.make(BULK, "320 MiB that cannot be compressed", bulk)?;
+        repositories.make(HISTORY, "100,000 objects in 25,000 commits", history)?;
         Ok(repositories)
     }
 

@@ -22,8 +22,11 @@ const PUSHED: &str = "refs/heads/pushed";
 const NO_FSYNC: [&str; 2] = ["-c", "core.fsync=none"];
 
 pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
-    let mut chart =
-        Chart { name: "bulk", title: "Bulk: megabytes a second".to_owned(), groups: Vec::new() };
+    let mut chart = Chart {
+        name: "bulk",
+        title: "Bulk: megabytes a second (more is better)".to_owned(),
+        groups: Vec::new(),
+    };
     let servers = stage.start(&Side::ALL, BULK)?;
 
     let tip = stage.repositories.tip(BULK)?;

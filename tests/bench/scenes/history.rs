@@ -1,15 +1,15 @@
 //! A repository with a deep history: what a developer, a mirror and a CI job ask of it. There is no goal here but to lose
 //! nothing: most of the time is git's own.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::Stage;
+use super::client::{copy, says};
 use crate::fast_import::{import, text};
-use crate::report::{Report, Row, number};
+use crate::report::{Report, Row};
 use crate::repositories::{HISTORY, remove};
 use crate::rounds::{Samples, alternate};
 use crate::server::{Server, Side};
-use crate::statistics::median;
 use crate::{Result, git, progress};
 
 /// More than git names in its first rounds of negotiation, so that there are several.
@@ -43,7 +43,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
 }
 
 /// A repository that knows the history but for its end, and has commits that the server has never seen.
-fn developer(stage: &Stage<'_>) -> Result<std::path::PathBuf> {
+fn developer(stage: &Stage<'_>) -> Result<PathBuf> {
     let path = stage.scratch.join("developer");
     let source = stage.repositories.path(HISTORY);
     let source = format!("file://{}", source.display());
@@ -57,11 +57,6 @@ fn developer(stage: &Stage<'_>) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let status = std::process::Command::new("cp").arg("-r").args([from, to]).status()?;
-    if status.success() { Ok(()) } else { Err(format!("cp: {status}").into()) }
-}
-
 fn measure(
     work: &str,
     rounds: usize,
@@ -70,14 +65,15 @@ fn measure(
     mut once: impl FnMut(&Server) -> Result<f64>,
 ) -> Result<()> {
     let mut samples = Samples::default();
+    for server in servers {
+        once(server)?;
+    }
     alternate(rounds, &Side::DAEMONS, |_, side| {
         let Some(server) = servers.iter().find(|server| server.side == side) else { return Ok(()) };
         samples[side].push(once(server)?);
         Ok(())
     })?;
-    let says =
-        Side::DAEMONS.map(|side| format!("{} {} ms", side.name(), number(median(&samples[side]))));
-    progress::say(&format!("{work}, {rounds} rounds: {}", says.join(", ")));
+    progress::say(&format!("{work}, {rounds} rounds: {}", says(&samples)));
     report.row(Row::ratio(work, "ms", &samples, (Side::Stock, Side::Gitd), None));
     report.distribution(work, "ms", &samples);
     Ok(())

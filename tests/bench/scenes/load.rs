@@ -17,12 +17,12 @@ use crate::svg::Chart;
 pub(crate) fn whole(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let mut rates = Chart {
         name: "requests",
-        title: "v2 ls-remote: requests a second".to_owned(),
+        title: "v2 ls-remote: requests a second (more is better)".to_owned(),
         groups: Vec::new(),
     };
     let mut costs = Chart {
         name: "cpu",
-        title: "v2 ls-remote: CPU µs a request".to_owned(),
+        title: "v2 ls-remote: CPU µs a request (less is better)".to_owned(),
         groups: Vec::new(),
     };
     for clients in [1, 8, 64] {

@@ -68,7 +68,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     ));
     report.charts.push(Chart {
         name: "silent",
-        title: "A silent client: KiB of memory".to_owned(),
+        title: "A silent client: KiB of memory (less is better)".to_owned(),
         groups: vec![("each".to_owned(), each)],
     });
     Ok(())

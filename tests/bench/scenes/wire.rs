@@ -31,7 +31,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let round_trips: &[u64] = stage.amount(&[40], &[1, 10, 40]);
     let mut chart = Chart {
         name: "wire",
-        title: "Across a long wire: milliseconds".to_owned(),
+        title: "Across a long wire: milliseconds (less is better)".to_owned(),
         groups: Vec::new(),
     };
     for &milliseconds in round_trips {
