@@ -78,8 +78,14 @@ pub fn interpolated(path: &[u8]) {
     info!("Interpolated dir '{}'", Escaped(path));
 }
 
-/// The request was no request; the client hears nothing.
-pub fn malformed(reason: &dyn Display, peer: &dyn Display) {
+/// What the client sent is no request: one of the ends that the stock daemon calls fatal, though only
+/// this connection ends. The client hears nothing.
+pub fn died(reason: &dyn Display, peer: &dyn Display) {
+    error!(fatal = true, "{reason} (client {peer})");
+}
+
+/// The request names none of git's services. The client hears nothing.
+pub fn protocol_error(reason: &dyn Display, peer: &dyn Display) {
     error!("{reason} (client {peer})");
 }
 
@@ -99,7 +105,8 @@ pub fn denied(reason: &dyn Display, remedy: &str, peer: &dyn Display) {
 
 /// The access hook could not be run.
 pub fn hook_failed(hook: &[u8], reason: &str) {
-    error!("daemon access hook '{}' failed to start: {reason}", Escaped(hook));
+    error!("daemon access hook '{}' failed to start", Escaped(hook));
+    error!(fatal = true, "cannot exec '{}': {reason}", Escaped(hook));
 }
 
 /// The access hook was killed.
@@ -151,9 +158,9 @@ pub fn pid_file_left(path: &Path, reason: &str) {
     warn!("could not remove pid file '{}': {reason}", path.display());
 }
 
-/// A signal asks gitd to end; running services are waited for.
-pub fn draining(services: usize) {
-    info!("stopped listening; {services} running services may finish");
+/// A signal asked gitd to end; what has been accepted may still be served.
+pub fn draining(clients: usize) {
+    info!("stopped listening; waiting for {clients} clients to finish");
 }
 
 /// The server cannot start or go on.
