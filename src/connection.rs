@@ -24,8 +24,9 @@ use crate::inbound::{Packet, Unread};
 use crate::peer::Peer;
 use crate::pktline;
 use crate::request::{Fields, Request};
-use crate::session::{self, Log, Outcome};
+use crate::session::{Outcome, Session};
 use crate::starter::Starter;
+use crate::stderr::Stderr;
 use crate::summary::Summary;
 use crate::sys::readiness::wait_for;
 use crate::sys::socket;
@@ -137,8 +138,9 @@ impl Client {
             return self.turn_away(&house, &request, &Denial::Busy).await;
         };
         let request = Arc::new(request);
+        let corked = watch::cork_if_far(self.socket.get_ref());
         match self.start(&house, &request).await {
-            Ok(running) => self.attend(&house, &request, running, place).await,
+            Ok(running) => self.attend(&house, &request, running, place, corked).await,
             Err(denial) => {
                 drop(place);
                 self.turn_away(&house, &request, &denial).await;
@@ -181,14 +183,29 @@ impl Client {
 
     /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
     /// duplicate, the client does not see the end of the answer.
-    async fn attend(self, house: &House, request: &Request, running: Running, place: Place) {
+    async fn attend(
+        self,
+        house: &House,
+        request: &Request,
+        running: Running,
+        place: Place,
+        corked: bool,
+    ) {
         let Running { process, stderr } = running;
         let pid = process.pid;
-        let outcome = match Log::new(pid, stderr) {
-            Ok(mut log) => {
-                let outcome = session::watch(&self.socket, &process, &mut log).await;
-                if !log.read_now() {
-                    tokio::spawn(log.read_to_end());
+        let outcome = match Stderr::new(pid, stderr) {
+            Ok(mut stderr) => {
+                let session = Session {
+                    client: &self.socket,
+                    process: &process,
+                    service: request.service,
+                    stderr: &mut stderr,
+                    corked,
+                    timeout: house.limits.timeout,
+                };
+                let outcome = session.watch().await;
+                if !stderr.read_now() {
+                    tokio::spawn(stderr.read_to_end());
                 }
                 outcome
             }

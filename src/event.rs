@@ -9,6 +9,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
@@ -117,6 +118,12 @@ pub fn hook_killed(hook: &[u8], signal: i32) {
 /// One line that a service wrote to its standard error.
 pub fn service_said(pid: u32, line: &[u8]) {
     error!(pid, "{}", Escaped(line));
+}
+
+/// A session is ended from here: its client is gone, or nothing has moved for as long as allowed.
+pub fn session_stuck(pid: u32, vanished: bool, still: Duration) {
+    let reason = if vanished { "client is gone" } else { "session stands still" };
+    error!(pid, "{reason}: no byte moved for {} s; ending it", still.as_secs());
 }
 
 /// A service could not be waited for; its end is unknown.

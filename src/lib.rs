@@ -29,6 +29,7 @@ pub mod access;
 pub mod child;
 
 pub mod watch;
+pub mod stderr;
 pub mod session;
 pub mod summary;
 pub mod inbound;

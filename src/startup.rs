@@ -36,6 +36,8 @@ pub enum Ending {
 enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Multipath(#[from] listener::NoMultipath),
     #[error("unable to allocate any listen sockets on port {0}")]
     NoSocket(u16),
     #[error("could not open '{0}' for writing: {1}")]
@@ -113,8 +115,8 @@ fn start(config: &Config) -> Result<Ending, Failure> {
 }
 
 fn start_daemon(daemon: &Daemon, config: &Config) -> Result<Ending, Failure> {
-    let listeners = listener::listen(daemon);
-    if listeners.is_empty() {
+    let listening = listener::listen(daemon)?;
+    if listening.sockets.is_empty() {
         return Err(Failure::NoSocket(daemon.port));
     }
     let parent = if daemon.detach {
@@ -141,14 +143,14 @@ fn start_daemon(daemon: &Daemon, config: &Config) -> Result<Ending, Failure> {
     let house = Arc::new(House { policy, limits, starter, admission, stopping: stopped });
     // The first line that tools wait for; everything else comes after it.
     event::ready();
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&listening.warnings) {
         event::warning(warning);
     }
     if let Some(mut parent) = parent {
         // The parent may have been killed; the server serves all the same.
         let _ = parent.write_all(&[LISTENING]);
     }
-    let signal = runtime.block_on(server::serve(house, listeners, signals, stopping))?;
+    let signal = runtime.block_on(server::serve(house, listening.sockets, signals, stopping))?;
     // Threads that wait for a dead file system or an endless hook must not keep the process.
     runtime.shutdown_background();
     drop(pid_file);
