@@ -14,6 +14,7 @@ mod better_life;
 mod clients;
 mod clients_push;
 mod command_line;
+mod documents;
 mod enabled;
 mod formats;
 mod hook;
