@@ -9,12 +9,12 @@
 mod support;
 
 mod base_path;
-mod bench_statistics;
 mod better;
 mod better_life;
 mod clients;
 mod clients_push;
 mod command_line;
+mod documents;
 mod enabled;
 mod formats;
 mod hook;
