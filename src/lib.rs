@@ -1,1 +1,4 @@
 //! gitd: a drop-in replacement for `git daemon`.
+
+#[allow(unsafe_code)]
+pub mod sys;
