@@ -112,9 +112,7 @@ fn race(addresses: Vec<SocketAddr>, mptcp: bool) -> Result<Connection, Failures>
                         address: attempt.address,
                     });
                 }
-                // A firewall that answers an unknown TCP option with a reset looks like this. One that stays silent has
-                // already cost the user minutes.
-                Some(error) if attempt.mptcp && error.kind() != io::ErrorKind::TimedOut => {
+                Some(error) if attempt.mptcp && is_worth_tcp(&error) => {
                     start(attempt.address, false, &mut attempts, &mut failures);
                 }
                 Some(error) => {
@@ -126,11 +124,18 @@ fn race(addresses: Vec<SocketAddr>, mptcp: bool) -> Result<Connection, Failures>
     }
 }
 
+/// A firewall may answer an option it does not know with a refusal. One that stays silent has already cost the user
+/// minutes, and a reset comes from a server that had let us in.
+fn is_worth_tcp(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionReset, TimedOut};
+    !matches!(error.kind(), ConnectionReset | TimedOut)
+}
+
 /// Begins to connect; what fails at once is a failure at once.
 fn start(address: SocketAddr, mptcp: bool, attempts: &mut Vec<Attempt>, failures: &mut Failures) {
     let domain = Domain::for_address(address);
     let multipath = if mptcp {
-        Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP)).ok()
+        multipath_socket(domain)
     } else {
         None
     };
@@ -154,6 +159,14 @@ fn start(address: SocketAddr, mptcp: bool, attempts: &mut Vec<Attempt>, failures
         }),
         Err(error) => failures.push((address, error)),
     }
+}
+
+/// None where the kernel, or who guards it, refuses: any reason means TCP.
+fn multipath_socket(domain: Domain) -> Option<Socket> {
+    #[cfg(target_os = "linux")]
+    return Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP)).ok();
+    #[cfg(not(target_os = "linux"))]
+    return None;
 }
 
 /// Takes out of `attempts` those that have connected (no error) or failed, after waiting for one if need be.

@@ -55,7 +55,9 @@ pub(crate) fn reason(error: &io::Error) -> String {
 }
 
 fn cure(failures: &Failures) -> &'static str {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+    };
     let any = |kinds: &[io::ErrorKind]| {
         failures
             .iter()
@@ -63,6 +65,8 @@ fn cure(failures: &Failures) -> &'static str {
     };
     if any(&[ConnectionRefused]) {
         "is a git server running there, and is this its port?"
+    } else if any(&[ConnectionReset]) {
+        "the server may be full, try again"
     } else if any(&[TimedOut]) {
         "the host is down, or a firewall drops the connection"
     } else if any(&[NetworkUnreachable, HostUnreachable]) {

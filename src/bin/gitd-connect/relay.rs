@@ -63,6 +63,7 @@ fn download(mut socket: &Socket, mut stdout: File) -> io::Result<()> {
         };
         // A stock server's next small piece waits for this ACK, which the kernel would delay by 40 ms. Once is not enough:
         // our own next write makes it delay again. MPTCP has no such option.
+        #[cfg(target_os = "linux")]
         let _ = socket.set_tcp_quickack(true);
         match stdout.write_all(&buffer[..count]) {
             Ok(()) => {}
