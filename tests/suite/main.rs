@@ -11,3 +11,6 @@
 )]
 
 mod connect;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod multipath;
