@@ -1,4 +1,41 @@
 //! gitd: a drop-in replacement for `git daemon`.
+//!
+//! The modules stand in the order in which they depend on each other: a file uses only files above it.
+//! `docs/architecture.md` draws the life of one connection through them.
 
 #[allow(unsafe_code)]
 pub mod sys;
+
+pub mod escape;
+pub mod pktline;
+pub mod service;
+pub mod request;
+pub mod template;
+
+pub mod options;
+pub mod config;
+
+pub mod event;
+pub mod peer;
+pub mod repository;
+pub mod git;
+pub mod starter;
+pub mod denial;
+pub mod host;
+pub mod path;
+pub mod hook;
+pub mod access;
+pub mod child;
+
+pub mod watch;
+pub mod session;
+pub mod summary;
+pub mod inbound;
+pub mod admission;
+pub mod connection;
+pub mod inetd;
+
+pub mod listener;
+pub mod server;
+pub mod log;
+pub mod startup;

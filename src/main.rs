@@ -1,7 +1,7 @@
-//! The `gitd` program.
+//! The `gitd` program; see [`gitd::startup`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    gitd::startup::run(std::env::args_os().skip(1)).carry_out()
 }

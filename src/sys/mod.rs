@@ -1,3 +1,33 @@
-//! The only door to libc, and the only place for `unsafe`.
+//! The only door to the C library, and the only `unsafe` of the crate.
+//!
+//! Each file wraps a handful of system calls into safe functions that speak of descriptors, byte
+//! strings and [`std::io::Error`]; no raw pointer leaves a file. Whoever uses these functions can
+//! forget that they are not Rust's own.
 
+pub mod account;
+pub mod descriptor;
+pub mod process;
+pub mod readiness;
+pub mod resolve;
+pub mod signal;
+pub mod socket;
+pub mod syslog;
 pub mod wait;
+
+use std::io;
+
+/// The result of a system call that answers −1 and sets `errno` when it fails.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The C library's text for an operating system error, without the number that Rust appends:
+/// `Address already in use`, the way the stock daemon logs it.
+#[must_use]
+pub fn errno_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}

@@ -15,29 +15,17 @@ pub struct Wait<'fd> {
 impl<'fd> Wait<'fd> {
     /// Waits for bytes, or for the other side's end.
     pub fn readable(descriptor: BorrowedFd<'fd>) -> Self {
-        Self {
-            descriptor,
-            interest: libc::POLLIN,
-            ready: false,
-        }
+        Self { descriptor, interest: libc::POLLIN, ready: false }
     }
 
     /// Waits for room, or for the end of a connect.
     pub fn writable(descriptor: BorrowedFd<'fd>) -> Self {
-        Self {
-            descriptor,
-            interest: libc::POLLOUT,
-            ready: false,
-        }
+        Self { descriptor, interest: libc::POLLOUT, ready: false }
     }
 
     /// Waits for nothing but the other side's death.
     pub fn closed(descriptor: BorrowedFd<'fd>) -> Self {
-        Self {
-            descriptor,
-            interest: 0,
-            ready: false,
-        }
+        Self { descriptor, interest: 0, ready: false }
     }
 
     /// Did it happen, or an error instead?

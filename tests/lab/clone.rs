@@ -28,11 +28,7 @@ pub enum Client {
 impl Client {
     /// git on the client's host, run from `directory`.
     pub fn git(self, network: &Network, directory: &Path) -> Command {
-        let program = if self == Self::Mptcpize {
-            "mptcpize"
-        } else {
-            "git"
-        };
+        let program = if self == Self::Mptcpize { "mptcpize" } else { "git" };
         let mut command = network.client.command(program);
         isolate(&mut command);
         match self {
@@ -92,9 +88,7 @@ impl Transfer {
         let directory = tempfile::tempdir().unwrap();
         let destination = directory.path().join("copy.git");
         let mut command = client.git(network, directory.path());
-        command
-            .args(["clone", "-q", "--bare", &format!("git://{host}/r.git")])
-            .arg(&destination);
+        command.args(["clone", "-q", "--bare", &format!("git://{host}/r.git")]).arg(&destination);
         Self::begin(network, command, destination, repository, directory)
     }
 
@@ -107,25 +101,10 @@ impl Transfer {
         destination: &Path,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let name = destination
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+        let name = destination.file_name().unwrap().to_string_lossy().into_owned();
         let mut command = client.git(network, repository.path());
-        command.args([
-            "push",
-            "-q",
-            &format!("git://{host}/{name}"),
-            "refs/heads/master",
-        ]);
-        Self::begin(
-            network,
-            command,
-            destination.to_owned(),
-            repository,
-            directory,
-        )
+        command.args(["push", "-q", &format!("git://{host}/{name}"), "refs/heads/master"]);
+        Self::begin(network, command, destination.to_owned(), repository, directory)
     }
 
     fn begin(
@@ -139,14 +118,7 @@ impl Transfer {
         let watched = destination.clone();
         let sampler = Sampler::start(network, begin, move || arrived(&watched));
         let child = Running(command.stdin(Stdio::null()).spawn().unwrap());
-        Self {
-            child,
-            sampler,
-            destination,
-            total: repository.pack_bytes(),
-            begin,
-            directory,
-        }
+        Self { child, sampler, destination, total: repository.pack_bytes(), begin, directory }
     }
 
     /// Returns when `share` of the pack has arrived.
@@ -191,11 +163,7 @@ impl Outcome {
     /// Is every object there and sound, and the branch where it should be?
     #[track_caller]
     pub fn verify(&self, repository: &Repository) {
-        assert!(
-            self.succeeded,
-            "after {:?} and {} bytes",
-            self.duration, self.bytes
-        );
+        assert!(self.succeeded, "after {:?} and {} bytes", self.duration, self.bytes);
         succeed(git(&self.destination).args(["fsck", "--strict", "--no-dangling"]));
         assert_eq!(tip(&self.destination), repository.tip());
     }
@@ -208,19 +176,9 @@ impl Outcome {
 
 /// The bytes of the pack where it arrives: at once among the packs of a clone, in quarantine for a push.
 fn arrived(destination: &Path) -> u64 {
-    let quarantine = destination
-        .join("objects")
-        .read_dir()
-        .into_iter()
-        .flatten()
-        .flatten();
+    let quarantine = destination.join("objects").read_dir().into_iter().flatten().flatten();
     let quarantined: u64 = quarantine
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with("tmp_objdir-incoming-")
-        })
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("tmp_objdir-incoming-"))
         .map(|entry| bytes_of_packs(&entry.path().join("pack")))
         .sum();
     quarantined + pack_bytes(destination)

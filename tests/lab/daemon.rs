@@ -46,12 +46,7 @@ impl Server {
         };
         isolate(&mut command);
         let mut child = command
-            .args([
-                "--verbose",
-                "--export-all",
-                "--enable=receive-pack",
-                "--max-connections=0",
-            ])
+            .args(["--verbose", "--export-all", "--enable=receive-pack", "--max-connections=0"])
             .arg(format!("--base-path={}", base.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -68,11 +63,7 @@ impl Server {
                 kept.lock().unwrap().push(line);
             }
         });
-        Self {
-            child,
-            log,
-            reader: Some(reader),
-        }
+        Self { child, log, reader: Some(reader) }
     }
 
     /// What it has logged so far.

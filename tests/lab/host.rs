@@ -25,22 +25,12 @@ impl Host {
                 ))
             }
         };
-        let mut anchor = unshare
-            .arg("cat")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut anchor =
+            unshare.arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         // An echo proves that the namespaces are there.
         anchor.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-        BufReader::new(anchor.stdout.as_mut().unwrap())
-            .read_line(&mut String::new())
-            .unwrap();
-        let user = if root {
-            ""
-        } else {
-            "--user --preserve-credentials "
-        };
+        BufReader::new(anchor.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+        let user = if root { "" } else { "--user --preserve-credentials " };
         let enter = format!("nsenter --target {} {user}--net --mount", anchor.id());
         let enter = enter.split(' ').map(str::to_owned).collect();
         let host = Self { anchor, enter };
@@ -71,11 +61,7 @@ impl Host {
     /// Runs a line that may fail; says whether it did not.
     pub fn try_run(&self, line: &str) -> bool {
         let (program, arguments) = line.split_once(' ').unwrap();
-        let output = self
-            .command(program)
-            .args(arguments.split(' '))
-            .output()
-            .unwrap();
+        let output = self.command(program).args(arguments.split(' ')).output().unwrap();
         output.status.success()
     }
 
@@ -88,14 +74,10 @@ impl Host {
     /// A counter of the kernel's MPTCP, as `nstat` names it without its prefix; 0 if this kernel has none of that name.
     pub fn mptcp_counter(&self, name: &str) -> u64 {
         let table = fs::read_to_string(format!("/proc/{}/net/netstat", self.pid())).unwrap();
-        let mut rows = table
-            .lines()
-            .filter_map(|row| row.strip_prefix("MPTcpExt: "));
+        let mut rows = table.lines().filter_map(|row| row.strip_prefix("MPTcpExt: "));
         let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
         let mut pairs = names.split(' ').zip(values.split(' '));
-        pairs
-            .find(|pair| pair.0 == name)
-            .map_or(0, |pair| pair.1.parse().unwrap())
+        pairs.find(|pair| pair.0 == name).map_or(0, |pair| pair.1.parse().unwrap())
     }
 
     /// Loads nftables rules.
@@ -121,9 +103,7 @@ fn words(line: &str) -> Command {
 
 #[track_caller]
 pub fn succeed(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {error}");
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -16,12 +16,8 @@ pub enum Loss {
 }
 
 impl Loss {
-    pub const ALL: [Self; 4] = [
-        Self::Blackhole,
-        Self::ServerDown,
-        Self::ClientDown,
-        Self::AddressDeleted,
-    ];
+    pub const ALL: [Self; 4] =
+        [Self::Blackhole, Self::ServerDown, Self::ClientDown, Self::AddressDeleted];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -48,10 +44,7 @@ impl Loss {
             Self::ServerDown => drop(server.run(&format!("ip link set {at_server} down"))),
             Self::ClientDown => drop(client.run(&format!("ip link set {at_client} down"))),
             Self::AddressDeleted => {
-                client.run(&format!(
-                    "ip addr del {}/24 dev {at_client}",
-                    link.client_address()
-                ));
+                client.run(&format!("ip addr del {}/24 dev {at_client}", link.client_address()));
             }
         }
     }
@@ -81,10 +74,7 @@ impl Loss {
                 network.route(link);
             }
             Self::AddressDeleted => {
-                client.run(&format!(
-                    "ip addr add {}/24 dev {at_client}",
-                    link.client_address()
-                ));
+                client.run(&format!("ip addr add {}/24 dev {at_client}", link.client_address()));
                 network.route(link);
             }
         }

@@ -70,17 +70,9 @@ impl Network {
         let links: Vec<Link> = rates
             .iter()
             .enumerate()
-            .map(|(index, megabits)| Link {
-                number: index + 1,
-                megabits: *megabits,
-            })
+            .map(|(index, megabits)| Link { number: index + 1, megabits: *megabits })
             .collect();
-        let network = Self {
-            server,
-            client,
-            links,
-            _turn: turn,
-        };
+        let network = Self { server, client, links, _turn: turn };
         for link in &network.links {
             network.lay(*link);
         }
@@ -97,9 +89,7 @@ impl Network {
         let ends = [(&self.server, &at_server, 1), (&self.client, &at_client, 2)];
         for (host, device, end) in ends {
             host.run(&format!("ip addr add 10.50.{number}.{end}/24 dev {device}"));
-            host.run(&format!(
-                "ip addr add fd50:{number}::{end}/64 dev {device} nodad"
-            ));
+            host.run(&format!("ip addr add fd50:{number}::{end}/64 dev {device} nodad"));
             host.run(&format!("ip link set {device} up"));
             host.run(&format!(
                 "tc qdisc add dev {device} root tbf rate {megabits}mbit burst 16kb latency {QUEUE}"
@@ -109,9 +99,8 @@ impl Network {
         if number > 1 {
             let endpoints = [link.client_address(), link.client_address_6()];
             for address in endpoints {
-                self.client.run(&format!(
-                    "ip mptcp endpoint add {address} dev {at_client} subflow"
-                ));
+                self.client
+                    .run(&format!("ip mptcp endpoint add {address} dev {at_client} subflow"));
             }
         }
     }
@@ -124,10 +113,8 @@ impl Network {
             ("-6", link.client_address_6(), link.server_address_6()),
         ];
         for (family, client, server) in families {
-            self.client
-                .try_run(&format!("ip {family} rule del from {client} table {table}"));
-            self.client
-                .run(&format!("ip {family} rule add from {client} table {table}"));
+            self.client.try_run(&format!("ip {family} rule del from {client} table {table}"));
+            self.client.run(&format!("ip {family} rule add from {client} table {table}"));
             self.client.run(&format!(
                 "ip {family} route replace default via {server} dev {device} table {table}"
             ));
@@ -136,10 +123,7 @@ impl Network {
 
     /// Bits per second of all links together.
     pub fn bits_per_second(&self) -> f64 {
-        self.links
-            .iter()
-            .map(|link| f64::from(link.megabits) * 1e6)
-            .sum()
+        self.links.iter().map(|link| f64::from(link.megabits) * 1e6).sum()
     }
 }
 

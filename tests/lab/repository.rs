@@ -59,9 +59,7 @@ pub fn isolate(command: &mut Command) {
 }
 
 pub fn tip(repository: &Path) -> String {
-    succeed(git(repository).args(["rev-parse", "refs/heads/master"]))
-        .trim()
-        .to_owned()
+    succeed(git(repository).args(["rev-parse", "refs/heads/master"])).trim().to_owned()
 }
 
 /// The length of all packs of a bare repository, those on their way included.
@@ -90,11 +88,7 @@ fn build(path: &Path, megabytes: u32) {
     let parent = target.parent().unwrap();
     let temporary = tempfile::tempdir_in(parent).unwrap();
     let repository = temporary.path().join("r.git");
-    succeed(
-        git(parent)
-            .args(["init", "-q", "--bare", "-b", "master"])
-            .arg(&repository),
-    );
+    succeed(git(parent).args(["init", "-q", "--bare", "-b", "master"]).arg(&repository));
     let mut import = git(&repository)
         .args([
             "-c",
@@ -130,11 +124,7 @@ fn write_history(stdin: impl Write, megabytes: u32) {
         out.write_all(&blob).unwrap();
     }
     let who = "a <a@example.org> 1700000000 +0000";
-    writeln!(
-        out,
-        "commit refs/heads/master\ncommitter {who}\ndata 3\nbig"
-    )
-    .unwrap();
+    writeln!(out, "commit refs/heads/master\ncommitter {who}\ndata 3\nbig").unwrap();
     for mark in 1..=megabytes {
         writeln!(out, "M 100644 :{mark} file{mark}").unwrap();
     }

@@ -31,10 +31,7 @@ pub struct Record {
 impl Record {
     /// The longest time without progress between the first byte and the last.
     pub fn longest_stall(&self) -> Duration {
-        let mut moves = self
-            .samples
-            .windows(2)
-            .filter(|pair| pair[1].progress > pair[0].progress);
+        let mut moves = self.samples.windows(2).filter(|pair| pair[1].progress > pair[0].progress);
         let Some(first) = moves.next() else {
             return Duration::MAX;
         };
@@ -51,15 +48,11 @@ impl Record {
     pub fn silence_at_the_end(&self) -> Duration {
         let (Some(last), mut moves) = (
             self.samples.last(),
-            self.samples
-                .windows(2)
-                .filter(|pair| pair[1].progress > pair[0].progress),
+            self.samples.windows(2).filter(|pair| pair[1].progress > pair[0].progress),
         ) else {
             return Duration::ZERO;
         };
-        moves
-            .next_back()
-            .map_or(Duration::MAX, |pair| last.at - pair[1].at)
+        moves.next_back().map_or(Duration::MAX, |pair| last.at - pair[1].at)
     }
 
     /// Bytes that crossed each link, in the direction that had more.
@@ -74,18 +67,11 @@ impl Record {
             return Vec::new();
         };
         let grown = |last: &[u64], first: &[u64]| -> Vec<u64> {
-            last.iter()
-                .zip(first)
-                .map(|(last, first)| last.saturating_sub(*first))
-                .collect()
+            last.iter().zip(first).map(|(last, first)| last.saturating_sub(*first)).collect()
         };
         let received = grown(&last.received, &first.received);
         let sent = grown(&last.sent, &first.sent);
-        if received.iter().sum::<u64>() > sent.iter().sum() {
-            received
-        } else {
-            sent
-        }
+        if received.iter().sum::<u64>() > sent.iter().sum() { received } else { sent }
     }
 }
 
@@ -105,21 +91,12 @@ impl Sampler {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let counters = format!("/proc/{}/net/dev", network.client.pid());
-        let devices: Vec<String> = network
-            .links
-            .iter()
-            .map(|link| link.client_device())
-            .collect();
+        let devices: Vec<String> = network.links.iter().map(|link| link.client_device()).collect();
         let thread = thread::spawn(move || {
             let mut samples = Vec::new();
             while !stopped.load(Ordering::SeqCst) {
                 let (received, sent) = read_counters(&counters, &devices);
-                samples.push(Sample {
-                    at: begin.elapsed(),
-                    received,
-                    sent,
-                    progress: progress(),
-                });
+                samples.push(Sample { at: begin.elapsed(), received, sent, progress: progress() });
                 thread::sleep(PERIOD);
             }
             samples
@@ -129,27 +106,20 @@ impl Sampler {
 
     pub fn finish(self) -> Record {
         self.stop.store(true, Ordering::SeqCst);
-        Record {
-            samples: self.thread.join().unwrap(),
-        }
+        Record { samples: self.thread.join().unwrap() }
     }
 }
 
 fn read_counters(path: &str, devices: &[String]) -> (Vec<u64>, Vec<u64>) {
     let table = fs::read_to_string(path).unwrap_or_default();
     let count = |device: &String| {
-        let row = table
-            .lines()
-            .find_map(|row| row.trim().strip_prefix(device)?.strip_prefix(':'));
+        let row = table.lines().find_map(|row| row.trim().strip_prefix(device)?.strip_prefix(':'));
         let numbers: Vec<u64> = row
             .unwrap_or_default()
             .split_whitespace()
             .map(|number| number.parse().unwrap_or(0))
             .collect();
-        (
-            numbers.first().copied().unwrap_or(0),
-            numbers.get(8).copied().unwrap_or(0),
-        )
+        (numbers.first().copied().unwrap_or(0), numbers.get(8).copied().unwrap_or(0))
     };
     devices.iter().map(count).unzip()
 }

@@ -1,16 +1,42 @@
-//! The test suite.
+//! The test suite: what a client, an administrator, a reader of the log and a service see.
+//!
+//! The contract is stock git's daemon: a case of a `compliance!` block runs on the machine's `git daemon`, which proves the
+//! expectation, and on gitd, which must meet it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on fails"
-)]
-#![allow(
-    unreachable_pub,
-    reason = "nothing is reachable from outside of a test binary"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(unreachable_pub, reason = "nothing is reachable from outside of a test binary")]
 
-mod connect;
+mod support;
+
 #[path = "../lab/mod.rs"]
 mod lab;
+
+mod base_path;
+mod better;
+mod better_life;
+mod clients;
+mod clients_push;
+mod command_line;
+mod connect;
+mod enabled;
+mod formats;
+mod hook;
+mod inetd;
+mod interpolation;
+mod limits;
+mod listening;
+mod logging;
 mod multipath;
+mod numbers;
+mod order;
+mod ownership;
+mod packet;
+mod paths;
+mod pid_file;
+mod privileges;
+mod request;
+mod services;
+mod signals;
+mod strict;
+mod syslog;
+mod user_path;

@@ -47,33 +47,29 @@ pub(crate) fn parse(
     arguments: impl Iterator<Item = OsString>,
     enable_mptcp: Option<&OsStr>,
 ) -> Result<Command, String> {
-    let arguments: Vec<String> = arguments
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
+    let arguments: Vec<String> =
+        arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["-h" | "--help"] => Ok(Command::Print(HELP.to_owned())),
-        ["--version"] => Ok(Command::Print(format!(
-            "gitd-connect {}\n",
-            env!("CARGO_PKG_VERSION")
-        ))),
+        ["--version"] => {
+            Ok(Command::Print(format!("gitd-connect {}\n", env!("CARGO_PKG_VERSION"))))
+        }
         [host, port] if !host.starts_with('-') => Ok(Command::Connect(Target {
             host: without_brackets(host).to_owned(),
             port: parse_port(port)?,
             mptcp: parse_boolean(enable_mptcp)?,
         })),
-        [option, ..] if option.starts_with('-') => Err(format!(
-            "unknown option '{option}'; see gitd-connect --help"
-        )),
+        [option, ..] if option.starts_with('-') => {
+            Err(format!("unknown option '{option}'; see gitd-connect --help"))
+        }
         _ => Err("usage: gitd-connect <host> <port>; see gitd-connect --help".to_owned()),
     }
 }
 
 /// git takes an IPv6 literal's brackets off; a person may leave them on.
 fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host)
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
@@ -93,9 +89,7 @@ fn service_port(name: &str) -> Option<u16> {
     services.lines().find_map(|line| {
         let mut words = line.split('#').next()?.split_whitespace();
         let (first, port) = (words.next()?, words.next()?.strip_suffix("/tcp")?);
-        (first == name || words.any(|alias| alias == name))
-            .then(|| port.parse().ok())
-            .flatten()
+        (first == name || words.any(|alias| alias == name)).then(|| port.parse().ok()).flatten()
     })
 }
 
@@ -120,10 +114,7 @@ mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str], enable_mptcp: Option<&str>) -> Result<Command, String> {
-        parse(
-            arguments.iter().map(OsString::from),
-            enable_mptcp.map(OsStr::new),
-        )
+        parse(arguments.iter().map(OsString::from), enable_mptcp.map(OsStr::new))
     }
 
     fn target(arguments: [&str; 2], enable_mptcp: Option<&str>) -> (String, u16, bool) {
@@ -135,27 +126,12 @@ mod tests {
 
     #[test]
     fn hosts_and_ports() {
-        assert_eq!(
-            target(["example.org", "9418"], None),
-            ("example.org".to_owned(), 9418, true)
-        );
+        assert_eq!(target(["example.org", "9418"], None), ("example.org".to_owned(), 9418, true));
         assert_eq!(target(["::1", "1"], None).0, "::1");
         assert_eq!(target(["[fe80::1%eth0]", "65535"], None).0, "fe80::1%eth0");
-        for port in [
-            "",
-            "0",
-            "65536",
-            "+1",
-            "-1",
-            " 1",
-            "0x10",
-            "no such service",
-        ] {
+        for port in ["", "0", "65536", "+1", "-1", " 1", "0x10", "no such service"] {
             let error = parsed(&["h", port], None).unwrap_err();
-            assert!(
-                error.starts_with(&format!("invalid port '{port}'")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("invalid port '{port}'")), "{error}");
         }
     }
 
@@ -167,11 +143,7 @@ mod tests {
         for value in ["1", "2", "-1", "true", "Yes", "ON"] {
             assert!(target(["h", "1"], Some(value)).2, "{value}");
         }
-        assert!(
-            parsed(&["h", "1"], Some("maybe"))
-                .unwrap_err()
-                .contains("'maybe'")
-        );
+        assert!(parsed(&["h", "1"], Some("maybe")).unwrap_err().contains("'maybe'"));
     }
 
     #[test]
@@ -193,9 +165,7 @@ mod tests {
 
     #[test]
     fn help_shows_the_line_to_type() {
-        let Command::Print(text) = parsed(&["--help"], Some("maybe")).unwrap() else {
-            panic!()
-        };
+        let Command::Print(text) = parsed(&["--help"], Some("maybe")).unwrap() else { panic!() };
         assert!(
             text.lines()
                 .any(|line| line.trim() == "git config --global core.gitProxy gitd-connect")

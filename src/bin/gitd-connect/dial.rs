@@ -37,10 +37,7 @@ pub(crate) fn dial(target: &Target) -> Result<Connection, DialError> {
     let addresses = match (host.as_str(), *port).to_socket_addrs() {
         Ok(addresses) => alternate_families(addresses.collect()),
         Err(error) => {
-            return Err(DialError::Unknown {
-                host: host.clone(),
-                error,
-            });
+            return Err(DialError::Unknown { host: host.clone(), error });
         }
     };
     let connection = race(addresses, *mptcp).map_err(|failures| DialError::Failed {
@@ -61,10 +58,8 @@ fn alternate_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else {
         return addresses;
     };
-    let (mut ours, mut others): (Vec<_>, Vec<_>) = addresses
-        .iter()
-        .copied()
-        .partition(|address| address.is_ipv6() == first.is_ipv6());
+    let (mut ours, mut others): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv6() == first.is_ipv6());
     let (mut ours, mut others) = (ours.drain(..), others.drain(..));
     let mut order = Vec::with_capacity(addresses.len());
     loop {
@@ -107,10 +102,7 @@ fn race(addresses: Vec<SocketAddr>, mptcp: bool) -> Result<Connection, Failures>
         for (attempt, outcome) in settled(&mut attempts, patience) {
             match outcome {
                 None => {
-                    return Ok(Connection {
-                        socket: attempt.socket,
-                        address: attempt.address,
-                    });
+                    return Ok(Connection { socket: attempt.socket, address: attempt.address });
                 }
                 Some(error) if attempt.mptcp && is_worth_tcp(&error) => {
                     start(attempt.address, false, &mut attempts, &mut failures);
@@ -134,11 +126,7 @@ fn is_worth_tcp(error: &io::Error) -> bool {
 /// Begins to connect; what fails at once is a failure at once.
 fn start(address: SocketAddr, mptcp: bool, attempts: &mut Vec<Attempt>, failures: &mut Failures) {
     let domain = Domain::for_address(address);
-    let multipath = if mptcp {
-        multipath_socket(domain)
-    } else {
-        None
-    };
+    let multipath = if mptcp { multipath_socket(domain) } else { None };
     let mptcp = multipath.is_some();
     let begun = match multipath {
         Some(socket) => Ok(socket),
@@ -152,11 +140,7 @@ fn start(address: SocketAddr, mptcp: bool, attempts: &mut Vec<Attempt>, failures
         }
     });
     match begun {
-        Ok(socket) => attempts.push(Attempt {
-            socket,
-            address,
-            mptcp,
-        }),
+        Ok(socket) => attempts.push(Attempt { socket, address, mptcp }),
         Err(error) => failures.push((address, error)),
     }
 }
@@ -174,10 +158,8 @@ fn settled(
     attempts: &mut Vec<Attempt>,
     patience: Option<Duration>,
 ) -> Vec<(Attempt, Option<io::Error>)> {
-    let mut waits: Vec<Wait<'_>> = attempts
-        .iter()
-        .map(|attempt| Wait::writable(attempt.socket.as_fd()))
-        .collect();
+    let mut waits: Vec<Wait<'_>> =
+        attempts.iter().map(|attempt| Wait::writable(attempt.socket.as_fd())).collect();
     if wait(&mut waits, patience).is_err() {
         return Vec::new(); // A signal; the caller comes back.
     }
@@ -234,18 +216,13 @@ mod tests {
         let bad = SocketAddr::from(([127, 0, 0, 2], good.port()));
         let connection = race(vec![bad, bad, good], true).ok().unwrap();
         assert_eq!(connection.address, good);
-        assert_eq!(
-            connection.socket.peer_addr().unwrap().as_socket(),
-            Some(good)
-        );
+        assert_eq!(connection.socket.peer_addr().unwrap().as_socket(), Some(good));
     }
 
     /// A listener whose queue is full: the kernel drops further SYNs, as a dead host does.
     fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener
-            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-            .unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         let fill = |_| {
@@ -263,16 +240,11 @@ mod tests {
         let (_listener, dead, _queued) = silent();
         let alive = TcpListener::bind("127.0.0.1:0").unwrap();
         let begin = Instant::now();
-        let connection = race(vec![dead, alive.local_addr().unwrap()], true)
-            .ok()
-            .unwrap();
+        let connection = race(vec![dead, alive.local_addr().unwrap()], true).ok().unwrap();
         assert_eq!(connection.address, alive.local_addr().unwrap());
         // The dead one was given its time; and it was not the second SYN, one second later, that got through.
         let took = begin.elapsed();
-        assert!(
-            took >= ATTEMPT_DELAY && took < Duration::from_millis(900),
-            "{took:?}"
-        );
+        assert!(took >= ATTEMPT_DELAY && took < Duration::from_millis(900), "{took:?}");
     }
 
     #[test]
@@ -287,11 +259,7 @@ mod tests {
     fn without_mptcp_the_socket_is_plain_tcp() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = Target {
-            host: "127.0.0.1".to_owned(),
-            port,
-            mptcp: false,
-        };
+        let target = Target { host: "127.0.0.1".to_owned(), port, mptcp: false };
         let socket = dial(&target).ok().unwrap().socket;
         assert_eq!(socket.protocol().unwrap(), Some(Protocol::TCP));
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());

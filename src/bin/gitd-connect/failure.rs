@@ -13,11 +13,7 @@ pub(crate) enum DialError {
     /// The host has no address.
     Unknown { host: String, error: io::Error },
     /// No address of the host let us in; each with its reason.
-    Failed {
-        host: String,
-        port: u16,
-        failures: Failures,
-    },
+    Failed { host: String, port: u16, failures: Failures },
 }
 
 impl fmt::Display for DialError {
@@ -29,11 +25,7 @@ impl fmt::Display for DialError {
                     "cannot find the host '{host}': {error}; check its spelling, and your network's name server"
                 )
             }
-            Self::Failed {
-                host,
-                port,
-                failures,
-            } => {
+            Self::Failed { host, port, failures } => {
                 write!(f, "cannot connect to {host} port {port}: ")?;
                 for (index, (address, error)) in failures.iter().enumerate() {
                     let separator = if index == 0 { "" } else { ", " };
@@ -58,11 +50,8 @@ fn cure(failures: &Failures) -> &'static str {
     use io::ErrorKind::{
         ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
     };
-    let any = |kinds: &[io::ErrorKind]| {
-        failures
-            .iter()
-            .any(|(_, error)| kinds.contains(&error.kind()))
-    };
+    let any =
+        |kinds: &[io::ErrorKind]| failures.iter().any(|(_, error)| kinds.contains(&error.kind()));
     if any(&[ConnectionRefused]) {
         "is a git server running there, and is this its port?"
     } else if any(&[ConnectionReset]) {
@@ -84,27 +73,16 @@ mod tests {
         let failures = errors
             .iter()
             .map(|(address, errno)| {
-                (
-                    address.parse().unwrap(),
-                    io::Error::from_raw_os_error(*errno),
-                )
+                (address.parse().unwrap(), io::Error::from_raw_os_error(*errno))
             })
             .collect();
-        DialError::Failed {
-            host: "h".to_owned(),
-            port: 7,
-            failures,
-        }
-        .to_string()
+        DialError::Failed { host: "h".to_owned(), port: 7, failures }.to_string()
     }
 
     #[test]
     fn every_address_has_its_reason_and_the_whole_a_cure() {
         assert_eq!(
-            failed(&[
-                ("[2001:db8::1]:7", libc::ENETUNREACH),
-                ("192.0.2.1:7", libc::ECONNREFUSED)
-            ]),
+            failed(&[("[2001:db8::1]:7", libc::ENETUNREACH), ("192.0.2.1:7", libc::ECONNREFUSED)]),
             "cannot connect to h port 7: 2001:db8::1 network is unreachable, 192.0.2.1 connection refused; \
              is a git server running there, and is this its port?"
         );
@@ -126,11 +104,7 @@ mod tests {
     #[test]
     fn an_unknown_host_is_named() {
         let error = io::Error::other("Name or service not known");
-        let line = DialError::Unknown {
-            host: "x.invalid".to_owned(),
-            error,
-        }
-        .to_string();
+        let line = DialError::Unknown { host: "x.invalid".to_owned(), error }.to_string();
         assert!(
             line.starts_with("cannot find the host 'x.invalid': Name or service not known; "),
             "{line}"

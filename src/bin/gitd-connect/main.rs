@@ -60,11 +60,8 @@ fn connect(target: &arguments::Target) -> ExitCode {
 
 /// One line, whatever the resolver or the user put into it. A terminal that is gone is no reason to fail differently.
 fn complain(what: &dyn Display) {
-    let line: String = what
-        .to_string()
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
+    let line: String =
+        what.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     let _ = writeln!(io::stderr(), "gitd-connect: {line}");
 }
 
@@ -72,8 +69,5 @@ fn complain(what: &dyn Display) {
 /// of git's own error and 128. So wait, for a moment, until the request is there.
 fn await_request() {
     let stdin = io::stdin();
-    let _ = wait(
-        &mut [Wait::readable(stdin.as_fd())],
-        Some(Duration::from_secs(1)),
-    );
+    let _ = wait(&mut [Wait::readable(stdin.as_fd())], Some(Duration::from_secs(1)));
 }

@@ -24,29 +24,16 @@ fn round_trip(server: &Stock, proxied: impl Fn() -> Command, name: &str) {
 
     succeed(proxied().args(["clone", "-q", &url, name]));
     let home = server.home();
-    assert_eq!(
-        succeed(git(home).args(["-C", name, "rev-parse", "HEAD"])),
-        server.tip("master")
-    );
+    assert_eq!(succeed(git(home).args(["-C", name, "rev-parse", "HEAD"])), server.tip("master"));
     succeed(git(home).args(["-C", name, "fsck", "--strict"]));
 
     succeed(git(home).args(["-C", name, "commit", "-q", "--allow-empty", "-m", "two"]));
     let branch = format!("HEAD:refs/heads/{name}");
     succeed(proxied().args(["-C", name, "push", "-q", "origin", &branch]));
-    assert_eq!(
-        succeed(git(home).args(["-C", name, "rev-parse", "HEAD"])),
-        server.tip(name)
-    );
+    assert_eq!(succeed(git(home).args(["-C", name, "rev-parse", "HEAD"])), server.tip(name));
 
     succeed(proxied().args(["-C", name, "fetch", "-q", "origin"]));
-    succeed(proxied().args([
-        "-C",
-        name,
-        "push",
-        "-q",
-        "origin",
-        &format!(":refs/heads/{name}"),
-    ]));
+    succeed(proxied().args(["-C", name, "push", "-q", "origin", &format!(":refs/heads/{name}")]));
 }
 
 #[test]
@@ -55,8 +42,7 @@ fn git_works_through_core_gitproxy() {
     for version in ["0", "1", "2"] {
         let proxied = || {
             let mut git = git(server.home());
-            git.env("PATH", path())
-                .args(["-c", "core.gitProxy=gitd-connect"]);
+            git.env("PATH", path()).args(["-c", "core.gitProxy=gitd-connect"]);
             git.args(["-c", &format!("protocol.version={version}")]);
             git
         };
@@ -137,14 +123,8 @@ fn git_reports_a_failed_connect_and_is_not_killed_by_it() {
             .unwrap();
         assert_eq!(output.status.code(), Some(128));
         let lines = text(&output.stderr);
-        assert!(
-            lines.contains("connection refused; is a git server"),
-            "{lines}"
-        );
-        assert!(
-            lines.contains("fatal: Could not read from remote repository."),
-            "{lines}"
-        );
+        assert!(lines.contains("connection refused; is a git server"), "{lines}");
+        assert!(lines.contains("fatal: Could not read from remote repository."), "{lines}");
     }
 }
 
@@ -161,9 +141,7 @@ fn small_packets_are_not_delayed_by_nagle_nor_by_late_acks() {
     std::fs::write(&wrapper, script).unwrap();
     succeed(Command::new("chmod").arg("+x").arg(&wrapper));
     succeed(
-        git(server.home())
-            .env("GIT_PROXY_COMMAND", &wrapper)
-            .args(["ls-remote", &server.url()]),
+        git(server.home()).env("GIT_PROXY_COMMAND", &wrapper).args(["ls-remote", &server.url()]),
     );
     let trace = std::fs::read_to_string(trace).unwrap();
     assert!(trace.contains("TCP_NODELAY, [1], 4) = 0"), "{trace}");

@@ -19,17 +19,11 @@ fn a_half_close_reaches_the_server_and_its_answer_git() {
     let mut request = String::new();
     server.read_to_string(&mut request).unwrap();
     assert_eq!(request, "request");
-    assert!(
-        client.try_wait().unwrap().is_none(),
-        "it must stay for the answer"
-    );
+    assert!(client.try_wait().unwrap().is_none(), "it must stay for the answer");
     server.write_all(b"answer").unwrap();
     drop(server);
     let output = client.wait_with_output().unwrap();
-    assert_eq!(
-        (text(&output.stdout), text(&output.stderr)),
-        ("answer".into(), String::new())
-    );
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("answer".into(), String::new()));
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -62,9 +56,8 @@ fn many_bytes_pass_both_ways_at_once() {
         io::copy(&mut &server, &mut &server).unwrap();
         server.shutdown(Shutdown::Write).unwrap();
     });
-    let sent: Vec<u8> = (0..9_000_000u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
+    let sent: Vec<u8> =
+        (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut stdin = client.stdin.take().unwrap();
     let returned = thread::scope(|scope| {
         scope.spawn(|| {
@@ -90,12 +83,7 @@ fn failures_are_one_line_and_a_status() {
     let mut client = connect_to(address).spawn().unwrap();
     let (mut server, _) = listener.accept().unwrap();
     server.write_all(b"x").unwrap();
-    client
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut [0])
-        .unwrap();
+    client.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     server.set_linger(Some(Duration::ZERO)).unwrap();
     drop(server);
     ended(&mut client);
@@ -110,11 +98,7 @@ fn failures_are_one_line_and_a_status() {
     assert!(one_line(&output).contains("127.0.0.1 connection refused; is a git server"));
 
     let run = |arguments: &[&str]| {
-        Command::new(CONNECT)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        Command::new(CONNECT).args(arguments).stdin(Stdio::null()).output().unwrap()
     };
     let output = run(&["no-such-host.invalid", "9418"]);
     assert_eq!(output.status.code(), Some(1));
@@ -151,8 +135,5 @@ fn mptcp_is_asked_for_unless_switched_off() {
 fn help_and_version_go_to_stdout() {
     let print = |option: &str| succeed(Command::new(CONNECT).arg(option));
     assert!(print("--help").contains("\n    git config --global core.gitProxy gitd-connect\n"));
-    assert_eq!(
-        print("--version"),
-        format!("gitd-connect {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(print("--version"), format!("gitd-connect {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -32,11 +32,7 @@ pub(crate) fn git(home: &Path) -> Command {
 #[track_caller]
 pub(crate) fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        text(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
@@ -93,11 +89,7 @@ impl Stock {
         let base = tempfile::tempdir().unwrap();
         let home = base.path();
         succeed(git(home).args(["init", "-q", "--bare", "r.git"]));
-        let tree = succeed(
-            git(home)
-                .args(["-C", "r.git", "mktree"])
-                .stdin(Stdio::null()),
-        );
+        let tree = succeed(git(home).args(["-C", "r.git", "mktree"]).stdin(Stdio::null()));
         let commit =
             succeed(git(home).args(["-C", "r.git", "commit-tree", "-m", "one", tree.trim()]));
         for name in ["master", "other"] {
@@ -120,12 +112,7 @@ impl Stock {
                 ended_service(service);
             }
         });
-        Self {
-            base,
-            address,
-            ending,
-            acceptor: Some(acceptor),
-        }
+        Self { base, address, ending, acceptor: Some(acceptor) }
     }
 
     pub(crate) fn home(&self) -> &Path {

@@ -27,10 +27,6 @@ impl Lab {
         let repository = Repository::of_megabytes(megabytes);
         let network = Network::new(rates);
         let server = Server::start(&network.server, daemon, repository.base());
-        Self {
-            _server: server,
-            repository,
-            network,
-        }
+        Self { _server: server, repository, network }
     }
 }

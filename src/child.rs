@@ -1,0 +1,53 @@
+//! Starting git: the one process that a connection costs.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::access::Grant;
+use crate::peer::Peer;
+use crate::service::Service;
+use crate::starter::Starter;
+use crate::sys::descriptor;
+use crate::sys::process::{Child, Spawn};
+
+/// A running service.
+#[derive(Debug)]
+pub struct Running {
+    /// The process, which must be waited for.
+    pub process: Child,
+    /// Its standard error; reading ends when it and all that it left behind are gone.
+    pub stderr: OwnedFd,
+}
+
+/// Starts the granted service with the client's connection as its standard input and output
+/// (contract 50). `input` and `output` stay open here and may be the same; they must be blocking.
+///
+/// # Errors
+/// Those of making a pipe and of [`Spawner::spawn`].
+pub fn start(
+    starter: &Starter,
+    grant: &Grant,
+    peer: &Peer,
+    extra_parameters: Option<&[u8]>,
+    (input, output): (BorrowedFd<'_>, BorrowedFd<'_>),
+) -> io::Result<Running> {
+    let (stderr, writer) = descriptor::pipe()?;
+    let environment = starter.environment(peer, extra_parameters)?;
+    let environment: Vec<&CStr> = environment.iter().map(AsRef::as_ref).collect();
+    let timeout = CString::new(format!("--timeout={}", starter.timeout))?;
+    let arguments: &[&CStr] = match grant.service() {
+        Service::UploadPack => &[c"git", c"upload-pack", c"--strict", &timeout, c"."],
+        Service::UploadArchive => &[c"git", c"upload-archive", c"."],
+        Service::ReceivePack => &[c"git", c"receive-pack", c"."],
+    };
+    let process = starter.spawner.spawn(&Spawn {
+        candidates: &starter.git.candidates,
+        arguments,
+        environment: &environment,
+        directory: grant.repository().directory(),
+        streams: [input, output, writer.as_fd()],
+        ignore_sigterm: true,
+    })?;
+    Ok(Running { process, stderr })
+}

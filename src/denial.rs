@@ -1,0 +1,136 @@
+//! Refusals: one value gives both what the client hears and what the administrator reads.
+
+use thiserror::Error;
+
+use crate::escape::Escaped;
+use crate::service::Service;
+
+/// Why a request is refused. `Display` is the line for the log, in the stock daemon's words.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Denial {
+    /// The server does not offer the service, and no repository can change that.
+    #[error("'{}': service not enabled.", .0.name())]
+    ServiceOff(Service),
+    /// The pathname is another name of something.
+    #[error("'{}': aliased", Escaped(.0))]
+    Aliased(Vec<u8>),
+    /// A `~user` path where there are none.
+    #[error("'{}': User-path not allowed", Escaped(.0))]
+    UserPath(Vec<u8>),
+    /// A path that no file system takes.
+    #[error("{what} too large: {}", Escaped(path))]
+    TooLong {
+        /// What it was made from.
+        what: &'static str,
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// There is no git directory under this path.
+    #[error("'{}' does not appear to be a git repository", Escaped(path))]
+    NotARepository {
+        /// The path that was looked for.
+        path: Vec<u8>,
+        /// What is there instead, for the administrator only.
+        found: String,
+    },
+    /// The repository belongs to somebody else.
+    #[error("detected dubious ownership in repository at '{}'", Escaped(path))]
+    Foreign {
+        /// Where it was found.
+        path: Vec<u8>,
+        /// As whom gitd runs.
+        uid: u32,
+    },
+    /// The path is not in one of the directories of the command line.
+    #[error("'{}': not in directory list", Escaped(.0))]
+    NotListed(Vec<u8>),
+    /// The repository was not exported by its owner.
+    #[error("'{}': repository not exported.", Escaped(.0))]
+    NotExported(Vec<u8>),
+    /// The service is not offered in this repository.
+    #[error("'{}': service not enabled for '{}'", .0.name(), Escaped(.1))]
+    ServiceOffFor(Service, Vec<u8>),
+    /// git cannot read its configuration, or a value in it.
+    #[error("'{}': {}", Escaped(path), Escaped(reason))]
+    Config {
+        /// Where the repository was found.
+        path: Vec<u8>,
+        /// What git says.
+        reason: Vec<u8>,
+    },
+    /// The access hook refused.
+    #[error("'{}': access hook refused: {}", Escaped(path), Escaped(reason))]
+    Hook {
+        /// Where the repository was found.
+        path: Vec<u8>,
+        /// What the hook said, for the client.
+        reason: Vec<u8>,
+    },
+    /// git could not be started.
+    #[error("cannot run {}: {reason}", service.name())]
+    Spawn {
+        /// The service that was to run.
+        service: Service,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Too many services run already.
+    #[error("Too many children, dropping connection")]
+    Busy,
+}
+
+impl Denial {
+    /// What the client hears: the reason if clients may know it (contract 32). Whatever lets a client
+    /// probe for files has one and the same answer.
+    #[must_use]
+    pub fn reason(&self, informative: bool) -> &[u8] {
+        match self {
+            Denial::Busy => b"server is busy, try again later",
+            _ if !informative => b"access denied or repository not exported",
+            Denial::ServiceOff(_) | Denial::ServiceOffFor(..) => b"service not enabled",
+            Denial::Aliased(_)
+            | Denial::UserPath(_)
+            | Denial::TooLong { .. }
+            | Denial::NotARepository { .. }
+            | Denial::NotListed(_) => b"no such repository",
+            Denial::NotExported(_) => b"repository not exported",
+            Denial::Foreign { .. } => b"repository is owned by another user than the server",
+            Denial::Config { .. } => b"repository has a configuration that git refuses",
+            Denial::Hook { reason, .. } => reason,
+            Denial::Spawn { .. } => b"server cannot run git",
+        }
+    }
+
+    /// What the administrator can do about it; empty where there is nothing to mend.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Denial::ServiceOff(service) | Denial::ServiceOffFor(service, _) => {
+                format!(
+                    "to offer it: --enable={}, or {} = true in the repository's config",
+                    service.name(),
+                    service.config_key()
+                )
+            }
+            Denial::NotARepository { found, .. } => found.clone(),
+            Denial::UserPath(_) => "to serve users' repositories: --user-path".to_owned(),
+            Denial::Foreign { path, uid } => format!(
+                "gitd runs as uid {uid}; chown the repository, or: git config --system --add safe.directory '{}'",
+                Escaped(path)
+            ),
+            Denial::NotExported(path) => format!(
+                "to export it: touch '{}/git-daemon-export-ok', or --export-all",
+                Escaped(path)
+            ),
+            Denial::Config { .. } => "mend the configuration that git names".to_owned(),
+            Denial::Spawn { .. } => {
+                "is git installed, in PATH, and executable for gitd's user?".to_owned()
+            }
+            Denial::Busy => "see --max-connections".to_owned(),
+            Denial::Aliased(_)
+            | Denial::TooLong { .. }
+            | Denial::NotListed(_)
+            | Denial::Hook { .. } => String::new(),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Every line that gitd logs, one function each. What stands here is the vocabulary of the log; the
+//! stock daemon's words are kept where it has words for the event (contract 18), and refusals add who
+//! was refused and what the administrator can do.
+//!
+//! Levels say who can cause a line: `error` a client or a repository's owner, `warn` the system,
+//! `info` ordinary work (only with `--verbose`). A `pid` field names another process than gitd as the
+//! one that the line is about.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tracing::{error, info, warn};
+
+use crate::escape::Escaped;
+use crate::service::Service;
+use crate::sys::process::End;
+
+/// All sockets listen and privileges are dropped; the first line of a verbose daemon.
+pub fn ready() {
+    info!("Ready to rumble");
+}
+
+/// An address could not be listened on; others may be.
+pub fn bind_failed(address: &SocketAddr, reason: &str) {
+    error!("Could not bind to {}: {reason}", address.ip());
+}
+
+/// A host to listen on has no address.
+pub fn resolve_failed(host: &[u8], reason: &dyn Display) {
+    error!("getaddrinfo() for {} failed: {reason}", Escaped(host));
+}
+
+/// None of a host's addresses could be listened on.
+pub fn host_failed(host: &[u8], port: u16) {
+    error!("unable to allocate any listen sockets for host {} on port {port}", Escaped(host));
+}
+
+/// Something about the configuration is allowed but surely not meant.
+pub fn warning(text: &str) {
+    warn!("warning: {text}");
+}
+
+/// A client was accepted.
+pub fn connection(peer: &dyn Display) {
+    info!("Connection from {peer}");
+}
+
+/// The client named the server.
+pub fn host_parameter(value: &[u8]) {
+    info!("Extended attribute \"host\": {}", Escaped(value));
+}
+
+/// The client asked for a protocol version or the like.
+pub fn protocol_parameter(value: &[u8]) {
+    info!("Extended attribute \"protocol\": {}", Escaped(value));
+}
+
+/// The request was understood.
+pub fn request(service: Service, pathname: &[u8]) {
+    info!("Request {} for '{}'", service.name(), Escaped(pathname));
+}
+
+/// A user's path was taken apart.
+pub fn user_path(below: &[u8], pathname: &[u8], user: &[u8], rest: &[u8]) {
+    info!(
+        "userpath <{}>, request <{}>, namlen {}, restlen {}, slash <{}>",
+        Escaped(below),
+        Escaped(pathname),
+        user.len(),
+        rest.len(),
+        Escaped(rest),
+    );
+}
+
+/// The template gave this path.
+pub fn interpolated(path: &[u8]) {
+    info!("Interpolated dir '{}'", Escaped(path));
+}
+
+/// The request was no request; the client hears nothing.
+pub fn malformed(reason: &dyn Display, peer: &dyn Display) {
+    error!("{reason} (client {peer})");
+}
+
+/// A client that connected and closed without a byte, as load balancers do to see whether a server
+/// lives (B12).
+pub fn probe(peer: &dyn Display) {
+    info!("{peer} closed without a request");
+}
+
+/// The request was refused: the reason, to whom, and how the administrator could mend it.
+pub fn denied(reason: &dyn Display, remedy: &str, peer: &dyn Display) {
+    match remedy {
+        "" => error!("{reason} (client {peer})"),
+        _ => error!("{reason} (client {peer}; {remedy})"),
+    }
+}
+
+/// The access hook could not be run.
+pub fn hook_failed(hook: &[u8], reason: &str) {
+    error!("daemon access hook '{}' failed to start: {reason}", Escaped(hook));
+}
+
+/// The access hook was killed.
+pub fn hook_killed(hook: &[u8], signal: i32) {
+    error!("error: {} died of signal {signal}", Escaped(hook));
+}
+
+/// One line that a service wrote to its standard error.
+pub fn service_said(pid: u32, line: &[u8]) {
+    error!(pid, "{}", Escaped(line));
+}
+
+/// A service could not be waited for; its end is unknown.
+pub fn service_lost(pid: u32, reason: &str) {
+    error!(pid, "lost track of the service: {reason}");
+}
+
+/// The service has ended and its connection is closed. `None` for an end that nobody saw.
+pub fn ended(pid: u32, service: Service, end: Option<End>, summary: &dyn Display) {
+    if let Some(End::Killed(signal)) = end {
+        error!(pid, "error: {} died of signal {signal}", service.name());
+    }
+    let result = if end == Some(End::Exited(0)) { "" } else { " (with error)" };
+    info!("[{pid}] Disconnected{result}, {summary}");
+}
+
+/// The connection has ended before there was a service.
+pub fn refused(summary: &dyn Display) {
+    info!("[{}] Disconnected (with error), {summary}", std::process::id());
+}
+
+/// The kernel has no descriptor or memory for another client; gitd tries again.
+pub fn accept_failed(reason: &str) {
+    warn!("accept returned: {reason}; trying again (raise the limit of open files?)");
+}
+
+/// A connection's task broke: a bug of gitd, kept to the one connection.
+pub fn panicked() {
+    error!("internal error while serving a client; the others go on; please report it");
+}
+
+/// The connection broke before there was a service: the client's affair, or its network's.
+pub fn connection_lost(peer: &dyn Display, reason: &str) {
+    info!("connection lost: {reason} (client {peer})");
+}
+
+/// The pid file could not be removed at the end.
+pub fn pid_file_left(path: &Path, reason: &str) {
+    warn!("could not remove pid file '{}': {reason}", path.display());
+}
+
+/// A signal asks gitd to end; running services are waited for.
+pub fn draining(services: usize) {
+    info!("stopped listening; {services} running services may finish");
+}
+
+/// The server cannot start or go on.
+pub fn fatal(reason: &dyn Display) {
+    error!("{reason}");
+}

@@ -1,0 +1,162 @@
+//! The installed git: where it is, the environment its processes start from, and what its
+//! configuration could say. All of it is found once, at start.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::{Command, Output, Stdio};
+
+use crate::repository::{Repository, read_config};
+use crate::sys::descriptor::Base;
+
+/// Variables that would lead git to another repository than the one that was checked, or make it
+/// believe a client said what the daemon's own environment says (B16). `GIT_CONFIG_COUNT` and its
+/// kind stay: they are the administrator's configuration.
+const SCRUBBED: [&str; 18] = [
+    "GIT_PROTOCOL",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_GRAFT_FILE",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+];
+
+/// The installed git.
+#[derive(Debug)]
+pub struct Git {
+    /// Where `git` may be: one file for each directory of PATH.
+    pub candidates: Vec<CString>,
+    /// The environment of every child, as `NAME=value`, without what concerns one repository or
+    /// one client.
+    pub environment: Vec<CString>,
+    /// The configuration files outside repositories; `None` when git did not tell.
+    config_files: Option<Vec<CString>>,
+    /// The text of configuration that comes from the environment.
+    command_config: Vec<u8>,
+}
+
+impl Git {
+    /// Looks at this process's environment and asks git where its configuration is. Without a usable
+    /// git this succeeds too: it may be installed later, and each request will tell.
+    #[must_use]
+    pub fn find() -> Self {
+        let variables: Vec<(OsString, OsString)> = std::env::vars_os()
+            .filter(|(name, _)| !SCRUBBED.iter().any(|scrubbed| name == scrubbed))
+            .collect();
+        let path =
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/bin:/usr/bin".into());
+        let mut git = Git {
+            candidates: candidates(&path, "git"),
+            environment: variables
+                .iter()
+                .filter_map(|(name, value)| {
+                    CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+                })
+                .collect(),
+            config_files: None,
+            command_config: variables
+                .iter()
+                .filter(|(name, _)| name.as_bytes().starts_with(b"GIT_CONFIG_"))
+                .flat_map(|(_, value)| [value.as_bytes(), b"\n"].concat())
+                .collect(),
+        };
+        git.config_files = git.ask_config_files();
+        git
+    }
+
+    /// Whether any configuration that git would read for `repository` may mention one of `words`, or
+    /// includes other files, or cannot be known. As section names cannot be spelt in another way than
+    /// letter by letter, a `false` is certain, and there is nothing to ask git.
+    #[must_use]
+    pub fn config_may_mention(&self, repository: &Repository, word: &str) -> bool {
+        let words = [word, "include", "worktreeconfig"];
+        let Some(files) = &self.config_files else { return true };
+        contains_any(&self.command_config, &words)
+            || repository.config().is_none_or(|text| contains_any(&text, &words))
+            || files.iter().any(|file| {
+                let text = read_config(Base::WorkingDirectory, file);
+                text.is_none_or(|text| contains_any(&text, &words))
+            })
+    }
+
+    /// Runs git in `directory` with more variables, and gathers what it says.
+    ///
+    /// # Errors
+    /// When git cannot be started.
+    pub fn ask(
+        &self,
+        directory: BorrowedFd<'_>,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> io::Result<Output> {
+        self.command(arguments)
+            .envs(variables.iter().copied())
+            // The descriptor is inherited until exec, so its name holds for the new process too.
+            .current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+            .output()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.args(arguments).env_clear().stdin(Stdio::null());
+        for variable in &self.environment {
+            let variable = variable.to_bytes();
+            // A name may begin with an equals sign, but is never empty.
+            if let Some(equals) = variable.iter().skip(1).position(|&octet| octet == b'=') {
+                let (name, value) = variable.split_at(equals + 1);
+                command.env(OsStr::from_bytes(name), OsStr::from_bytes(&value[1..]));
+            }
+        }
+        command
+    }
+
+    /// `git var` names the files since git 2.41; of older versions everything must be asked.
+    fn ask_config_files(&self) -> Option<Vec<CString>> {
+        let mut files = Vec::new();
+        for variable in ["GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
+            let output = self.command(&["var", variable]).output().ok()?;
+            match (output.status.code(), output.stderr.is_empty()) {
+                (Some(0), _) => files.extend(
+                    output
+                        .stdout
+                        .split(|&octet| octet == b'\n')
+                        .filter(|path| !path.is_empty())
+                        .filter_map(|path| CString::new(path).ok()),
+                ),
+                // Silence with status 1 means that there is no such file (GIT_CONFIG_NOSYSTEM).
+                (Some(1), true) => {}
+                _ => return None,
+            }
+        }
+        Some(files)
+    }
+}
+
+/// The files that a search for `name` along `path` would try. Relative directories of `path` are
+/// passed over: the search happens inside a repository, whose owner must not choose the program.
+#[must_use]
+pub fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
+    std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .filter_map(|directory| CString::new(directory.join(name).into_os_string().into_vec()).ok())
+        .collect()
+}
+
+/// Whether `text` contains one of `words`, which are in lower case, in any case.
+fn contains_any(text: &[u8], words: &[&str]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    words.iter().any(|word| lower.windows(word.len()).any(|window| window == word.as_bytes()))
+}

@@ -1,0 +1,165 @@
+//! The access hook: the administrator's own program, asked last about every request (contract 56 to
+//! 59).
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use crate::event;
+use crate::git;
+use crate::host::Host;
+use crate::peer::Peer;
+use crate::repository::Repository;
+use crate::service::Service;
+use crate::starter::Starter;
+use crate::sys::descriptor;
+use crate::sys::process::{Child, End, Spawn};
+
+/// The most bytes of a hook's answer that are kept; one packet cannot carry more.
+const MAX_ANSWER: usize = 65516;
+
+/// What a hook is told.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The service that is asked for.
+    pub service: Service,
+    /// The repository that was found.
+    pub repository: &'a Repository,
+    /// The client's virtual host.
+    pub host: &'a Host<'a>,
+    /// The client.
+    pub peer: &'a Peer,
+}
+
+/// Runs the hook and waits for its verdict, however long it takes: hooks are used to fetch before
+/// serving. `Err` holds the text for the client.
+pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Result<(), Vec<u8>> {
+    let (end, said) = match run(starter, hook, question) {
+        Ok(answer) => answer,
+        Err(error) => {
+            event::hook_failed(hook, &crate::sys::errno_text(&error));
+            return Err(b"service rejected".to_vec());
+        }
+    };
+    match end {
+        End::Exited(0) => return Ok(()),
+        End::Exited(_) => {}
+        End::Killed(signal) => event::hook_killed(hook, signal),
+    }
+    let said = said.trim_ascii_start();
+    let line = said.split(|&octet| octet == b'\n').next().unwrap_or_default();
+    Err(if line.is_empty() { b"service rejected".to_vec() } else { line.to_vec() })
+}
+
+fn run(starter: &Starter, hook: &[u8], question: &Question<'_>) -> io::Result<(End, Vec<u8>)> {
+    let (reader, writer) = descriptor::pipe()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let child = start(starter, hook, question, [null.as_fd(), writer.as_fd(), null.as_fd()])?;
+    // The answer ends when the last holder of the pipe closes it; this one must not be among them.
+    drop(writer);
+    let said = read_answer(reader.into());
+    Ok((child.wait()?, said?))
+}
+
+fn start(
+    starter: &Starter,
+    hook: &[u8],
+    question: &Question<'_>,
+    streams: [BorrowedFd<'_>; 3],
+) -> io::Result<Child> {
+    let arguments = arguments(question)?;
+    let hook = CString::new(hook)?;
+    let environment = starter.environment(question.peer, None)?;
+    let environment: Vec<&CStr> = environment.iter().map(AsRef::as_ref).collect();
+    let spawn = |candidates: &[CString], leading: &[&CStr]| {
+        let rest = arguments.iter().map(CString::as_c_str);
+        let arguments: Vec<&CStr> = leading.iter().copied().chain(rest).collect();
+        starter.spawner.spawn(&Spawn {
+            candidates,
+            arguments: &arguments,
+            environment: &environment,
+            directory: question.repository.directory(),
+            streams,
+            ignore_sigterm: false,
+        })
+    };
+    let shell = [c"/bin/sh".to_owned()];
+    if is_shell_code(hook.to_bytes()) {
+        let code = CString::new([hook.to_bytes(), b" \"$@\""].concat())?;
+        return spawn(&shell, &[c"sh", c"-c", &code, &hook]);
+    }
+    let candidates = candidates(&hook);
+    match spawn(&candidates, &[&hook]) {
+        // A script without `#!`: what execvp(3) does with it. Which candidate it was is found by sh.
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            let script = candidates.iter().find(|file| {
+                let base = descriptor::Base::WorkingDirectory;
+                descriptor::access(base, file, descriptor::Access::Execute).is_ok()
+            });
+            spawn(&shell, &[c"sh", script.unwrap_or(&hook)])
+        }
+        result => result,
+    }
+}
+
+/// The characters that make a shell necessary.
+fn is_shell_code(hook: &[u8]) -> bool {
+    hook.iter().any(|octet| b"|&;<>()$`\\\"' \t\n*?[#~=%".contains(octet))
+}
+
+fn candidates(hook: &CString) -> Vec<CString> {
+    let name = std::ffi::OsStr::from_bytes(hook.to_bytes());
+    match (hook.to_bytes().contains(&b'/'), name.to_str(), std::env::var_os("PATH")) {
+        (false, Some(name), Some(path)) => git::candidates(&path, name),
+        _ => vec![hook.clone()],
+    }
+}
+
+fn arguments(question: &Question<'_>) -> io::Result<[CString; 6]> {
+    let canonical = question.host.canonical();
+    Ok([
+        CString::new(question.service.name())?,
+        CString::new(question.repository.path.as_slice())?,
+        CString::new(question.host.name())?,
+        CString::new(canonical.name.as_slice())?,
+        CString::new(canonical.address.as_slice())?,
+        CString::new(question.host.port())?,
+    ])
+}
+
+/// Reads to the end and keeps what a packet can carry, so that a chatty hook costs no memory.
+fn read_answer(mut pipe: File) -> io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return Ok(answer),
+            Ok(read) => {
+                answer.extend_from_slice(&buffer[..read]);
+                // White space in front does not count, so it must not fill the room.
+                let blank = answer.len() - answer.trim_ascii_start().len();
+                answer.drain(..blank);
+                answer.truncate(MAX_ANSWER);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_shell_code;
+
+    #[test]
+    fn shell_code_is_recognised() {
+        for code in ["echo x", "a;b", "$X", "a|b", "~/hook", "a=b", "x\ty", "a'b", "*", "a#"] {
+            assert!(is_shell_code(code.as_bytes()), "{code}");
+        }
+        for file in ["/usr/bin/hook", "hook", "./a-b_c.d", "a,b", "a@b", "a{b}", "a^b!"] {
+            assert!(!is_shell_code(file.as_bytes()), "{file}");
+        }
+    }
+}

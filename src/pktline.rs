@@ -1,0 +1,108 @@
+//! The packet line: four hex digits and what they say, and the `ERR` packet.
+
+use thiserror::Error;
+
+/// The octets of a packet's length prefix.
+pub const PREFIX: usize = 4;
+
+/// The most octets of payload that a request packet may have (contract 24).
+pub const MAX_REQUEST: usize = 65519;
+
+/// The most octets of payload that gitd puts into a packet it sends; git's own limit.
+const MAX_SENT: usize = 65516;
+
+/// What a length prefix announces: the octets of payload that follow, 0 to [`MAX_REQUEST`].
+///
+/// The special packets 0000, 0001 and 0002 (flush, delimiter, response end) and the empty packet
+/// 0004 all announce none, as the stock daemon reads them (contract 24).
+///
+/// # Errors
+/// [`BadLength`], worded as the stock daemon does.
+pub fn announced(prefix: [u8; PREFIX]) -> Result<usize, BadLength> {
+    let mut length = 0;
+    for octet in prefix {
+        // Digits only: a general integer parser would take a sign.
+        let digit = char::from(octet).to_digit(16).ok_or(BadLength::NotHex(prefix))?;
+        length = length * 16 + digit as usize;
+    }
+    match length {
+        0..=2 => Ok(0),
+        3 => Err(BadLength::Impossible(3)),
+        _ if length - PREFIX > MAX_REQUEST => Err(BadLength::Impossible(length - PREFIX)),
+        _ => Ok(length - PREFIX),
+    }
+}
+
+/// A length prefix that no request can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadLength {
+    /// The four octets are not hex digits.
+    #[error("protocol error: bad line length character: {}", .0.escape_ascii())]
+    NotHex([u8; PREFIX]),
+    /// The length is out of range.
+    #[error("protocol error: bad line length {0}")]
+    Impossible(usize),
+}
+
+/// The packet that tells the client why it is refused: `ERR <reason>: <pathname>`, without a line
+/// feed, the pathname as the client sent it (contract 32). A pathname that would make the packet too
+/// long is cut.
+#[must_use]
+pub fn refusal(reason: &[u8], pathname: &[u8]) -> Vec<u8> {
+    let mut payload = [b"ERR ", reason, b": ", pathname].concat();
+    payload.truncate(MAX_SENT);
+    let mut packet = format!("{:04x}", payload.len() + PREFIX).into_bytes();
+    packet.append(&mut payload);
+    packet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announces() {
+        let good = [
+            (b"0000", 0),
+            (b"0001", 0),
+            (b"0002", 0),
+            (b"0004", 0),
+            (b"0005", 1),
+            (b"00fF", 251),
+            (b"fff3", 65519),
+        ];
+        for (prefix, length) in good {
+            assert_eq!(announced(*prefix), Ok(length), "{}", prefix.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_length() {
+        let bad = [
+            (b"0003", "protocol error: bad line length 3"),
+            (b"fff4", "protocol error: bad line length 65520"),
+            (b"ffff", "protocol error: bad line length 65531"),
+            (b"zzzz", "protocol error: bad line length character: zzzz"),
+            (b"+123", "protocol error: bad line length character: +123"),
+            (b" 123", "protocol error: bad line length character:  123"),
+            (b"-001", "protocol error: bad line length character: -001"),
+            (b"0x10", "protocol error: bad line length character: 0x10"),
+            (b"1\n2\x00", "protocol error: bad line length character: 1\\n2\\x00"),
+        ];
+        for (prefix, text) in bad {
+            assert_eq!(announced(*prefix).map_err(|e| e.to_string()), Err(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn refusal_is_one_packet_without_line_feed() {
+        assert_eq!(refusal(b"no such repository", b"/x"), b"001eERR no such repository: /x");
+    }
+
+    #[test]
+    fn refusal_never_exceeds_a_packet() {
+        let packet = refusal(b"no such repository", &[b'x'; 70_000]);
+        assert_eq!(&packet[..4], b"fff0");
+        assert_eq!(packet.len(), 65520);
+    }
+}

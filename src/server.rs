@@ -1,0 +1,161 @@
+//! The accept loop, and stopping.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::sync::watch::Sender;
+use tokio::task::JoinSet;
+
+use crate::connection::{self, House};
+use crate::event;
+use crate::peer::Peer;
+use crate::sys::readiness::wait_for;
+use crate::sys::signal::Signals;
+
+/// How long to wait before asking again a kernel that had no descriptor or memory left.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How many clients are taken from one queue before the others get their turn.
+const BATCH: usize = 64;
+
+/// Serves until one of `signals` arrives and returns it once all running services have ended; or at
+/// once when a second one arrives.
+///
+/// # Errors
+/// When the listening sockets or the signals cannot be watched, for lack of memory.
+pub async fn serve(
+    house: Arc<House>,
+    listeners: Vec<Socket>,
+    signals: Signals,
+    stopping: Sender<bool>,
+) -> io::Result<i32> {
+    let signals = wait_for(signals, Interest::READABLE)?;
+    let mut server = Server { house, connections: JoinSet::new() };
+    let listeners: Vec<AsyncFd<Socket>> = listeners
+        .into_iter()
+        .map(|listener| wait_for(listener, Interest::READABLE))
+        .collect::<io::Result<_>>()?;
+    let signal = tokio::select! {
+        signal = next(&signals) => signal?,
+        never = server.accept_for_ever(&listeners) => match never {},
+    };
+    // Who has already been queued by the kernel would be reset when the sockets close.
+    for listener in &listeners {
+        let _ = server.take_in(listener.get_ref(), usize::MAX);
+    }
+    drop(listeners);
+    stopping.send_replace(true);
+    event::draining(server.house.admission.running());
+    tokio::select! {
+        () = server.finish() => Ok(signal),
+        second = next(&signals) => second,
+    }
+}
+
+async fn next(signals: &AsyncFd<Signals>) -> io::Result<i32> {
+    loop {
+        let mut ready = signals.readable().await?;
+        match signals.get_ref().next() {
+            Ok(signal) => return Ok(signal),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+type Ready<'a> = AsyncFdReadyGuard<'a, Socket>;
+
+struct Server {
+    house: Arc<House>,
+    connections: JoinSet<()>,
+}
+
+enum Never {}
+
+impl Server {
+    async fn accept_for_ever(&mut self, listeners: &[AsyncFd<Socket>]) -> Never {
+        let mut first = 0;
+        let mut stuck = false;
+        loop {
+            tokio::select! {
+                (index, ready) = readable(listeners, first) => {
+                    // Each listener in turn: a flood on one address must not starve another.
+                    first = index + 1;
+                    match self.take_in(listeners[index].get_ref(), BATCH) {
+                        Ok(()) => stuck = false,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            if let Ok(mut ready) = ready { ready.clear_ready() }
+                        }
+                        Err(error) => {
+                            if !std::mem::replace(&mut stuck, true) {
+                                event::accept_failed(&crate::sys::errno_text(&error));
+                            }
+                            tokio::time::sleep(BACK_OFF).await;
+                        }
+                    }
+                }
+                Some(ended) = self.connections.join_next() => report(&ended),
+            }
+        }
+    }
+
+    /// Accepts at most `most` clients. An error says that there is none left, or that the kernel has
+    /// no room for one.
+    fn take_in(&mut self, listener: &Socket, most: usize) -> io::Result<()> {
+        for _ in 0..most {
+            match listener.accept() {
+                Ok((socket, address)) => self.welcome(socket, &address),
+                Err(error) if is_lasting(&error) => return Err(error),
+                // The client has gone meanwhile, or its network: the next one waits behind it.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, socket: Socket, address: &socket2::SockAddr) {
+        let Some(address) = address.as_socket() else { return };
+        let peer = Peer::from(address);
+        let house = Arc::clone(&self.house);
+        self.connections.spawn(connection::serve(house, socket, peer, address.ip()));
+    }
+
+    async fn finish(&mut self) {
+        while let Some(ended) = self.connections.join_next().await {
+            report(&ended);
+        }
+    }
+}
+
+/// Waits for a listener with clients; the one at `first` is asked first.
+async fn readable(listeners: &[AsyncFd<Socket>], first: usize) -> (usize, io::Result<Ready<'_>>) {
+    std::future::poll_fn(|context| {
+        for turn in 0..listeners.len() {
+            let index = (first + turn) % listeners.len();
+            if let Poll::Ready(ready) = listeners[index].poll_read_ready(context) {
+                return Poll::Ready((index, ready));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether the next call would meet the same error.
+fn is_lasting(error: &io::Error) -> bool {
+    const LASTING: [libc::c_int; 5] =
+        [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|errno| LASTING.contains(&errno))
+}
+
+/// A connection's task never fails; if it panicked, that is told and the others go on.
+fn report(ended: &Result<(), tokio::task::JoinError>) {
+    if ended.as_ref().is_err_and(tokio::task::JoinError::is_panic) {
+        event::panicked();
+    }
+}

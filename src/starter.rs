@@ -1,0 +1,59 @@
+//! What every start of a process needs: found once, when privileges are dropped.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+use std::io;
+
+use crate::git::Git;
+use crate::peer::Peer;
+use crate::sys::account;
+use crate::sys::process::Spawner;
+
+/// What every start of a process needs; made once.
+#[derive(Debug)]
+pub struct Starter {
+    /// Where processes are made.
+    pub spawner: Spawner,
+    /// The installed git.
+    pub git: Git,
+    /// The user that gitd runs as.
+    pub uid: u32,
+    /// The user that called sudo to make gitd run as root (contract 45).
+    pub sudo_uid: Option<u32>,
+    /// The value of upload-pack's `--timeout`, in seconds; 0 for none.
+    pub timeout: u64,
+}
+
+impl Starter {
+    /// Looks around once privileges are dropped: whose processes these will be, and where git is.
+    #[must_use]
+    pub fn new(spawner: Spawner, timeout: u64) -> Self {
+        let uid = account::effective_uid();
+        let sudo_uid = std::env::var("SUDO_UID").ok().and_then(|text| text.parse().ok());
+        Starter { spawner, git: Git::find(), uid, sudo_uid: sudo_uid.filter(|_| uid == 0), timeout }
+    }
+    /// The environment of a child: the server's own, and what concerns this client (contract 50, 51).
+    ///
+    /// # Errors
+    /// When a value contains a NUL byte.
+    pub fn environment(
+        &self,
+        peer: &Peer,
+        extra_parameters: Option<&[u8]>,
+    ) -> io::Result<Vec<Cow<'_, CStr>>> {
+        let client = [
+            ("REMOTE_ADDR=", peer.address.as_deref().map(str::as_bytes)),
+            ("REMOTE_PORT=", peer.port.as_deref().map(str::as_bytes)),
+            ("GIT_PROTOCOL=", extra_parameters),
+        ];
+        let mut environment: Vec<Cow<'_, CStr>> =
+            self.git.environment.iter().map(|variable| Cow::from(variable.as_c_str())).collect();
+        environment.push(Cow::from(c"GIT_DIR=."));
+        for (name, value) in client {
+            if let Some(value) = value {
+                environment.push(CString::new([name.as_bytes(), value].concat())?.into());
+            }
+        }
+        Ok(environment)
+    }
+}

@@ -1,0 +1,267 @@
+//! From the command line to a running server, in a straight line with no thread before its last step:
+//! understand → bind → detach → pid file → drop privileges → start the runtime → `Ready to rumble`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::admission::Admission;
+use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode, Policy};
+use crate::connection::House;
+use crate::options::{Destination, Options, Stop};
+use crate::starter::Starter;
+use crate::sys::process::{Side, Spawner};
+use crate::sys::signal::{self, Signals};
+use crate::sys::{account, descriptor, errno_text, process};
+use crate::{escape::Escaped, event, inetd, listener, log, server};
+
+/// How the program ends.
+#[derive(Debug)]
+pub enum Ending {
+    /// With this status.
+    Exit(ExitCode),
+    /// By this signal, which told it to end: its parent shall see that (contract 15).
+    Signal(i32),
+}
+
+/// What keeps a server from starting.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("unable to allocate any listen sockets on port {0}")]
+    NoSocket(u16),
+    #[error("could not open '{0}' for writing: {1}")]
+    PidFile(String, String),
+    #[error("cannot drop privileges: {0}")]
+    Privileges(String),
+    #[error("cannot detach: {0}")]
+    Detach(String),
+    #[error("cannot start: {0}")]
+    System(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::System(errno_text(&error))
+    }
+}
+
+/// Runs the program with the arguments after its name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
+    if descriptor::fill_standard_streams().is_err() {
+        return Ending::Exit(ExitCode::from(128));
+    }
+    descriptor::close_inherited_on_exec();
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(stop) => return Ending::Exit(ExitCode::from(explain(&stop))),
+    };
+    let destination = config::destination(&options);
+    log::start(destination, options.verbose);
+    match Config::understand(options).map_err(Failure::from).and_then(start) {
+        Ok(ending) => ending,
+        Err(failure) => Ending::Exit(ExitCode::from(complain(destination, &failure))),
+    }
+}
+
+/// Errors of the command line go to standard error, wherever the log goes (contract 6).
+fn explain(stop: &Stop) -> u8 {
+    match stop {
+        Stop::Answer(answer) => match io::stdout().write_all(answer.as_bytes()) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        },
+        Stop::Usage(usage) => {
+            let _ = io::stderr().write_all(usage.as_bytes());
+            129
+        }
+        Stop::Fatal(rejected) => {
+            let _ = writeln!(io::stderr(), "fatal: {rejected}");
+            128
+        }
+    }
+}
+
+/// All later errors go where the log goes, and have another status there (contract 7).
+fn complain(destination: Destination, failure: &Failure) -> u8 {
+    if destination == Destination::Syslog {
+        event::fatal(failure);
+        1
+    } else {
+        let _ = writeln!(io::stderr(), "fatal: {failure}");
+        128
+    }
+}
+
+fn start(config: Config) -> Result<Ending, Failure> {
+    for warning in &config.warnings {
+        event::warning(warning);
+    }
+    match config.mode {
+        Mode::Inetd => {
+            silence_stderr(config.destination)?;
+            let starter = Starter::new(Spawner::new()?, seconds(&config.limits));
+            Ok(Ending::Exit(inetd::serve(&config.policy, &config.limits, &starter).into()))
+        }
+        Mode::Daemon(daemon) => {
+            start_daemon(&daemon, config.destination, config.policy, config.limits)
+        }
+    }
+}
+
+fn start_daemon(
+    daemon: &Daemon,
+    destination: Destination,
+    policy: Policy,
+    limits: Limits,
+) -> Result<Ending, Failure> {
+    let listeners = listener::listen(daemon);
+    if listeners.is_empty() {
+        return Err(Failure::NoSocket(daemon.port));
+    }
+    let parent = if daemon.detach {
+        match detach()? {
+            Detached::Parent(code) => return Ok(Ending::Exit(code)),
+            Detached::Child(parent) => Some(parent),
+        }
+    } else {
+        silence_stderr(destination)?;
+        None
+    };
+    let pid_file = daemon.pid_file.as_deref().map(PidFile::write).transpose()?;
+    if let Some(identity) = &daemon.identity {
+        become_identity(identity)?;
+    }
+    let spawner = Spawner::new()?;
+    let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
+    let starter = Starter::new(spawner, seconds(&limits));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let admission = Admission::new(limits.max_connections, limits.max_queue);
+    let house = Arc::new(House { policy, limits, starter, admission, stopping: stopped });
+    event::ready();
+    if let Some(mut parent) = parent {
+        // The parent may have been killed; the server serves all the same.
+        let _ = parent.write_all(&[LISTENING]);
+    }
+    let signal = runtime.block_on(server::serve(house, listeners, signals, stopping))?;
+    // Threads that wait for a dead file system or an endless hook must not keep the process.
+    runtime.shutdown_background();
+    drop(pid_file);
+    Ok(Ending::Signal(signal))
+}
+
+fn seconds(limits: &Limits) -> u64 {
+    limits.timeout.map_or(0, |timeout| timeout.as_secs())
+}
+
+/// What the child writes to its parent once it serves.
+const LISTENING: u8 = b'+';
+
+enum Detached {
+    Parent(ExitCode),
+    Child(io::PipeWriter),
+}
+
+/// Goes to the background. The parent ends when the child serves, or with an error when it ends before
+/// that (B11).
+fn detach() -> Result<Detached, Failure> {
+    let failed = |error: io::Error| Failure::Detach(errno_text(&error));
+    let (mut reader, writer) = io::pipe().map_err(failed)?;
+    match process::fork().map_err(failed)? {
+        Side::Parent => {
+            drop(writer);
+            let mut answer = Vec::new();
+            let listening = reader.read_to_end(&mut answer).is_ok() && answer == [LISTENING];
+            Ok(Detached::Parent(if listening { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+        }
+        Side::Child => {
+            process::leave_terminal().map_err(failed)?;
+            let null: OwnedFd = fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map_err(failed)?
+                .into();
+            for stream in 0..=2 {
+                descriptor::replace_standard_stream(&null, stream).map_err(failed)?;
+            }
+            Ok(Detached::Child(writer))
+        }
+    }
+}
+
+/// Unless the log goes there, nothing else shall (contract 20).
+fn silence_stderr(destination: Destination) -> Result<(), Failure> {
+    if destination != Destination::Stderr {
+        descriptor::replace_standard_stream(fs::File::options().write(true).open("/dev/null")?, 2)?;
+    }
+    Ok(())
+}
+
+fn become_identity(identity: &Identity) -> Result<(), Failure> {
+    account::become_user(&identity.name, identity.uid, identity.gid)
+        .map_err(|error| Failure::Privileges(errno_text(&error)))
+}
+
+/// A file with the process id, removed when the server ends (B11).
+struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes it under another name first, so that nobody ever reads half a number.
+    fn write(path: &[u8]) -> Result<Self, Failure> {
+        let failed = |error| Failure::PidFile(Escaped(path).to_string(), errno_text(&error));
+        let path_of = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+        let target = path_of(path.to_vec());
+        let text = format!("{}\n", std::process::id());
+        // What is not a plain file, such as a device or a symbolic link, is written through.
+        if fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file()) {
+            fs::write(&target, text).map_err(failed)?;
+            return Ok(PidFile(target));
+        }
+        let temporary = path_of([path, format!(".{}", std::process::id()).as_bytes()].concat());
+        let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &target));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written.map_err(failed)?;
+        Ok(PidFile(target))
+    }
+
+    /// Whether the file still speaks of this process: a successor may have written its own.
+    fn is_ours(path: &Path) -> bool {
+        fs::read_to_string(path).is_ok_and(|text| text == format!("{}\n", std::process::id()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if Self::is_ours(&self.0)
+            && let Err(error) = fs::remove_file(&self.0)
+        {
+            event::pid_file_left(&self.0, &errno_text(&error));
+        }
+    }
+}
+
+impl Ending {
+    /// Ends the process accordingly; returns what `main` returns.
+    #[must_use]
+    pub fn carry_out(self) -> ExitCode {
+        match self {
+            Ending::Exit(code) => code,
+            Ending::Signal(signal) => {
+                signal::die_by(signal);
+                ExitCode::from(128 | u8::try_from(signal).unwrap_or(0))
+            }
+        }
+    }
+}

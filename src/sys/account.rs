@@ -1,0 +1,125 @@
+//! Users and groups: looking them up, and becoming one of them for good.
+
+use std::ffi::{CStr, CString};
+use std::io;
+
+use super::check;
+
+/// A user of the system's account database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The login name.
+    pub name: CString,
+    /// The numeric user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// The home directory, as bytes of a path.
+    pub home: Vec<u8>,
+}
+
+/// Looks up a user by name (`getpwnam_r`); `None` when there is no such user or the database
+/// cannot be read.
+#[must_use]
+pub fn user(name: &CStr) -> Option<User> {
+    with_buffer(|buffer| {
+        let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are valid for the call, and the length is the buffer's.
+        let status = unsafe {
+            libc::getpwnam_r(
+                name.as_ptr(),
+                entry.as_mut_ptr(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        if status == libc::ERANGE {
+            return Lookup::Larger;
+        }
+        if found.is_null() {
+            return Lookup::Done(None);
+        }
+        // SAFETY: `found` is not null, so the call filled `entry`.
+        let entry = unsafe { entry.assume_init() };
+        // SAFETY: the field points at a NUL-terminated string inside `buffer`, which is alive.
+        let login = unsafe { CStr::from_ptr(entry.pw_name) };
+        // SAFETY: as above.
+        let home = unsafe { CStr::from_ptr(entry.pw_dir) };
+        Lookup::Done(Some(User {
+            name: login.to_owned(),
+            uid: entry.pw_uid,
+            gid: entry.pw_gid,
+            home: home.to_bytes().to_vec(),
+        }))
+    })
+}
+
+/// Looks up the number of a group by name (`getgrnam_r`); `None` when there is no such group or
+/// the database cannot be read.
+#[must_use]
+pub fn group(name: &CStr) -> Option<u32> {
+    with_buffer(|buffer| {
+        let mut entry = std::mem::MaybeUninit::<libc::group>::uninit();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are valid for the call, and the length is the buffer's.
+        let status = unsafe {
+            libc::getgrnam_r(
+                name.as_ptr(),
+                entry.as_mut_ptr(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                &raw mut found,
+            )
+        };
+        if status == libc::ERANGE {
+            return Lookup::Larger;
+        }
+        if found.is_null() {
+            return Lookup::Done(None);
+        }
+        // SAFETY: `found` is not null, so the call filled `entry`.
+        Lookup::Done(Some(unsafe { entry.assume_init() }.gr_gid))
+    })
+}
+
+enum Lookup<T> {
+    Larger,
+    Done(Option<T>),
+}
+
+/// Calls `look_up` with a buffer that grows while the entry does not fit; a group with ten thousand
+/// members is legal, an entry over a mebibyte is not believed.
+fn with_buffer<T>(mut look_up: impl FnMut(&mut [u8]) -> Lookup<T>) -> Option<T> {
+    let mut size = 1024;
+    while size <= 1 << 20 {
+        match look_up(&mut vec![0; size]) {
+            Lookup::Larger => size *= 4,
+            Lookup::Done(result) => return result,
+        }
+    }
+    None
+}
+
+/// Gives up the process's privileges for good: supplementary groups of `user`, then `gid`, then
+/// `uid`. Must be called while the process has one thread.
+///
+/// # Errors
+/// Those of `initgroups(3)`, `setgid(2)`, `setuid(2)`; the process may then be half changed and
+/// must end.
+pub fn become_user(user: &CStr, uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: the name is NUL-terminated and outlives the call.
+    check(unsafe { libc::initgroups(user.as_ptr(), gid) })?;
+    // SAFETY: takes and changes numbers only.
+    check(unsafe { libc::setgid(gid) })?;
+    // SAFETY: takes and changes numbers only.
+    check(unsafe { libc::setuid(uid) }).map(drop)
+}
+
+/// The effective user of this process.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    // SAFETY: the call cannot fail and touches no memory.
+    unsafe { libc::geteuid() }
+}

@@ -1,0 +1,341 @@
+//! Processes: one cheap spawn for git's services and the access hook, waiting by pidfd, and the
+//! fork that detaches a daemon.
+//!
+//! # Why not `std::process::Command`
+//!
+//! git's services must ignore SIGTERM (contract 50), which `Command` cannot arrange without a
+//! closure that turns its vfork-like spawn into a plain fork; and its spawn copies the whole
+//! descriptor table, which costs 85 to 90 µs for each 1,000 clients connected. So the child is made
+//! by `clone(CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD)`: it borrows this process's memory
+//! and descriptors while the calling thread sleeps, first takes a private table of only the low
+//! descriptors (`close_range(…, CLOSE_RANGE_UNSHARE)`, Linux 5.9), arranges its streams and
+//! executes. What it needs is moved into four reserved low slots before, one spawn at a time.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+
+use super::{check, signal};
+
+/// What to run, with everything that the new process starts from.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// The files to try, in order, until one can be executed: what a PATH search comes to.
+    pub candidates: &'a [CString],
+    /// All arguments; the first is the name the program is told.
+    pub arguments: &'a [&'a CStr],
+    /// The whole environment, as `NAME=value`.
+    pub environment: &'a [&'a CStr],
+    /// The working directory; an `O_PATH` descriptor will do.
+    pub directory: BorrowedFd<'a>,
+    /// Standard input, output and error.
+    pub streams: [BorrowedFd<'a>; 3],
+    /// Whether SIGTERM is ignored from the first instruction on, and by all that descends.
+    pub ignore_sigterm: bool,
+}
+
+/// A process that was spawned here and must be waited for.
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id; stays taken until [`Child::try_wait`] has told its end.
+    pub pid: u32,
+    pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It exited with this status, 0 to 255.
+    Exited(i32),
+    /// It was killed by this signal.
+    Killed(i32),
+}
+
+impl End {
+    /// Whether it exited with status 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == End::Exited(0)
+    }
+}
+
+impl Child {
+    /// A descriptor that becomes readable when the process has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How the process ended, once it has; `None` while it runs. Reaps it.
+    ///
+    /// # Errors
+    /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
+    pub fn try_wait(&self) -> io::Result<Option<End>> {
+        wait(&self.pidfd, libc::WNOHANG)
+    }
+
+    /// Waits until the process ends, and reaps it.
+    ///
+    /// # Errors
+    /// Those of `waitid(2)`.
+    pub fn wait(&self) -> io::Result<End> {
+        loop {
+            match wait(&self.pidfd, 0) {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a signal to the process; `ESRCH` when it has been reaped.
+    ///
+    /// # Errors
+    /// Those of `pidfd_send_signal(2)`.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        signal::send(&self.pidfd, signal)
+    }
+}
+
+fn wait(pidfd: &OwnedFd, flags: libc::c_int) -> io::Result<Option<End>> {
+    // SAFETY: all-zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = pidfd.as_raw_fd().cast_unsigned();
+    // SAFETY: `info` is writable and outlives the call.
+    check(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | flags) })?;
+    // SAFETY: waitid succeeded, so `info` is either zero or of the SIGCHLD kind.
+    if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    Ok(Some(if info.si_code == libc::CLD_EXITED {
+        End::Exited(status)
+    } else {
+        End::Killed(status)
+    }))
+}
+
+/// The one place processes are made: holds the reserved slots and the child's stack.
+#[derive(Debug)]
+pub struct Spawner(Mutex<Workshop>);
+
+#[derive(Debug)]
+struct Workshop {
+    /// Reserved descriptors, lowest first: the directory and the three streams of the next child.
+    slots: [OwnedFd; 4],
+    /// Fills a slot while no child needs it, so that nothing else can move in.
+    null: OwnedFd,
+    stack: Box<Stack>,
+}
+
+/// The child's stack until it executes; it makes a dozen system calls and calls nothing deep.
+#[repr(align(64))]
+struct Stack([u8; 32 * 1024]);
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stack")
+    }
+}
+
+/// All that the child reads or writes in the memory it borrows.
+struct Order {
+    programs: Vec<*const libc::c_char>,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    slots: [RawFd; 4],
+    ignore_sigterm: bool,
+    /// The errno of the step that failed; 0 while none has.
+    errno: libc::c_int,
+}
+
+impl Spawner {
+    /// Reserves the low descriptors. Call it early, while low numbers are free, and only once
+    /// standard streams are in place. Also takes back a SIGCHLD that a parent left ignored, as
+    /// children would then vanish before they could be waited for.
+    ///
+    /// # Errors
+    /// When `/dev/null` cannot be opened or descriptors are exhausted.
+    pub fn new() -> io::Result<Self> {
+        signal::set_default(libc::SIGCHLD);
+        let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
+        let slots = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
+        let stack = Box::new(Stack([0; 32 * 1024]));
+        Ok(Spawner(Mutex::new(Workshop { slots, null, stack })))
+    }
+
+    /// Starts a process. The calling thread sleeps until it executes or fails to; nothing of what
+    /// is passed is kept.
+    ///
+    /// # Errors
+    /// Those of `clone(2)`, and what kept the new process from executing: `ENOENT` and `EACCES`
+    /// of the last candidate, `E2BIG`, `ENOEXEC`.
+    pub fn spawn(&self, spawn: &Spawn<'_>) -> io::Result<Child> {
+        let mut workshop = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let streams = spawn.streams;
+        workshop.fill([spawn.directory, streams[0], streams[1], streams[2]])?;
+        let result = workshop.launch(spawn);
+        workshop.empty();
+        result
+    }
+}
+
+impl Workshop {
+    fn fill(&self, descriptors: [BorrowedFd<'_>; 4]) -> io::Result<()> {
+        for (slot, fd) in self.slots.iter().zip(descriptors) {
+            duplicate_onto(fd, slot)?;
+        }
+        Ok(())
+    }
+
+    /// A duplicate of the client's socket left in a slot would hold back its EOF.
+    fn empty(&self) {
+        for slot in &self.slots {
+            // dup3 onto an open slot needs no new descriptor, so it cannot run out of them.
+            let _ = duplicate_onto(self.null.as_fd(), slot);
+        }
+    }
+
+    fn launch(&mut self, spawn: &Spawn<'_>) -> io::Result<Child> {
+        let mut order = Order {
+            programs: pointers(spawn.candidates.iter().map(CString::as_c_str)),
+            arguments: pointers(spawn.arguments.iter().copied()),
+            environment: pointers(spawn.environment.iter().copied()),
+            slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
+            ignore_sigterm: spawn.ignore_sigterm,
+            errno: 0,
+        };
+        let mut pidfd: libc::c_int = -1;
+        let flags = libc::CLONE_VM
+            | libc::CLONE_VFORK
+            | libc::CLONE_FILES
+            | libc::CLONE_PIDFD
+            | libc::SIGCHLD;
+        let stack = self.stack.0.as_mut_ptr_range().end;
+        // SAFETY: the stack is exclusively ours (the lock is held), aligned, and outlives the child's
+        // use of it, as CLONE_VFORK stops this thread until the child executes or exits; the same
+        // holds for `order`; `child` never returns into this frame; `pidfd` is writable.
+        let pid = unsafe {
+            libc::clone(child, stack.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
+        };
+        let pid = check(pid)?;
+        // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new descriptor of our own.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        let made = Child { pid: pid.cast_unsigned(), pidfd };
+        if order.errno == 0 {
+            return Ok(made);
+        }
+        made.wait()?;
+        Err(io::Error::from_raw_os_error(order.errno))
+    }
+}
+
+fn duplicate_onto(fd: BorrowedFd<'_>, slot: &OwnedFd) -> io::Result<()> {
+    // SAFETY: the slot is owned by the Workshop, which expects its meaning to change.
+    let result = unsafe { libc::dup3(fd.as_raw_fd(), slot.as_raw_fd(), libc::O_CLOEXEC) };
+    check(result).map(drop)
+}
+
+fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const libc::c_char> {
+    strings.map(CStr::as_ptr).chain([std::ptr::null()]).collect()
+}
+
+/// The child's whole life before it becomes another program. It runs in the parent's memory: it may
+/// make system calls and write to `order`, and must not allocate, lock or panic.
+extern "C" fn child(order: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the pointer is the `Order` of `launch`, whose thread sleeps; nobody else has it.
+    let order = unsafe { &mut *order.cast::<Order>() };
+    order.errno = become_program(order);
+    // SAFETY: ends the child at once, without the parent's exit handlers.
+    unsafe { libc::_exit(127) }
+}
+
+/// Returns only what went wrong.
+fn become_program(order: &Order) -> libc::c_int {
+    const CLOSE_RANGE_UNSHARE: libc::c_uint = 2;
+    let [directory, streams @ ..] = order.slots;
+    let above = order.slots[3].cast_unsigned() + 1;
+    // SAFETY: replaces this child's view of the descriptors by a private one; without it the dup2
+    // below would change the parent's, so a failure must end here.
+    let private = unsafe {
+        libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE)
+    };
+    if private != 0 {
+        return errno();
+    }
+    for (fd, stream) in streams.into_iter().zip(0..) {
+        // SAFETY: the table is private; dup2 also takes close-on-exec off the copy.
+        if unsafe { libc::dup2(fd, stream) } < 0 {
+            return errno();
+        }
+    }
+    // SAFETY: CLONE_FS was not asked for, so the working directory is the child's own.
+    if unsafe { libc::fchdir(directory) } != 0 {
+        return errno();
+    }
+    let sigterm = if order.ignore_sigterm { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: CLONE_SIGHAND was not asked for, so dispositions are the child's own; no code installed.
+    unsafe { libc::signal(libc::SIGTERM, sigterm) };
+    // SAFETY: as above; Rust's runtime had ignored it, and git must die of a vanished reader.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // gitd has no handlers, so nothing of the parent's can run here once signals are let in.
+    let _ = signal::set_mask(libc::SIG_SETMASK, &signal::set_of(&[]));
+    execute(order)
+}
+
+/// Tries the candidates as a shell would: what is missing is passed over, and what may not be
+/// executed is remembered as the better explanation.
+fn execute(order: &Order) -> libc::c_int {
+    let mut reason = libc::ENOENT;
+    for &program in &order.programs {
+        if program.is_null() {
+            break;
+        }
+        // SAFETY: the program is NUL-terminated, both vectors end with a null pointer, and all of
+        // them belong to the sleeping parent.
+        unsafe { libc::execve(program, order.arguments.as_ptr(), order.environment.as_ptr()) };
+        match errno() {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => reason = libc::EACCES,
+            other => return other,
+        }
+    }
+    reason
+}
+
+fn errno() -> libc::c_int {
+    // The child shares the errno of its sleeping parent thread.
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Which side of a fork the caller is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The process that called.
+    Parent,
+    /// The new one.
+    Child,
+}
+
+/// Forks. Must be called while the process has one thread, or the child may wait for ever for a lock
+/// that a vanished thread holds.
+///
+/// # Errors
+/// Those of `fork(2)`.
+pub fn fork() -> io::Result<Side> {
+    // SAFETY: the caller has one thread, so the child's memory is consistent.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok(if pid == 0 { Side::Child } else { Side::Parent })
+}
+
+/// Leaves the terminal: the process leads a session of its own.
+///
+/// # Errors
+/// Those of `setsid(2)`.
+pub fn leave_terminal() -> io::Result<()> {
+    // SAFETY: takes no arguments and touches no memory.
+    check(unsafe { libc::setsid() }).map(drop)
+}

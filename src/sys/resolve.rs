@@ -1,0 +1,113 @@
+//! `getaddrinfo(3)`, with what the standard library leaves out: the canonical name and the error's
+//! text.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{SockAddr, SockAddrStorage};
+
+/// What a name stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// The name that the resolver calls canonical, if it was asked for and gave one.
+    pub canonical_name: Option<Vec<u8>>,
+    /// The addresses for stream sockets, in the resolver's order.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Why a name could not be resolved; `Display` is the C library's text.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ResolveError(String);
+
+/// What is asked of the resolver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Addresses to listen on; no host stands for every address.
+    Listen,
+    /// Addresses of a host, and its canonical name.
+    Canonical,
+}
+
+/// Resolves `host` for TCP over IPv4 and IPv6. May take as long as the resolver's own time-outs:
+/// half a minute and more.
+///
+/// # Errors
+/// The resolver's verdict, as `gai_strerror(3)` words it; for `EAI_SYSTEM` that of `errno`.
+pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resolved, ResolveError> {
+    let service = CString::new(port.to_string()).unwrap_or_default();
+    // SAFETY: all-zero is a valid addrinfo: numbers and null pointers.
+    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_family = libc::AF_UNSPEC;
+    hints.ai_socktype = libc::SOCK_STREAM;
+    hints.ai_protocol = libc::IPPROTO_TCP;
+    hints.ai_flags = match purpose {
+        Purpose::Listen => libc::AI_PASSIVE,
+        Purpose::Canonical => libc::AI_CANONNAME,
+    };
+    let mut list = std::ptr::null_mut();
+    // SAFETY: strings are NUL-terminated, `hints` and `list` live across the call.
+    let status = unsafe {
+        libc::getaddrinfo(
+            host.map_or(std::ptr::null(), CStr::as_ptr),
+            service.as_ptr(),
+            &raw const hints,
+            &raw mut list,
+        )
+    };
+    match status {
+        0 => Ok(collect(&List(list))),
+        libc::EAI_SYSTEM => Err(ResolveError(super::errno_text(&io::Error::last_os_error()))),
+        _ => Err(ResolveError(verdict(status))),
+    }
+}
+
+fn verdict(status: libc::c_int) -> String {
+    // SAFETY: takes a number and touches no memory of ours.
+    let text = unsafe { libc::gai_strerror(status) };
+    // SAFETY: gai_strerror answers with a static NUL-terminated string for any number.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// A list that getaddrinfo made; freed once, when dropped.
+struct List(*mut libc::addrinfo);
+
+impl Drop for List {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from a successful getaddrinfo and is freed only here.
+        unsafe { libc::freeaddrinfo(self.0) };
+    }
+}
+
+fn collect(list: &List) -> Resolved {
+    let mut resolved = Resolved::default();
+    let mut next = list.0;
+    // SAFETY: every link is null or an entry of the list, which `list` keeps alive.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        if resolved.canonical_name.is_none() && !entry.ai_canonname.is_null() {
+            // SAFETY: not null, so a NUL-terminated string that lives as long as the list.
+            let name = unsafe { CStr::from_ptr(entry.ai_canonname) };
+            resolved.canonical_name = Some(name.to_bytes().to_vec());
+        }
+        resolved.addresses.extend(socket_address(entry));
+        next = entry.ai_next;
+    }
+    resolved
+}
+
+fn socket_address(entry: &libc::addrinfo) -> Option<SocketAddr> {
+    let mut storage = SockAddrStorage::zeroed();
+    let length = entry.ai_addrlen.min(storage.size_of());
+    // SAFETY: the source is readable for ai_addrlen bytes, the destination writable for its size,
+    // `length` is at most both, and the two do not overlap.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            entry.ai_addr.cast::<u8>(),
+            (&raw mut storage).cast::<u8>(),
+            length as usize,
+        );
+    }
+    // SAFETY: the storage holds an address of the length that getaddrinfo said.
+    unsafe { SockAddr::new(storage, length) }.as_socket()
+}

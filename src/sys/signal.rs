@@ -1,0 +1,107 @@
+//! Signals as a descriptor: blocked in every thread, read like a file.
+//!
+//! gitd installs no signal handler at all. That is what makes its spawn simple (a child that shares
+//! its memory for a moment has no handler to run by mistake), and it is why blocking must happen
+//! before the first thread starts: threads inherit the mask.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::check;
+
+/// A set of blocked signals that can be read from a descriptor.
+#[derive(Debug)]
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Blocks `signals` for the calling thread and all that it starts, and opens a descriptor (not
+    /// blocking, closed on exec) that becomes readable when one of them arrives.
+    ///
+    /// # Errors
+    /// Those of `signalfd(2)`.
+    pub fn block(signals: &[libc::c_int]) -> io::Result<Self> {
+        let set = set_of(signals);
+        set_mask(libc::SIG_BLOCK, &set)?;
+        let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+        // SAFETY: −1 asks for a new descriptor; the set is initialised and outlives the call.
+        let fd = check(unsafe { libc::signalfd(-1, &raw const set, flags) })?;
+        // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
+        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that has arrived, if any.
+    ///
+    /// # Errors
+    /// Those of `read(2)`; `WouldBlock` when none is waiting.
+    pub fn next(&self) -> io::Result<libc::c_int> {
+        let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: the buffer is writable for `size` bytes.
+        let read = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        if read < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: signalfd reads whole structures or nothing, and it did not answer an error.
+        let info = unsafe { info.assume_init() };
+        Ok(libc::c_int::try_from(info.ssi_signo).unwrap_or(0))
+    }
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> libc::c_int {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Ends this process by `signal`, so that its parent sees that death and not an exit status
+/// (contract 15). Returns only if the signal did not kill.
+pub fn die_by(signal: libc::c_int) {
+    set_default(signal);
+    // SAFETY: raises a signal in the calling thread; no memory is involved.
+    unsafe { libc::raise(signal) };
+    let _ = set_mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
+}
+
+/// Gives `signal` its default action, whatever the parent process had left behind.
+pub fn set_default(signal: libc::c_int) {
+    // SAFETY: SIG_DFL installs no code.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Sends `signal` to the process behind `pidfd`, which cannot be another one that got its number.
+///
+/// # Errors
+/// `ESRCH` when it has ended; those of `pidfd_send_signal(2)`.
+pub fn send(pidfd: &OwnedFd, signal: libc::c_int) -> io::Result<()> {
+    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: a null siginfo is allowed and means what kill(2) would send.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+pub(super) fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set that the pointer names.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: it was initialised by the line above.
+    let mut set = unsafe { set.assume_init() };
+    for &signal in signals {
+        // SAFETY: the set is initialised; an unknown number is refused, not undefined.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+pub(super) fn set_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: the set is initialised; no old set is asked for.
+    match unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}

@@ -1,0 +1,81 @@
+//! What socket2 has no words for: a read that leaves the description's flags alone, and a few
+//! options and counters of TCP.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::check;
+
+/// Reads what has arrived, without waiting and without touching `O_NONBLOCK`, which the child will
+/// share. 0 means that the peer has finished sending.
+///
+/// # Errors
+/// Those of `recv(2)`; `WouldBlock` when nothing has arrived.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (fd, length) = (socket.as_fd().as_raw_fd(), buffer.len());
+    // SAFETY: the buffer is writable for `length` bytes.
+    let read = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends what the socket takes at once, raising no SIGPIPE.
+///
+/// # Errors
+/// Those of `send(2)`; `WouldBlock` when the socket takes nothing now.
+pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let fd = socket.as_fd().as_raw_fd();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: `bytes` is readable for its length.
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets an option whose value is one int.
+///
+/// # Errors
+/// Those of `setsockopt(2)`; `ENOPROTOOPT` when this kernel or protocol has no such option.
+pub fn set_option(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the value is an int that outlives the call, and its size is passed.
+    check(unsafe {
+        let fd = socket.as_fd().as_raw_fd();
+        libc::setsockopt(fd, level, option, (&raw const value).cast(), size)
+    })
+    .map(drop)
+}
+
+/// Reads an option as the kernel writes it, at most `N` bytes; the count tells how many it wrote, as
+/// older kernels know shorter structures.
+///
+/// # Errors
+/// Those of `getsockopt(2)`.
+pub fn option<const N: usize>(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> io::Result<([u8; N], usize)> {
+    let mut value = [0_u8; N];
+    let mut length = N as libc::socklen_t;
+    // SAFETY: the buffer is writable for `length` bytes, and the kernel updates the length.
+    check(unsafe {
+        let fd = socket.as_fd().as_raw_fd();
+        libc::getsockopt(fd, level, option, value.as_mut_ptr().cast(), &raw mut length)
+    })?;
+    Ok((value, length as usize))
+}
+
+/// Bytes that were written into the socket and that the peer has not acknowledged (`SIOCOUTQ`).
+///
+/// # Errors
+/// Those of `ioctl(2)`; `EINVAL` on what is no connected stream.
+pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (TIOCOUTQ's number) writes one int through the pointer.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}

@@ -1,0 +1,242 @@
+//! Which services are enabled, and which repositories exported: contract 52 to 54.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::scratch::{config, export};
+use crate::support::{GENERIC, Git, Implementation, Scratch, Stock, compliance};
+
+compliance! {
+    booleans,
+    bad_boolean,
+    names_of_the_keys,
+    scopes,
+    overrides,
+    defaults,
+    export_ok,
+    end_of_a_service,
+}
+
+/// Contract 52: git booleans, from every scope.
+fn booleans(d: Implementation) {
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    let original = fs::read_to_string(repo.join("config")).unwrap();
+    let daemon = d.serve(&scratch).arg("--informative-errors").start();
+    for (text, enabled) in [
+        ("[daemon] receivepack = true", true),
+        ("[daemon] receivepack = yes", true),
+        ("[daemon] receivepack = on", true),
+        ("[daemon] receivepack = TRUE", true),
+        ("[daemon] receivepack = 1", true),
+        ("[daemon] receivepack = 2", true),
+        ("[daemon] receivepack = -1", true),
+        ("[daemon] receivepack = 1k", true),
+        ("[daemon] receivepack", true),
+        ("[DAEMON] ReceivePack = true", true),
+        ("[daemon]\n\treceivepack = false\n\treceivepack = true", true),
+        ("[daemon] receivepack = false", false),
+        ("[daemon] receivepack = no", false),
+        ("[daemon] receivepack = off", false),
+        ("[daemon] receivepack = 0", false),
+        ("[daemon] receivepack =", false),
+        ("[daemon] receivepack = \"\"", false),
+        ("[daemon]\n\treceivepack = true\n\treceivepack = false", false),
+        ("", false),
+        ("[daemon] receive-pack = true", false),
+        ("[daemon \"x\"] receivepack = true", false),
+        ("[receive] pack = true", false),
+        ("[core] receivepack = true", false),
+    ] {
+        fs::write(repo.join("config"), format!("{original}{text}\n")).unwrap();
+        let session = daemon.ask("receive-pack", "/repo.git");
+        if enabled {
+            session.assert_served("repo.git");
+        } else {
+            session.assert_refused("service not enabled: /repo.git");
+            session.assert_line(&format!(
+                "'receive-pack': service not enabled for '{}'",
+                repo.display()
+            ));
+        }
+    }
+}
+
+/// Contract 52, B6: a value that is no boolean.
+fn bad_boolean(d: Implementation) {
+    let scratch = Scratch::new();
+    config(&scratch.bare("repo.git"), "[daemon] receivepack = maybe\n");
+    for informative in [false, true] {
+        let daemon = d.serve(&scratch).args(informative.then_some("--informative-errors")).start();
+        let session = daemon.ask("receive-pack", "/repo.git");
+        session.assert_died("/repo.git", informative);
+        if d == Stock {
+            session.assert_line("fatal: bad boolean config value 'maybe' for 'daemon.receivepack'");
+        }
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    }
+    let daemon =
+        d.serve(&scratch).args(["--enable=receive-pack", "--forbid-override=receive-pack"]).start();
+    daemon.ask("receive-pack", "/repo.git").assert_served("repo.git");
+}
+
+/// Contract 52: the three names.
+fn names_of_the_keys(d: Implementation) {
+    let scratch = Scratch::new();
+    config(&scratch.bare("good.git"), "[daemon] uploadpack = false\n uploadarch = true\n");
+    config(
+        &scratch.bare("bad.git"),
+        "[daemon] upload-pack = false\n upload-archive = true\n uploadarchive = true\n",
+    );
+    let daemon = d.serve(&scratch).start();
+    daemon.ask("upload-pack", "/good").assert_refused(&format!("{GENERIC}: /good"));
+    archive(&scratch, &daemon.url("/good")).ok();
+    daemon.ask("upload-pack", "/bad").assert_served("bad.git");
+    assert!(archive(&scratch, &daemon.url("/bad")).fails().contains(GENERIC));
+}
+
+/// Contract 52: system, global, command and included configuration count, the repository's last.
+fn scopes(d: Implementation) {
+    let text = "[daemon] receivepack = true\n";
+    let enabled = |prepare: &dyn Fn(&Scratch, &Path), pairs: &[(&str, &str)]| {
+        let scratch = Scratch::new();
+        let repo = scratch.bare("repo.git");
+        prepare(&scratch, &repo);
+        let daemon = d.serve(&scratch).command_config(pairs).start();
+        let session = daemon.ask("receive-pack", "/repo.git");
+        matches!(session.verdict, crate::support::Verdict::Served(_))
+    };
+    assert!(!enabled(&|_, _| (), &[]));
+    assert!(enabled(&|scratch, _| fs::write(scratch.home().join("system"), text).unwrap(), &[]));
+    assert!(enabled(&|scratch, _| scratch.global_config(text), &[]));
+    assert!(enabled(
+        &|scratch, _| {
+            fs::create_dir_all(scratch.home().join(".config/git")).unwrap();
+            fs::write(scratch.home().join(".config/git/config"), text).unwrap();
+        },
+        &[]
+    ));
+    assert!(enabled(&|_, _| (), &[("daemon.receivepack", "true")]));
+    assert!(enabled(&|_, repo| config(repo, text), &[]));
+    assert!(enabled(
+        &|scratch, repo| {
+            fs::write(scratch.root().join("included"), text).unwrap();
+            config(repo, &format!("[include] path = {}/included\n", scratch.root().display()));
+        },
+        &[]
+    ));
+    assert!(enabled(
+        &|scratch, repo| {
+            fs::write(repo.join("included"), text).unwrap();
+            scratch.global_config(&format!(
+                "[includeIf \"gitdir:{}/\"] path = {}/included\n",
+                scratch.repos().display(),
+                repo.display()
+            ));
+        },
+        &[]
+    ));
+    // A narrower scope overrides a wider one, and the command's stands above all.
+    assert!(!enabled(
+        &|scratch, repo| {
+            scratch.global_config(text);
+            config(repo, "[daemon] receivepack = false\n");
+        },
+        &[]
+    ));
+    assert!(!enabled(&|_, repo| config(repo, text), &[("daemon.receivepack", "false")]));
+}
+
+/// Contract 52: what the command line and the repository may say against each other.
+fn overrides(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("silent.git");
+    config(&scratch.bare("yes.git"), "[daemon] receivepack = true\n");
+    config(&scratch.bare("no.git"), "[daemon] receivepack = false\n");
+    for (options, silent, yes, no) in [
+        (&[][..], false, true, false),
+        (&["--enable=receive-pack"], true, true, false),
+        (&["--disable=receive-pack"], false, true, false),
+        (&["--forbid-override=receive-pack"], false, false, false),
+        (&["--enable=receive-pack", "--forbid-override=receive-pack"], true, true, true),
+        (&["--forbid-override=receive-pack", "--allow-override=receive-pack"], false, true, false),
+        (&["--enable=receive-pack", "--disable=receive-pack"], false, true, false),
+        (&["--disable=receive-pack", "--enable=receive-pack"], true, true, false),
+    ] {
+        let daemon = d.serve(&scratch).args(options).start();
+        for (name, served) in [("silent.git", silent), ("yes.git", yes), ("no.git", no)] {
+            let session = daemon.ask("receive-pack", &format!("/{name}"));
+            if served {
+                session.assert_served(name);
+            } else {
+                session.assert_refused(&format!("{GENERIC}: /{name}"));
+            }
+        }
+    }
+}
+
+/// Contract 53: reading is on, writing and archives are off.
+fn defaults(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = d.serve(&scratch).start();
+    daemon.ask("upload-pack", "/repo").assert_served("repo.git");
+    daemon.ask("receive-pack", "/repo").assert_refused(&format!("{GENERIC}: /repo"));
+    daemon.ask("upload-archive", "/repo").assert_refused(&format!("{GENERIC}: /repo"));
+    let daemon = d.serve(&scratch).arg("--disable=upload-pack").start();
+    daemon.ask("upload-pack", "/repo").assert_refused(&format!("{GENERIC}: /repo"));
+}
+
+/// Contract 54: what counts as exported.
+fn export_ok(d: Implementation) {
+    let scratch = Scratch::new();
+    let make = |name: &str| scratch.bare(name);
+    export(&make("file.git"));
+    fs::create_dir(make("directory.git").join("git-daemon-export-ok")).unwrap();
+    let mode0 = make("mode0.git");
+    export(&mode0);
+    crate::support::scratch::chmod(&mode0.join("git-daemon-export-ok"), 0);
+    let link = make("link.git");
+    std::os::unix::fs::symlink("HEAD", link.join("git-daemon-export-ok")).unwrap();
+    let dangling = make("dangling.git");
+    std::os::unix::fs::symlink("nothing", dangling.join("git-daemon-export-ok")).unwrap();
+    make("none.git");
+    let tree = scratch.non_bare("outside");
+    export(&tree);
+    let tree = scratch.non_bare("inside");
+    export(&tree.join(".git"));
+    scratch.gitfile("pointer", scratch.path("file.git"));
+    let daemon = d.invoke(&scratch).base_path().arg("--informative-errors").start();
+    for name in ["file", "directory", "mode0", "link", "pointer", "inside"] {
+        let session = daemon.ask("upload-pack", &format!("/{name}"));
+        session.assert_served(if name == "pointer" { "file" } else { name });
+    }
+    for name in ["dangling", "none", "outside"] {
+        let session = daemon.ask("upload-pack", &format!("/{name}"));
+        session.assert_refused(&format!("repository not exported: /{name}"));
+    }
+}
+
+/// Contract 18, 55: how the end of a service is told.
+fn end_of_a_service(d: Implementation) {
+    for (script, served, expected) in [
+        ("exit 0", true, &["Disconnected"][..]),
+        ("exit 3", true, &["Disconnected (with error)"]),
+        ("kill -9 $$", true, &["error: upload-pack died of signal 9", "Disconnected (with error)"]),
+    ] {
+        let scratch = Scratch::new();
+        scratch.bare("repo.git");
+        let fake = scratch.fake_git(&format!("printf 0000\ncat >/dev/null\n{script}\n"));
+        let daemon = d.serve(&scratch).path_first(&fake).start();
+        let session = daemon.ask("upload-pack", "/repo.git");
+        assert_eq!(matches!(session.verdict, crate::support::Verdict::Served(_)), served);
+        assert_eq!(&session.log[3..], expected);
+    }
+}
+
+fn archive(scratch: &Scratch, url: &str) -> Git {
+    Git::new(scratch)
+        .args(["archive", "--format=tar", "-o", "out.tar"])
+        .arg(format!("--remote={url}"))
+        .arg("main")
+}

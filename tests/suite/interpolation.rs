@@ -1,0 +1,179 @@
+//! --interpolated-path: contract 42.
+
+use crate::support::{GENERIC, Implementation, Invocation, Scratch, Session, compliance, pkt};
+
+compliance! {
+    without_resolving,
+    resolved,
+    unresolvable,
+    ipv6,
+    only_with_a_host,
+    serves,
+    base_path_is_not_used,
+    aliased_before_interpolation,
+    user_path_before_interpolation,
+    too_long,
+}
+
+/// A server whose names are in our hands; nothing asks a name server.
+fn server(d: Implementation, scratch: &Scratch, template: &str) -> Invocation {
+    let hosts = "127.0.0.1 localhost\n127.0.0.5 canon.example alias.example\n::5 six.example\n";
+    d.invoke(scratch)
+        .arg("--export-all")
+        .option("--interpolated-path", template)
+        .etc("hosts", hosts)
+        .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
+}
+
+fn interpolated(session: &Session) -> String {
+    let line = session.log.iter().find_map(|line| line.strip_prefix("Interpolated dir '"));
+    let line = line.unwrap_or_else(|| panic!("not interpolated: {session:#?}"));
+    line.strip_suffix('\'').unwrap().to_owned()
+}
+
+/// Contract 42, 28: what the client said, sanitised.
+fn without_resolving(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = server(d, &scratch, "/b/<%H>/<%P>/<%D>/%%/%x/%").start();
+    for (host, h, p) in [
+        ("example", "example", ""),
+        ("EXAMPLE.Com:99", "example.com", "99"),
+        ("", "", ""),
+        (":", "", ""),
+        (":1", "", "1"),
+        ("a:b:c", "a:b", "c"),
+        ("::1", ":", "1"),
+        ("[::1]", "::1", ""),
+        ("[::1]:99", "::1", "99"),
+        ("[]", "", ""),
+        ("../../etc", "etc", ""),
+        ("..", "", ""),
+        (".", "", ""),
+        ("...a", "a", ""),
+        ("a/b", "ab", ""),
+        ("a/../b", "a.b", ""),
+        ("a..b", "a.b", ""),
+        ("a.", "a", ""),
+        ("a..", "a", ""),
+        ("a...b...", "a.b", ""),
+        ("a./.b", "a.b", ""),
+        ("h:../p/.", "h", "p"),
+        ("h:9.9", "h", "9.9"),
+        ("a b", "a b", ""),
+        ("%H", "%h", ""),
+        ("-x", "-x", ""),
+    ] {
+        let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
+        let expected = format!("/b/<{h}>/<{p}>/</repo>/%/%x/%");
+        assert_eq!(interpolated(&session), expected, "host={host}");
+        session.assert_refused(&format!("{GENERIC}: /repo"));
+    }
+}
+
+/// Contract 42: the canonical name and the address.
+fn resolved(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = server(d, &scratch, "/%H/%CH/%IP/%P").start();
+    for (host, expected) in [
+        ("alias.example:7", "/alias.example/canon.example/127.0.0.5/7"),
+        ("ALIAS.example", "/alias.example/canon.example/127.0.0.5/"),
+        ("127.0.0.5", "/127.0.0.5/127.0.0.5/127.0.0.5/"),
+    ] {
+        let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
+        assert_eq!(interpolated(&session), expected);
+    }
+}
+
+/// Contract 42: a name that leads nowhere is nothing.
+fn unresolvable(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = server(d, &scratch, "/<%H>/<%CH>/<%IP>").start();
+    let session = daemon.talk(pkt("git-upload-pack /repo\0host=nowhere.example\0"));
+    assert_eq!(interpolated(&session), "/<nowhere.example>/<>/<>");
+}
+
+/// Contract 42: IPv6 addresses are not misread any more.
+fn ipv6(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = server(d, &scratch, "/%IP").start();
+    for (host, address) in [("six.example", "/::5"), ("[::1]", "/::1")] {
+        let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
+        assert_eq!(interpolated(&session), d.since((2, 55), address, "/0.0.0.0"));
+    }
+}
+
+/// Contract 42: without a first argument the base path it is.
+fn only_with_a_host(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = server(d, &scratch, "/nowhere/%D").base_path().start();
+    for request in
+        ["git-upload-pack /repo", "git-upload-pack /repo\0", "git-upload-pack /repo\0\0version=1\0"]
+    {
+        daemon.talk(pkt(request)).assert_served("repo.git");
+    }
+    for request in ["git-upload-pack /repo\0host=\0", "git-upload-pack /repo\0host=x\0"] {
+        let session = daemon.talk(pkt(request));
+        assert_eq!(interpolated(&session), "/nowhere//repo");
+    }
+}
+
+/// Contract 42: what all this is for.
+fn serves(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("one.example/repo.git");
+    scratch.bare("two.example/repo.git");
+    let template = format!("{}/%H%D", scratch.repos().display());
+    let daemon = server(d, &scratch, &template).directory(scratch.repos()).start();
+    for name in ["one.example", "two.example"] {
+        let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={name}\0")));
+        session.assert_served(&format!("{name}/repo.git"));
+        session.assert_logged(&[
+            &format!("Extended attribute \"host\": {name}"),
+            "Request upload-pack for '/repo'",
+            &format!("Interpolated dir '{}/{name}/repo'", scratch.repos().display()),
+        ]);
+    }
+}
+
+/// Contract 42, 41: interpolation takes the base path's place, but for the retry without one.
+fn base_path_is_not_used(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let template = format!("{}%D", scratch.repos().display());
+    let daemon =
+        server(d, &scratch, &template).arg("--base-path=/").arg("--base-path-relaxed").start();
+    daemon.ask("upload-pack", "/repo").assert_served("repo.git");
+    let inside = scratch.path("repo").display().to_string();
+    let session = daemon.ask("upload-pack", &inside);
+    session.assert_served("repo.git");
+    assert_eq!(interpolated(&session), format!("{}{inside}", scratch.repos().display()));
+}
+
+/// Contract 31, 35: a path is judged before it is put into the template.
+fn aliased_before_interpolation(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = server(d, &scratch, "/x%D").start();
+    let session = daemon.ask("upload-pack", "/a/../b");
+    session.assert_line("'/a/../b': aliased");
+    assert!(!session.log.iter().any(|line| line.starts_with("Interpolated")));
+}
+
+/// Contract 43: `~` goes its own way.
+fn user_path_before_interpolation(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = server(d, &scratch, "/x%D").start();
+    let session = daemon.ask("upload-pack", "~x/y");
+    session.assert_line("'~x/y': User-path not allowed");
+}
+
+/// Contract 42: longer than any path.
+fn too_long(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = server(d, &scratch, "/%H%D").arg("--informative-errors").start();
+    let pathname = format!("/{}", "x".repeat(5000));
+    let session = daemon.talk(pkt(format!("git-upload-pack {pathname}\0host=h\0")));
+    session.assert_refused(&format!("no such repository: {pathname}"));
+    let start = format!("interpolated path too large: /h{}", &pathname[..200]);
+    assert!(session.log.iter().any(|line| line.starts_with(&start)), "{:?}", session.log);
+}

@@ -1,0 +1,134 @@
+//! The log: contract 18 to 22.
+
+use crate::support::{Gitd, Implementation, Scratch, Stock, compliance, pkt};
+
+compliance! {
+    every_line_has_a_pid,
+    a_served_request,
+    a_refused_request,
+    quiet,
+    destinations_on_stderr,
+    stderr_of_the_service,
+    line_feeds_from_a_client,
+}
+
+/// Contract 18: each line is `[pid] text`.
+fn every_line_has_a_pid(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = d.serve(&scratch).start();
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    daemon.ask("upload-pack", "/nothing");
+    let pid = daemon.pid();
+    let lines = daemon.log.raw(0);
+    assert_eq!(lines[0], format!("[{pid}] Ready to rumble\n").as_bytes());
+    for line in lines {
+        let line = String::from_utf8(line).unwrap();
+        let (number, _) = line.strip_prefix('[').unwrap().split_once("] ").unwrap();
+        number.parse::<u32>().unwrap();
+        if d == Stock && line.contains("Disconnected") {
+            assert!(line.starts_with(&format!("[{pid}] [")), "{line}");
+        }
+    }
+}
+
+/// Contract 18, 27: what is logged about a good request.
+fn a_served_request(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = d.serve(&scratch).start();
+    daemon.talk(pkt("git-upload-pack /repo\0host=Example.COM:1\0\0version=1\0x\0")).assert_logged(
+        &[
+            "Extended attribute \"host\": Example.COM:1",
+            "Extended attribute \"protocol\": version=1:x",
+            "Request upload-pack for '/repo'",
+        ],
+    );
+    daemon.talk(pkt("git-upload-pack /repo")).assert_logged(&["Request upload-pack for '/repo'"]);
+}
+
+/// Contract 22: what is logged about a bad one, in this order.
+fn a_refused_request(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = d.serve(&scratch).start();
+    daemon.talk(pkt("git-upload-pack /repo\0host=x\0\0version=2\0")).assert_logged(&[
+        "Extended attribute \"host\": x",
+        "Extended attribute \"protocol\": version=2",
+        "Request upload-pack for '/repo'",
+        &format!("'{}' does not appear to be a git repository", scratch.path("repo").display()),
+    ]);
+}
+
+/// Contract 18: without --verbose only what went wrong.
+fn quiet(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = d.serve(&scratch).quiet().start();
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    daemon.ask("upload-pack", "/nothing");
+    daemon.talk(pkt("nonsense"));
+    let last = "Protocol error: 'nonsense'";
+    assert_eq!(
+        daemon.log.wait(0, |line| line == last),
+        [
+            &format!(
+                "'{}' does not appear to be a git repository",
+                scratch.path("nothing").display()
+            ),
+            last,
+        ]
+    );
+}
+
+/// Contract 20: the last of --syslog and --log-destination counts, and `none` is silent.
+fn destinations_on_stderr(d: Implementation) {
+    let scratch = Scratch::new();
+    let destination = |options: &[&str]| {
+        let daemon = d.serve(&scratch).args(options).start();
+        daemon.ask("upload-pack", "/nothing");
+        daemon.log.since(0)
+    };
+    assert!(!destination(&["--syslog", "--log-destination=stderr"]).is_empty());
+    assert!(!destination(&["--log-destination=none", "--log-destination=stderr"]).is_empty());
+    assert!(destination(&["--log-destination=stderr", "--log-destination=none"]).is_empty());
+}
+
+/// Contract 21: the service's standard error goes to the log line by line and never to the client.
+fn stderr_of_the_service(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let fake = scratch.fake_git(
+        "printf 'one\n\ntwo\rthree\nfour' >&2
+exec 2>&-
+printf '0008five0000'
+cat >/dev/null
+",
+    );
+    let daemon = d.serve(&scratch).path_first(&fake).start();
+    let session = daemon.talk(pkt("git-upload-pack /repo.git\0"));
+    assert_eq!(session.verdict, crate::support::Verdict::Served(vec!["five".to_owned()]));
+    let two = d.differs("B9", "two\rthree", "two\\rthree");
+    session.assert_logged(&["Request upload-pack for '/repo.git'", "one", "", two, "four"]);
+    let raw = daemon.log.raw(0);
+    let pids: Vec<_> = raw
+        .iter()
+        .filter(|line| line.ends_with(b"] one\n") || line.ends_with(b"] four\n"))
+        .collect();
+    assert_eq!(pids.len(), 2);
+    assert_eq!(pids[0].split(|b| *b == b' ').next(), pids[1].split(|b| *b == b' ').next());
+}
+
+/// Contract 19, B9: a client cannot break a line in two.
+fn line_feeds_from_a_client(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = d.serve(&scratch).start();
+    let session = daemon.talk(pkt("git-upload-pack /x\n[1] forged\0host=a\n[1] Disconnected\0"));
+    let forged = session.log.iter().filter(|line| *line == "forged" || *line == "forged'").count();
+    match d {
+        Stock => assert!(session.log.contains(&"Disconnected".to_owned())),
+        Gitd => assert_eq!(forged, 0, "{:?}", session.log),
+    }
+    if d == Gitd {
+        assert_eq!(session.log.len(), 5, "{:?}", session.log);
+    }
+}

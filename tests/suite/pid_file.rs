@@ -1,0 +1,108 @@
+//! --pid-file and --detach: contract 13 and 14.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::Signal;
+
+use crate::support::process::{alive, descriptor, listening, session, signal, wait_until};
+use crate::support::{Gitd, Implementation, Scratch, Stock, compliance};
+
+compliance! {
+    contents,
+    relative_to_the_directory,
+    cannot_be_written,
+    after_a_failed_bind,
+    detached,
+    detached_and_failing,
+}
+
+/// Contract 13: the pid and a line feed, whatever was there before.
+fn contents(d: Implementation) {
+    let scratch = Scratch::new();
+    let file = scratch.root().join("pid");
+    fs::write(&file, "a much longer text than any number\n").unwrap();
+    let mut daemon = d.serve(&scratch).option("--pid-file", &file).shell("umask 027").start();
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{}\n", daemon.pid()));
+    if d == Stock {
+        fs::remove_file(&file).unwrap();
+        daemon = d.serve(&scratch).option("--pid-file", &file).shell("umask 027").start();
+    }
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    assert_eq!(file.exists(), d.differs("B11", true, false));
+}
+
+/// Contract 13: relative to where it was started.
+fn relative_to_the_directory(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = d.serve(&scratch).arg("--pid-file=my.pid").cwd(scratch.home()).start();
+    let text = fs::read_to_string(scratch.home().join("my.pid")).unwrap();
+    assert_eq!(text, format!("{}\n", daemon.pid()));
+}
+
+/// Contract 13: words and status.
+fn cannot_be_written(d: Implementation) {
+    let scratch = Scratch::new();
+    let outcome = d.serve(&scratch).arg("--pid-file=/nonexistent/pid").run_as_server();
+    assert_eq!(outcome.code(), Some(128));
+    assert_eq!(
+        outcome.stderr,
+        "fatal: could not open '/nonexistent/pid' for writing: No such file or directory\n"
+    );
+    let outcome = d.serve(&scratch).arg("--pid-file=").run_as_server();
+    assert_eq!(outcome.stderr, "fatal: could not open '' for writing: No such file or directory\n");
+}
+
+/// Contract 13, B11: no daemon, no file.
+fn after_a_failed_bind(d: Implementation) {
+    let scratch = Scratch::new();
+    let file = scratch.root().join("pid");
+    let outcome =
+        d.serve(&scratch).listen(&["198.51.100.7"]).option("--pid-file", &file).run_as_server();
+    assert_eq!(outcome.code(), Some(128));
+    assert_eq!(file.exists(), d.differs("B11", true, false));
+}
+
+/// Contract 14: a session of its own, nothing open, the pid in the file.
+fn detached(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let file = scratch.root().join("pid");
+    let port = crate::support::invocation::free_port();
+    let outcome = d
+        .serve(&scratch)
+        .option("--pid-file", &file)
+        .arg("--detach")
+        .port(port)
+        .cwd(scratch.home())
+        .run_as_server();
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (Some(0), ""));
+    wait_until("it listens", || listening(port));
+    let text = fs::read_to_string(&file).unwrap();
+    let pid: u32 = text.trim_end().parse().unwrap();
+    assert_eq!(session(pid), Some(pid));
+    for fd in 0..3 {
+        assert_eq!(descriptor(pid, fd).unwrap().to_str(), Some("/dev/null"));
+    }
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), scratch.home());
+    let mut client = crate::support::Client::connect(([127, 0, 0, 1], port).into());
+    client.send(crate::support::request("upload-pack", "/repo.git"));
+    assert!(!client.packets_to_flush().is_empty());
+    drop(client);
+    signal(pid, Signal::TERM);
+    wait_until("it has gone", || !alive(pid));
+    assert_eq!(file.exists(), d.differs("B11", true, false));
+}
+
+/// Contract 14, B11: what the caller learns of a port that is taken.
+fn detached_and_failing(d: Implementation) {
+    let scratch = Scratch::new();
+    let other = d.serve(&scratch).start();
+    let outcome = d.serve(&scratch).arg("--detach").port(other.port).run_as_server();
+    match d {
+        Stock => assert_eq!(outcome.code(), Some(0)),
+        Gitd => assert!(!matches!(outcome.code(), Some(0) | None), "{outcome:?}"),
+    }
+}

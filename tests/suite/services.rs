@@ -1,0 +1,150 @@
+//! What a service is given, and which are enabled: contract 50 to 55.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{Git, Implementation, Scratch, compliance, pkt, request};
+
+/// What the fake git has seen: its arguments, directory, environment and ignored signals.
+struct Seen(Vec<String>);
+
+impl Seen {
+    fn read(file: &Path) -> Self {
+        let text = fs::read_to_string(file).unwrap();
+        fs::remove_file(file).unwrap();
+        Self(text.lines().map(str::to_owned).collect())
+    }
+
+    fn args(&self) -> &str {
+        &self.0[0]
+    }
+
+    fn directory(&self) -> &str {
+        &self.0[1]
+    }
+
+    fn ignores(&self, signal: u32) -> bool {
+        let mask = self.value("SigIgn:\t").unwrap();
+        u64::from_str_radix(mask, 16).unwrap() & (1 << (signal - 1)) != 0
+    }
+
+    fn env(&self, name: &str) -> Option<&str> {
+        self.value(&format!("{name}="))
+    }
+
+    fn value(&self, prefix: &str) -> Option<&str> {
+        self.0.iter().find_map(|line| line.strip_prefix(prefix))
+    }
+}
+
+/// A recorder for PATH and the file it writes.
+fn recorder(scratch: &Scratch) -> (std::path::PathBuf, std::path::PathBuf) {
+    let seen = scratch.root().join("seen");
+    let fake = scratch.fake_git(&format!(
+        "{{ echo \"$@\"; pwd; env; grep SigIgn /proc/self/status; }} >{}\nexec \"$REAL\" \"$@\"\n",
+        seen.display()
+    ));
+    (fake, seen)
+}
+
+compliance! {
+    what_a_service_is_given,
+    without_timeout,
+    addresses,
+    environment_of_the_daemon,
+}
+
+/// Contract 50: arguments, directory and environment of each service.
+fn what_a_service_is_given(d: Implementation) {
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    scratch.non_bare("tree");
+    scratch.gitfile("file", &repo);
+    let (fake, seen) = recorder(&scratch);
+    let daemon = d
+        .serve(&scratch)
+        .path_first(&fake)
+        .args(["--timeout=77", "--enable=receive-pack", "--enable=upload-archive"])
+        .start();
+    for (service, pathname, args, directory) in [
+        ("upload-pack", "/repo", "upload-pack --strict --timeout=77 .", repo.clone()),
+        ("receive-pack", "/repo", "receive-pack .", repo.clone()),
+        ("upload-pack", "/tree", "upload-pack --strict --timeout=77 .", scratch.path("tree/.git")),
+        ("upload-pack", "/file", "upload-pack --strict --timeout=77 .", repo.clone()),
+    ] {
+        let mark = daemon.log.mark();
+        let mut client = daemon.connect();
+        client.send(request(service, pathname));
+        client.packets_to_flush();
+        client.send("0000");
+        client.half_close();
+        client.rest();
+        daemon.wait_disconnected(mark);
+        let seen = Seen::read(&seen);
+        assert_eq!(seen.args(), args);
+        assert_eq!(Path::new(seen.directory()), directory);
+        assert_eq!(seen.env("GIT_DIR"), Some("."));
+        assert_eq!(seen.env("REMOTE_ADDR"), Some("127.0.0.1"));
+        assert_eq!(seen.env("REMOTE_PORT"), Some(client.address().port().to_string().as_str()));
+        assert_eq!(seen.env("GIT_PROTOCOL"), None);
+        assert!(seen.ignores(15), "SIGTERM must be ignored");
+    }
+    Git::new(&scratch)
+        .args(["archive", "--format=tar", "-o", "out.tar", "--remote"])
+        .arg(daemon.url("/repo.git"))
+        .arg("main")
+        .ok();
+    assert_eq!(Seen::read(&seen).args(), "upload-archive .");
+}
+
+/// Contract 50: no --timeout is a timeout of 0.
+fn without_timeout(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let (fake, seen) = recorder(&scratch);
+    let daemon = d.serve(&scratch).path_first(&fake).start();
+    daemon.ask("upload-pack", "/repo").assert_served("repo.git");
+    assert_eq!(Seen::read(&seen).args(), "upload-pack --strict --timeout=0 .");
+}
+
+/// Contract 51: the client's address, IPv6 in brackets.
+fn addresses(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let (fake, seen) = recorder(&scratch);
+    let daemon = d.serve(&scratch).path_first(&fake).listen(&["::1"]).start();
+    let mark = daemon.log.mark();
+    let session = daemon.ask("upload-pack", "/repo");
+    session.assert_served("repo.git");
+    let seen = Seen::read(&seen);
+    assert_eq!(seen.env("REMOTE_ADDR"), Some("[::1]"));
+    let port = seen.env("REMOTE_PORT").unwrap();
+    assert_eq!(daemon.log.since(mark)[0], format!("Connection from [::1]:{port}"));
+}
+
+/// Contract 51, B16: what the daemon's own environment says about a client is not the client's.
+fn environment_of_the_daemon(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let (fake, seen) = recorder(&scratch);
+    let daemon = d
+        .serve(&scratch)
+        .path_first(&fake)
+        .env("REMOTE_ADDR", "6.6.6.6")
+        .env("REMOTE_PORT", "666")
+        .env("GIT_DIR", "/nowhere")
+        .env("GIT_PROTOCOL", "version=1")
+        .env("HARMLESS", "kept")
+        .start();
+    let session = daemon.talk(pkt("git-upload-pack /repo.git\0host=x\0"));
+    session.assert_served("repo.git");
+    assert!(session.log[0].starts_with("Connection from CLIENT"));
+    let first = Seen::read(&seen);
+    assert_eq!(first.env("REMOTE_ADDR"), Some("127.0.0.1"));
+    assert_ne!(first.env("REMOTE_PORT"), Some("666"));
+    assert_eq!(first.env("GIT_DIR"), Some("."));
+    assert_eq!(first.env("HARMLESS"), Some("kept"));
+    assert_eq!(first.env("GIT_PROTOCOL"), d.differs("B16", Some("version=1"), None));
+    daemon.talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=0\0")).assert_served("repo.git");
+    assert_eq!(Seen::read(&seen).env("GIT_PROTOCOL"), Some("version=0"));
+}

@@ -1,0 +1,131 @@
+//! Signals, the wrapper, and closed descriptors: contract 15 to 17.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::support::process::{alive, children, descriptor, listening, signal, wait_until};
+use crate::support::{Git, Gitd, Implementation, Scratch, Stock, compliance, request};
+
+compliance! {
+    death_by_signal,
+    a_running_service_goes_on,
+    before_the_request,
+    killing_the_wrapper,
+    killing_the_daemon_behind_the_wrapper,
+    closed_descriptors,
+}
+
+/// Contract 15: the status tells which signal it was, and nothing is said.
+fn death_by_signal(d: Implementation) {
+    let scratch = Scratch::new();
+    for which in [
+        Signal::TERM,
+        Signal::INT,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+    ] {
+        let mut daemon = d.serve(&scratch).start();
+        daemon.signal(which);
+        let status = daemon.wait();
+        assert_eq!(status.signal(), Some(which.as_raw()), "{status}");
+        assert_eq!(daemon.log.wait_end(), ["Ready to rumble"]);
+        assert!(!listening(daemon.port));
+    }
+}
+
+/// Contract 15, B13: a clone is not cut when the daemon is told to go.
+fn a_running_service_goes_on(d: Implementation) {
+    let (_scratch, mut daemon) = d.serve_one();
+    let mut client = daemon.connect();
+    client.send(request("upload-pack", "/repo.git"));
+    client.packets_to_flush();
+    daemon.signal(Signal::TERM);
+    wait_until("the port is free", || !listening(daemon.port));
+    if d == Stock {
+        assert_eq!(daemon.wait().signal(), Some(15));
+    } else {
+        assert_eq!(daemon.try_status(), None);
+    }
+    client.send("0000");
+    assert_eq!(client.rest().0, b"");
+    assert_eq!(daemon.wait().signal(), Some(15));
+}
+
+/// Contract 15, B13: a client that has connected before the end.
+fn before_the_request(d: Implementation) {
+    let (_scratch, mut daemon) = d.serve_one();
+    let mark = daemon.log.mark();
+    let mut client = daemon.connect();
+    daemon.log.wait(mark, |line| line.starts_with("Connection from"));
+    daemon.signal(Signal::TERM);
+    let served = match d {
+        Stock => {
+            assert_eq!(daemon.wait().signal(), Some(15));
+            client.send(request("upload-pack", "/repo.git"));
+            !client.packets_to_flush().is_empty()
+        }
+        // Nothing runs yet for this client, so nothing is waited for.
+        Gitd => {
+            assert_eq!(daemon.wait().signal(), Some(15));
+            client.try_send(request("upload-pack", "/repo.git"));
+            !client.rest().0.is_empty()
+        }
+    };
+    assert_eq!(served, d.differs("B13", true, false));
+}
+
+/// Contract 16: `git daemon` is two processes, and the outer one takes the inner one with it.
+fn killing_the_wrapper(d: Implementation) {
+    let (mut wrapper, daemon, port) = wrapped(d);
+    signal(wrapper.id(), Signal::TERM);
+    assert_eq!(wrapper.wait().unwrap().signal(), Some(15));
+    wait_until("the daemon has gone", || !alive(daemon));
+    assert!(!listening(port));
+}
+
+/// Contract 16: the other way round, git says how it ended.
+fn killing_the_daemon_behind_the_wrapper(d: Implementation) {
+    let (mut wrapper, daemon, _) = wrapped(d);
+    signal(daemon, Signal::TERM);
+    let status = wrapper.wait().unwrap();
+    assert_eq!(status.code(), Some(143), "{status}");
+    let stderr = std::io::read_to_string(wrapper.stderr.take().unwrap()).unwrap();
+    assert!(stderr.ends_with("error: git-daemon died of signal 15\n"), "{stderr}");
+}
+
+/// `git daemon`, the pid of the process behind it and its port.
+fn wrapped(d: Implementation) -> (std::process::Child, u32, u16) {
+    let scratch = Scratch::new();
+    let port = crate::support::invocation::free_port();
+    let exec_path = d.exec_path(&scratch);
+    let mut command = Git::new(&scratch)
+        .env("GIT_EXEC_PATH", exec_path)
+        .args(["daemon", "--listen=127.0.0.1", "--export-all"])
+        .arg(format!("--port={port}"))
+        .cwd("/")
+        .into_command();
+    let wrapper = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it listens", || listening(port));
+    let inner = children(wrapper.id());
+    assert_eq!(inner.len(), 1, "{inner:?}");
+    (wrapper, inner[0], port)
+}
+
+/// Contract 17: what is closed at the start is /dev/null afterwards, and no socket gets its number.
+fn closed_descriptors(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    for closed in [&[0][..], &[1], &[2], &[0, 1, 2]] {
+        let redirections: String = closed.iter().map(|fd| format!(" {fd}>&-")).collect();
+        let daemon = d.serve(&scratch).quiet().shell(format!("exec{redirections}")).start();
+        for fd in closed {
+            assert_eq!(descriptor(daemon.pid(), *fd).unwrap().to_str(), Some("/dev/null"), "{fd}");
+        }
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    }
+}

@@ -1,0 +1,95 @@
+//! --strict-paths: contract 44.
+
+use crate::support::{GENERIC, Gitd, Implementation, Scratch, Stock, compliance};
+
+compliance! {
+    exact_match,
+    nothing_there,
+    gitfiles,
+}
+
+/// Contract 44: no suffixes, no `~`, and the list names each path exactly.
+fn exact_match(d: Implementation) {
+    let scratch = Scratch::new();
+    let bare = scratch.bare("bare.git");
+    let tree = scratch.non_bare("tree");
+    scratch.bare("dir/unlisted.git");
+    let daemon = d
+        .serve(&scratch)
+        .args(["--strict-paths", "--informative-errors", "--user-path"])
+        .directory(&bare)
+        .directory(tree.join(".git"))
+        .directory(format!("{}/", scratch.path("slash.git").display()))
+        .directory(scratch.path("dir"))
+        .start();
+    scratch.bare("slash.git");
+    daemon.ask("upload-pack", "/bare.git").assert_served("bare.git");
+    daemon.ask("upload-pack", "/tree/.git").assert_served("tree");
+    daemon.ask("upload-pack", "/slash.git/").assert_served("slash.git");
+    for (pathname, path, reason) in [
+        ("/dir/unlisted.git", "dir/unlisted.git", "not in directory list"),
+        ("/slash.git", "slash.git", "not in directory list"),
+        ("/bare.git/", "bare.git/", "not in directory list"),
+        ("/tree", "tree", "does not appear to be a git repository"),
+        ("/dir", "dir", "does not appear to be a git repository"),
+    ] {
+        let session = daemon.ask("upload-pack", pathname);
+        session.assert_refused(&format!("no such repository: {pathname}"));
+        let path = scratch.path(path);
+        let separator = if reason.starts_with("not") { ":" } else { "" };
+        session.assert_line(&format!("'{}'{separator} {reason}", path.display()));
+    }
+}
+
+/// Contract 44, B15: a path that does not exist.
+fn nothing_there(d: Implementation) {
+    let scratch = Scratch::new();
+    let bare = scratch.bare("bare.git");
+    for informative in [false, true] {
+        let daemon = d
+            .serve(&scratch)
+            .args(["--strict-paths", "--user-path"])
+            .args(informative.then_some("--informative-errors"))
+            .directory(&bare)
+            .start();
+        let base = scratch.repos().display().to_string();
+        for (pathname, path) in [
+            ("/bare", format!("{base}/bare")),
+            ("/nothing", format!("{base}/nothing")),
+            ("~root/x", "~root/x".to_owned()),
+        ] {
+            let session = daemon.ask("upload-pack", pathname);
+            match d {
+                Stock => {
+                    session.assert_silent();
+                    session.assert_line(&format!(
+                        "fatal: detected dubious ownership in repository at '{path}'"
+                    ));
+                }
+                Gitd => {
+                    let reason = if informative { "no such repository" } else { GENERIC };
+                    session.assert_refused(&format!("{reason}: {pathname}"));
+                    session
+                        .assert_line(&format!("'{path}' does not appear to be a git repository"));
+                }
+            }
+        }
+    }
+}
+
+/// Contract 44: a gitfile is followed, and then the list must name its target.
+fn gitfiles(d: Implementation) {
+    let scratch = Scratch::new();
+    let bare = scratch.bare("bare.git");
+    let gitfile = scratch.gitfile("file", &bare);
+    let link = scratch.symlink("link", &bare);
+    let strict = || d.serve(&scratch).arg("--strict-paths");
+    let daemon = strict().directory(&bare).start();
+    daemon.ask("upload-pack", "/file").assert_served("bare.git");
+    daemon.ask("upload-pack", "/link").assert_refused(&format!("{GENERIC}: /link"));
+    let daemon = strict().directory(gitfile).directory(link).start();
+    daemon.ask("upload-pack", "/link").assert_served("bare.git");
+    let session = daemon.ask("upload-pack", "/file");
+    session.assert_refused(&format!("{GENERIC}: /file"));
+    session.assert_line(&format!("'{}': not in directory list", bare.display()));
+}

@@ -1,0 +1,117 @@
+//! A daemon's log as it comes: a thread reads its standard error to the end, and tests wait for lines with a deadline.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use super::DEADLINE;
+
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<Vec<u8>>,
+    ended: bool,
+}
+
+impl Log {
+    pub fn read(stream: impl Read + Send + 'static) -> Self {
+        let log = Self { shared: Arc::default() };
+        let writer = log.clone();
+        std::thread::spawn(move || {
+            let mut stream = BufReader::new(stream);
+            loop {
+                let mut line = Vec::new();
+                let end = !matches!(stream.read_until(b'\n', &mut line), Ok(1..));
+                let mut state = writer.shared.0.lock().unwrap();
+                if end {
+                    state.ended = true;
+                } else {
+                    state.lines.push(line);
+                }
+                writer.shared.1.notify_all();
+                if end {
+                    return;
+                }
+            }
+        });
+        log
+    }
+
+    /// How many lines there are so far.
+    pub fn mark(&self) -> usize {
+        self.shared.0.lock().unwrap().lines.len()
+    }
+
+    /// Every line from `mark` on, as bytes with their line feed.
+    pub fn raw(&self, mark: usize) -> Vec<Vec<u8>> {
+        self.shared.0.lock().unwrap().lines[mark..].to_vec()
+    }
+
+    /// Every line from `mark` on, without the pids in front.
+    pub fn since(&self, mark: usize) -> Vec<String> {
+        self.raw(mark).iter().map(|line| text(line)).collect()
+    }
+
+    /// Waits until a line at or after `mark` is as wanted; returns all from `mark` up to it.
+    pub fn wait(&self, mark: usize, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        match self.try_wait(mark, wanted) {
+            Ok(lines) => lines,
+            Err(lines) => panic!("the awaited line has not come; the log has {lines:#?}"),
+        }
+    }
+
+    /// The same; if the log ends or the deadline passes before, what there is.
+    pub fn try_wait(
+        &self,
+        mark: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Vec<String>> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut state = self.shared.0.lock().unwrap();
+        loop {
+            let lines: Vec<_> = state.lines[mark..].iter().map(|line| text(line)).collect();
+            if let Some(found) = lines.iter().position(|line| wanted(line)) {
+                return Ok(lines[..=found].to_vec());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.ended || left.is_zero() {
+                return Err(lines);
+            }
+            state = self.shared.1.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    /// Waits until every process that could write to the log has gone; all its lines.
+    pub fn wait_end(&self) -> Vec<String> {
+        match self.try_wait(0, |_| false) {
+            Ok(lines) | Err(lines) => lines,
+        }
+    }
+}
+
+/// A line without what differs between the implementations. Which process wrote it: `[pid] ` in front; the stock parent
+/// also names the child, `[1] [2] Disconnected`. And what gitd says more than stock, for the administrator: ` (client …)`
+/// behind a refusal, and a summary behind the end of a connection.
+fn text(line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line);
+    let mut rest = line.strip_suffix('\n').unwrap_or(&line);
+    while let Some((pid, after)) = rest.strip_prefix('[').and_then(|r| r.split_once("] ")) {
+        if pid.is_empty() || !pid.bytes().all(|b| b.is_ascii_digit()) {
+            break;
+        }
+        rest = after;
+    }
+    for (start, end) in [(" (client ", ")"), (", client ", "")] {
+        if let Some(at) = rest.rfind(start)
+            && rest.ends_with(end)
+            && (!end.is_empty() || rest.starts_with("Disconnected"))
+        {
+            return rest[..at].to_owned();
+        }
+    }
+    rest.to_owned()
+}

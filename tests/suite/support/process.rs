@@ -1,0 +1,122 @@
+//! Processes seen through /proc, and signals sent to those the suite has started.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::DEADLINE;
+
+/// Tries until it is so. The pause is no synchronisation: the condition is what counts.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// The processes whose parent is `pid`, zombies not among them.
+pub fn children(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap() {
+        let name = entry.unwrap().file_name();
+        let Some(candidate) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if let Some(stat) = Stat::of(candidate)
+            && stat.parent == pid
+            && stat.state != 'Z'
+        {
+            found.push(candidate);
+        }
+    }
+    found
+}
+
+/// All processes below `pid`.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(children(found[next]));
+        next += 1;
+    }
+    found
+}
+
+/// Whether it runs: neither gone nor a zombie.
+pub fn alive(pid: u32) -> bool {
+    Stat::of(pid).is_some_and(|stat| stat.state != 'Z')
+}
+
+pub fn session(pid: u32) -> Option<u32> {
+    Stat::of(pid).map(|stat| stat.session)
+}
+
+/// What a descriptor of a process is: `socket:[123]`, `/dev/null`, …
+pub fn descriptor(pid: u32, number: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()
+}
+
+/// A line of /proc/PID/status, e.g. `Uid`.
+pub fn status(pid: u32, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+/// Whether some process listens on the port, in this network namespace.
+pub fn listening(port: u16) -> bool {
+    !listeners(port).is_empty()
+}
+
+/// The local addresses on which the port is listened to, as /proc/net/tcp writes them.
+pub fn listeners(port: u16) -> Vec<String> {
+    let mut found = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let Ok(text) = fs::read_to_string(table) else {
+            continue;
+        };
+        for line in text.lines().skip(1) {
+            let mut columns = line.split_whitespace().skip(1);
+            let (Some(local), Some(_), Some("0A")) =
+                (columns.next(), columns.next(), columns.next())
+            else {
+                continue;
+            };
+            let Some((address, number)) = local.rsplit_once(':') else {
+                continue;
+            };
+            if u16::from_str_radix(number, 16) == Ok(port) {
+                found.push(address.to_owned());
+            }
+        }
+    }
+    found
+}
+
+struct Stat {
+    state: char,
+    parent: u32,
+    session: u32,
+}
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything.
+        let (_, rest) = text.rsplit_once(") ")?;
+        let mut fields = rest.split(' ');
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let session = fields.nth(1)?.parse().ok()?;
+        Some(Self { state, parent, session })
+    }
+}
