@@ -14,7 +14,7 @@ pub struct Host {
 impl Host {
     /// A new host; `beside` another one, in the same user namespace, when we are not root.
     pub fn new(beside: Option<&Self>) -> Self {
-        let root = succeed(Command::new("id").arg("-u")).trim() == "0";
+        let root = is_root();
         let mut unshare = match beside {
             _ if root => words("unshare --net --mount"),
             None => words("unshare --user --map-root-user --net --mount"),
@@ -71,6 +71,19 @@ impl Host {
         self.run(&format!("sysctl -qw {setting}"));
     }
 
+    /// The processes of this host but for the one that holds it open.
+    fn processes(&self) -> Vec<String> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let anchor = self.pid().to_string();
+        let Some(ours) = namespace(&anchor) else { return Vec::new() };
+        fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|pid| *pid != anchor && namespace(pid).as_ref() == Some(&ours))
+            .collect()
+    }
+
     /// A counter of the kernel's MPTCP, as `nstat` names it without its prefix; 0 if this kernel has none of that name.
     pub fn mptcp_counter(&self, name: &str) -> u64 {
         let table = fs::read_to_string(format!("/proc/{}/net/netstat", self.pid())).unwrap();
@@ -89,9 +102,40 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        // A stock service whose client has vanished would hold the namespace for minutes, and ignores SIGTERM.
+        let rest = self.processes();
+        if !rest.is_empty() {
+            let _ = Command::new("kill").arg("-9").args(rest).stderr(Stdio::null()).status();
+        }
         drop(self.anchor.stdin.take());
         let _ = self.anchor.wait();
     }
+}
+
+/// What this machine lacks for a laboratory, if anything.
+pub fn missing() -> Option<String> {
+    let tools = ["ip", "tc", "nft", "nsenter", "unshare", "sysctl", "mount", "mptcpize"];
+    let runs = |program: &str, argument: &str| {
+        let mut command = Command::new(program);
+        command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok()
+    };
+    if let Some(tool) = tools.into_iter().find(|tool| !runs(tool, "--help")) {
+        return Some(format!(
+            "needs {tool} (Debian: iproute2 nftables util-linux procps mptcpize)"
+        ));
+    }
+    if fs::read_to_string("/proc/sys/net/mptcp/enabled").is_ok_and(|text| text.trim() == "1") {
+        let mut namespace = words("unshare --user --map-root-user --net --mount true");
+        let allowed = is_root() || namespace.status().is_ok_and(|status| status.success());
+        (!allowed).then(|| "needs root, or user namespaces".to_owned())
+    } else {
+        Some("needs a kernel with MPTCP, switched on (net.mptcp.enabled=1)".to_owned())
+    }
+}
+
+fn is_root() -> bool {
+    succeed(Command::new("id").arg("-u")).trim() == "0"
 }
 
 fn words(line: &str) -> Command {

@@ -16,7 +16,7 @@ mod sampler;
 
 pub use clone::{Client, Outcome, Transfer};
 pub use daemon::{Daemon, Server};
-pub use host::succeed;
+pub use host::{missing, succeed};
 pub use loss::Loss;
 pub use network::Network;
 pub use repository::{Repository, git};

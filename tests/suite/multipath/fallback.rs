@@ -19,6 +19,7 @@ fn clone(lab: &Lab, client: Client, host: &str) -> (Outcome, [u64; 2]) {
 
 #[test]
 fn without_hindrance_there_are_two_paths() {
+    needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, SMALL);
     for client in [Client::Connect, Client::Mptcpize] {
         assert_eq!(clone(&lab, client, SERVER).1, [1, 1], "{client:?}");
@@ -30,6 +31,7 @@ fn without_hindrance_there_are_two_paths() {
 
 #[test]
 fn ipv6_has_two_paths_too() {
+    needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, SMALL);
     for client in [Client::Connect, Client::Mptcpize] {
         let (_, seen) = clone(&lab, client, "[fd50:1::1]");
@@ -39,6 +41,7 @@ fn ipv6_has_two_paths_too() {
 
 #[test]
 fn a_client_whose_kernel_refuses_uses_tcp() {
+    needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, SMALL);
     lab.network.client.sysctl("net.mptcp.enabled=0");
     assert_eq!(clone(&lab, Client::Connect, SERVER).1, [0, 0]);
@@ -46,6 +49,7 @@ fn a_client_whose_kernel_refuses_uses_tcp() {
 
 #[test]
 fn a_server_without_mptcp_is_reached_by_tcp() {
+    needs_lab!();
     let lab = Lab::new(&[50], Daemon::Stock, SMALL);
     assert_eq!(clone(&lab, Client::Connect, SERVER).1, [0, 0]);
 }
@@ -60,6 +64,7 @@ fn middlebox(lab: &Lab, rule: &str) {
 
 #[test]
 fn a_middlebox_that_strips_the_option_costs_nothing() {
+    needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, SMALL);
     middlebox(&lab, "reset tcp option mptcp");
     let (_, seen) = clone(&lab, Client::Connect, SERVER);
@@ -70,6 +75,7 @@ fn a_middlebox_that_strips_the_option_costs_nothing() {
 
 #[test]
 fn a_middlebox_that_drops_the_option_is_found_out_by_the_kernel() {
+    needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, SMALL);
     middlebox(&lab, "tcp flags syn tcp option mptcp exists drop");
     let (_, seen) = clone(&lab, Client::Connect, SERVER);
@@ -79,6 +85,7 @@ fn a_middlebox_that_drops_the_option_is_found_out_by_the_kernel() {
 
 #[test]
 fn a_firewall_that_refuses_the_option_is_asked_again_without() {
+    needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, SMALL);
     let network = &lab.network;
     network.server.nft(

@@ -29,27 +29,32 @@ fn lose(loss: Loss) {
 
 #[test]
 fn silent_blackhole() {
+    needs_lab!();
     lose(Loss::Blackhole);
 }
 
 #[test]
 fn server_interface_down() {
+    needs_lab!();
     lose(Loss::ServerDown);
 }
 
 #[test]
 fn client_interface_down() {
+    needs_lab!();
     lose(Loss::ClientDown);
 }
 
 #[test]
 fn client_address_deleted() {
+    needs_lab!();
     lose(Loss::AddressDeleted);
 }
 
 /// Shows that it is MPTCP which saves the others.
 #[test]
 fn plain_tcp_gets_no_further_byte() {
+    needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, 30);
     let mut transfer = Transfer::clone(&lab.network, Client::Git, &lab.repository, "10.50.1.1");
     transfer.await_share(0.3);
@@ -64,6 +69,7 @@ fn plain_tcp_gets_no_further_byte() {
 
 #[test]
 fn a_link_that_comes_back_is_used_again() {
+    needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, 84);
     let link = lab.network.links[1];
     let mut transfer = Transfer::clone(&lab.network, Client::Connect, &lab.repository, "10.50.1.1");

@@ -1,5 +1,15 @@
 //! Multipath TCP on two hosts with two links: what a user gains, and what happens when a link is lost.
 
+/// Ends the test where no laboratory can be made.
+macro_rules! needs_lab {
+    () => {
+        if let Some(why) = crate::lab::missing() {
+            crate::support::skip(&why);
+            return;
+        }
+    };
+}
+
 mod fallback;
 mod loss;
 mod throughput;

@@ -19,6 +19,7 @@ fn clone(lab: &Lab, client: Client) -> Outcome {
 
 #[test]
 fn two_links_carry_twice_what_one_does() {
+    needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, 84);
     let one = clone(&lab, Client::Git);
     let bytes = one.record.link_bytes();
@@ -33,6 +34,7 @@ fn two_links_carry_twice_what_one_does() {
 
 #[test]
 fn a_slow_second_link_still_adds() {
+    needs_lab!();
     let lab = Lab::new(&[50, 10], MULTIPATH, 84);
     let one = clone(&lab, Client::Git);
     let both = clone(&lab, Client::Connect);

@@ -7,6 +7,7 @@ use crate::lab::{Client, Transfer, git, succeed};
 
 #[test]
 fn a_push_uses_both_links() {
+    needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, 30);
     for client in [Client::Connect, Client::Mptcpize] {
         let target = tempfile::tempdir_in(lab.repository.base()).unwrap();
@@ -24,6 +25,7 @@ fn a_push_uses_both_links() {
 
 #[test]
 fn fifty_clones_at_once_all_arrive() {
+    needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, 1);
     let directory = tempfile::tempdir().unwrap();
     let copies: Vec<_> = (0..50).map(|n| directory.path().join(n.to_string())).collect();
@@ -45,6 +47,7 @@ fn fifty_clones_at_once_all_arrive() {
 
 #[test]
 fn a_dead_ipv6_address_costs_no_more_than_300_ms() {
+    needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, 1);
     let hosts = tempfile::NamedTempFile::new().unwrap();
     // Nobody has the first address: packets to it are dropped without a word.
