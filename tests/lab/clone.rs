@@ -26,6 +26,15 @@ pub enum Client {
 }
 
 impl Client {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Git => "git",
+            Self::Connect => "gitd-connect",
+            Self::ConnectTcp => "gitd-connect without MPTCP",
+            Self::Mptcpize => "mptcpize run git",
+        }
+    }
+
     /// git on the client's host, run from `directory`.
     pub fn git(self, network: &Network, directory: &Path) -> Command {
         let program = if self == Self::Mptcpize { "mptcpize" } else { "git" };

@@ -22,7 +22,7 @@ pub enum Daemon {
     StockMptcp,
 }
 
-/// A running daemon on port 9418 of every address of its host.
+/// A running daemon, on every address of its host.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -31,8 +31,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns when the daemon listens.
+    /// Starts it on git's own port.
     pub fn start(host: &Host, daemon: Daemon, base: &Path) -> Self {
+        Self::start_on(host, daemon, base, 9418)
+    }
+
+    /// Returns when the daemon listens.
+    pub fn start_on(host: &Host, daemon: Daemon, base: &Path, port: u16) -> Self {
         let mut command = match daemon {
             Daemon::Gitd | Daemon::GitdTcp => host.command(env!("CARGO_BIN_EXE_gitd")),
             Daemon::Stock => host.command("git"),
@@ -48,6 +53,7 @@ impl Server {
         let mut child = command
             .args(["--verbose", "--export-all", "--enable=receive-pack", "--max-connections=0"])
             .arg(format!("--base-path={}", base.display()))
+            .arg(format!("--port={port}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -4,7 +4,7 @@
 //! Needs root or user namespaces, and the Debian packages iproute2, nftables, mptcpize and util-linux. Nothing that it
 //! makes has a name outside: a laboratory ends with the process that made it, however that ends.
 
-#![allow(dead_code, reason = "the suite and the bench each use their part")]
+#![allow(dead_code, unused_imports, reason = "the suite and the bench each use their part")]
 
 mod clone;
 mod daemon;
@@ -19,4 +19,5 @@ pub use daemon::{Daemon, Server};
 pub use host::{missing, succeed};
 pub use loss::Loss;
 pub use network::Network;
-pub use repository::{Repository, git};
+pub use repository::{Repository, git, isolate};
+pub use sampler::Sample;
