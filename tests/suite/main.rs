@@ -8,12 +8,16 @@
 
 mod support;
 
+#[path = "../lab/mod.rs"]
+mod lab;
+
 mod base_path;
 mod better;
 mod better_life;
 mod clients;
 mod clients_push;
 mod command_line;
+mod connect;
 mod documents;
 mod enabled;
 mod formats;
@@ -24,6 +28,7 @@ mod interpolation;
 mod limits;
 mod listening;
 mod logging;
+mod multipath;
 mod numbers;
 mod order;
 mod ownership;
