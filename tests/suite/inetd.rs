@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 
 use crate::support::log::Log;
-use crate::support::process::wait_until;
+use crate::support::process::{end, wait_until};
 use crate::support::{
     Client, DEADLINE, GENERIC, Implementation, Invocation, Packet, Scratch, Stock, compliance, pkt,
     request,
@@ -69,8 +69,7 @@ impl Inetd {
 
 impl Drop for Inetd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 
