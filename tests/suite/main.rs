@@ -31,6 +31,7 @@ mod pid_file;
 mod privileges;
 mod request;
 mod services;
+mod setups;
 mod signals;
 mod strict;
 mod syslog;
