@@ -84,12 +84,22 @@ impl Git {
     #[must_use]
     pub fn config_may_mention(&self, repository: &Repository, word: &str) -> bool {
         let words = [word, "include", "worktreeconfig"];
+        repository.config().is_none_or(|text| contains_any(&text, &words))
+            || self.server_config_may(|text| contains_any(text, &words))
+    }
+
+    /// The same about the configuration outside repositories, which is all that decides about
+    /// ownership.
+    #[must_use]
+    pub fn server_config_may_mention(&self, word: &str) -> bool {
+        self.server_config_may(|text| contains_any(text, &[word, "include"]))
+    }
+
+    fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
         let Some(files) = &self.config_files else { return true };
-        contains_any(&self.command_config, &words)
-            || repository.config().is_none_or(|text| contains_any(&text, &words))
+        mention(&self.command_config)
             || files.iter().any(|file| {
-                let text = read_config(Base::WorkingDirectory, file);
-                text.is_none_or(|text| contains_any(&text, &words))
+                read_config(Base::WorkingDirectory, file).is_none_or(|text| mention(&text))
             })
     }
 
@@ -101,7 +111,7 @@ impl Git {
         &self,
         directory: BorrowedFd<'_>,
         variables: &[(&str, &str)],
-        arguments: &[&str],
+        arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<Output> {
         self.command(arguments)?
             .envs(variables.iter().copied())
@@ -112,7 +122,7 @@ impl Git {
 
     /// The search is the one that finds the services' git: `Command`'s own would follow relative directories of PATH
     /// into the repository, and knows other places where there is no PATH.
-    fn command(&self, arguments: &[&str]) -> io::Result<Command> {
+    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> io::Result<Command> {
         let program = self.candidates.iter().find(|file| is_program(file));
         let program = program.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         let mut command = Command::new(OsStr::from_bytes(program.to_bytes()));

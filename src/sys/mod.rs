@@ -12,6 +12,7 @@ pub mod resolve;
 pub mod signal;
 pub mod socket;
 pub mod syslog;
+pub mod wait;
 
 use std::io;
 

@@ -8,20 +8,27 @@
 
 mod support;
 
+#[path = "../lab/mod.rs"]
+mod lab;
+
 mod base_path;
 mod better;
 mod better_life;
 mod clients;
 mod clients_push;
 mod command_line;
+mod connect;
+mod documents;
 mod enabled;
 mod formats;
+mod gitfiles;
 mod hook;
 mod inetd;
 mod interpolation;
 mod limits;
 mod listening;
 mod logging;
+mod multipath;
 mod numbers;
 mod order;
 mod ownership;
@@ -36,3 +43,4 @@ mod signals;
 mod strict;
 mod syslog;
 mod user_path;
+mod worktrees;
