@@ -8,6 +8,7 @@ use crate::config::Policy;
 use crate::denial::Denial;
 use crate::hook::{self, Question};
 use crate::host::Host;
+use crate::ownership;
 use crate::path;
 use crate::peer::Peer;
 use crate::repository::Repository;
@@ -54,7 +55,7 @@ pub fn authorize(
     }
     let host = Host::new(request.virtual_host.as_ref());
     let repository = path::enter(policy, &request.pathname, &host)?;
-    check_owner(starter, &repository)?;
+    ownership::check(starter, &repository)?;
     check_listed(policy, &repository)?;
     if !policy.export_all && !repository.exported() {
         return Err(Denial::NotExported(repository.path));
@@ -79,27 +80,6 @@ fn check_listed(policy: &Policy, repository: &Repository) -> Result<(), Denial> 
     }
 }
 
-/// Refuses a repository of another user unless `safe.directory` names it (contract 45 to 47). What
-/// matches is git's to say; git is asked only if its configuration has anything to say.
-fn check_owner(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
-    let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
-    if repository.owners().iter().all(ours) {
-        return Ok(());
-    }
-    let foreign = || Denial::Foreign { path: repository.path.clone(), uid: starter.uid };
-    if !starter.git.config_may_mention(repository, "safe") {
-        return Err(foreign());
-    }
-    // Of a gitfile only its name may be foreign; told to take every owner for another one, git
-    // answers by safe.directory alone.
-    let variables = [("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")];
-    let arguments = ["-c", "safe.bareRepository=all", "rev-parse", "--git-dir"];
-    let output = starter.git.ask(repository.directory(), &variables, &arguments);
-    let output = output.map_err(|error| unaskable(repository, &error))?;
-    // Any other answer is about a repository inside this one.
-    if output.status.success() && output.stdout == b".\n" { Ok(()) } else { Err(foreign()) }
-}
-
 /// What `daemon.<service>` says, if anything (contract 52). git is asked only if its configuration
 /// mentions the section.
 fn ask_config(
@@ -112,7 +92,7 @@ fn ask_config(
     }
     let arguments = ["config", "--type=bool", "--get", service.config_key()];
     let output = starter.git.ask(repository.directory(), &[("GIT_DIR", ".")], &arguments);
-    let output = output.map_err(|error| unaskable(repository, &error))?;
+    let output = output.map_err(|error| Denial::unaskable(&repository.path, &error))?;
     match (output.status.code(), output.stdout.as_slice()) {
         (Some(0), b"true\n") => Ok(Some(true)),
         (Some(0), b"false\n") => Ok(Some(false)),
@@ -122,9 +102,4 @@ fn ask_config(
             reason: output.stderr.trim_ascii_end().to_vec(),
         }),
     }
-}
-
-fn unaskable(repository: &Repository, error: &std::io::Error) -> Denial {
-    let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
-    Denial::Config { path: repository.path.clone(), reason }
 }

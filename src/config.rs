@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::escape::Escaped;
-use crate::options::{Destination, Options};
+use crate::options::{Destination, Multipath, Options};
 use crate::service::Offers;
 use crate::sys::account;
 use crate::template::Template;
@@ -63,6 +63,8 @@ pub struct Daemon {
     pub hosts: Vec<CString>,
     /// The port to listen on, 1 to 65535.
     pub port: u16,
+    /// Whether to listen for Multipath TCP.
+    pub multipath: Multipath,
     /// Whether to bind although connections of an earlier server linger.
     pub reuse_address: bool,
     /// Whether to go to the background once listening.
@@ -219,6 +221,7 @@ fn mode(options: &Options, identity: Option<Identity>) -> Result<Mode, ConfigErr
     Ok(Mode::Daemon(Daemon {
         hosts: options.listen.iter().map(host).collect::<Result<_, _>>()?,
         port: options.port.filter(|&port| port != 0).unwrap_or(GIT_PORT),
+        multipath: options.multipath,
         reuse_address: options.reuse_address,
         detach: options.detach,
         pid_file: options.pid_file.clone(),

@@ -24,8 +24,9 @@ use crate::inbound::{Packet, Unread};
 use crate::peer::Peer;
 use crate::pktline;
 use crate::request::{Fields, Request};
-use crate::session::{self, Log, Outcome};
+use crate::session::{Outcome, Session};
 use crate::starter::Starter;
+use crate::stderr::Stderr;
 use crate::summary::Summary;
 use crate::sys::readiness::wait_for;
 use crate::sys::socket;
@@ -95,7 +96,7 @@ impl Client {
         match understand(&payload) {
             Ok(request) => Some(request),
             Err(reason) => {
-                event::malformed(&reason, &self.peer);
+                reason.log(&self.peer);
                 event::refused(&self.summary(None, None));
                 None
             }
@@ -134,14 +135,15 @@ impl Client {
 
     async fn admit_and_serve(self, house: Arc<House>, request: Request) {
         let Some(place) = self.admit(&house).await else {
-            return self.refuse(&house, &request, &Denial::Busy).await;
+            return self.turn_away(&house, &request, &Denial::Busy).await;
         };
         let request = Arc::new(request);
+        let corked = watch::cork_if_far(self.socket.get_ref());
         match self.start(&house, &request).await {
-            Ok(running) => self.attend(&house, &request, running, place).await,
+            Ok(running) => self.attend(&house, &request, running, place, corked).await,
             Err(denial) => {
                 drop(place);
-                self.refuse(&house, &request, &denial).await;
+                self.turn_away(&house, &request, &denial).await;
             }
         }
     }
@@ -181,14 +183,29 @@ impl Client {
 
     /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
     /// duplicate, the client does not see the end of the answer.
-    async fn attend(self, house: &House, request: &Request, running: Running, place: Place) {
+    async fn attend(
+        self,
+        house: &House,
+        request: &Request,
+        running: Running,
+        place: Place,
+        corked: bool,
+    ) {
         let Running { process, stderr } = running;
         let pid = process.pid;
-        let outcome = match Log::new(pid, stderr) {
-            Ok(mut log) => {
-                let outcome = session::watch(&self.socket, &process, &mut log).await;
-                if !log.read_now() {
-                    tokio::spawn(log.read_to_end());
+        let outcome = match Stderr::new(pid, stderr) {
+            Ok(mut stderr) => {
+                let session = Session {
+                    client: &self.socket,
+                    process: &process,
+                    service: request.service,
+                    stderr: &mut stderr,
+                    corked,
+                    timeout: house.limits.timeout,
+                };
+                let outcome = session.watch().await;
+                if !stderr.read_now() {
+                    tokio::spawn(stderr.read_to_end());
                 }
                 outcome
             }
@@ -200,22 +217,22 @@ impl Client {
             Outcome { end: None, counters: None }
         });
         let summary = self.summary(Some(request), outcome.counters);
-        if outcome.stillborn() {
-            let reason = pktline::refusal(
-                refusal_text(house, b"server cannot serve this repository"),
-                &request.pathname,
-            );
-            self.say_farewell(&reason).await;
-        }
-        drop(self);
         event::ended(pid, request.service, outcome.end, &summary);
+        if outcome.stillborn() {
+            self.refuse(house, request, &Denial::Stillborn { service: request.service, pid }).await;
+        }
     }
 
-    async fn refuse(self, house: &House, request: &Request, denial: &Denial) {
+    /// Ends a connection for which nothing was started.
+    async fn turn_away(&self, house: &House, request: &Request, denial: &Denial) {
+        self.refuse(house, request, denial).await;
+        event::refused(&self.summary(Some(request), None));
+    }
+
+    async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
         event::denied(denial, &denial.remedy(), &self.peer);
         let reason = denial.reason(house.policy.informative_errors);
         self.say_farewell(&pktline::refusal(reason, &request.pathname)).await;
-        event::refused(&self.summary(Some(request), None));
     }
 
     /// Sends the reason, then reads what the client had sent ahead: closing over unread bytes resets
@@ -275,14 +292,6 @@ pub(crate) fn understand(payload: &[u8]) -> Result<Request, crate::request::Malf
     let request = Request::understand(fields)?;
     event::request(request.service, &request.pathname);
     Ok(request)
-}
-
-fn refusal_text<'a>(house: &House, informative: &'a [u8]) -> &'a [u8] {
-    if house.policy.informative_errors {
-        informative
-    } else {
-        b"access denied or repository not exported"
-    }
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -74,12 +74,28 @@ pub enum Denial {
         /// The system's reason.
         reason: String,
     },
+    /// git ended before it said a word, as it does over a format or configuration that it refuses
+    /// (contract 33, 49).
+    #[error("{} failed before it answered", service.name())]
+    Stillborn {
+        /// The service that ran.
+        service: Service,
+        /// The process, whose lines in the log say why.
+        pid: u32,
+    },
     /// Too many services run already.
     #[error("Too many children, dropping connection")]
     Busy,
 }
 
 impl Denial {
+    /// Only git could have answered a question about the repository, and it could not be run.
+    #[must_use]
+    pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
+        let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
+        Denial::Config { path: path.to_vec(), reason }
+    }
+
     /// What the client hears: the reason if clients may know it (contract 32). Whatever lets a client
     /// probe for files has one and the same answer.
     #[must_use]
@@ -98,6 +114,7 @@ impl Denial {
             Denial::Config { .. } => b"repository has a configuration that git refuses",
             Denial::Hook { reason, .. } => reason,
             Denial::Spawn { .. } => b"server cannot run git",
+            Denial::Stillborn { .. } => b"git cannot serve this repository",
         }
     }
 
@@ -126,6 +143,7 @@ impl Denial {
             Denial::Spawn { .. } => {
                 "is git installed, in PATH, and executable for gitd's user?".to_owned()
             }
+            Denial::Stillborn { pid, .. } => format!("the lines of [{pid}] say why"),
             Denial::Busy => "see --max-connections".to_owned(),
             Denial::Aliased(_)
             | Denial::TooLong { .. }

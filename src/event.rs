@@ -9,6 +9,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
@@ -78,8 +79,14 @@ pub fn interpolated(path: &[u8]) {
     info!("Interpolated dir '{}'", Escaped(path));
 }
 
-/// The request was no request; the client hears nothing.
-pub fn malformed(reason: &dyn Display, peer: &dyn Display) {
+/// What the client sent is no request: one of the ends that the stock daemon calls fatal, though only
+/// this connection ends. The client hears nothing.
+pub fn died(reason: &dyn Display, peer: &dyn Display) {
+    error!(fatal = true, "{reason} (client {peer})");
+}
+
+/// The request names none of git's services. The client hears nothing.
+pub fn protocol_error(reason: &dyn Display, peer: &dyn Display) {
     error!("{reason} (client {peer})");
 }
 
@@ -99,7 +106,8 @@ pub fn denied(reason: &dyn Display, remedy: &str, peer: &dyn Display) {
 
 /// The access hook could not be run.
 pub fn hook_failed(hook: &[u8], reason: &str) {
-    error!("daemon access hook '{}' failed to start: {reason}", Escaped(hook));
+    error!("daemon access hook '{}' failed to start", Escaped(hook));
+    error!(fatal = true, "cannot exec '{}': {reason}", Escaped(hook));
 }
 
 /// The access hook was killed.
@@ -110,6 +118,12 @@ pub fn hook_killed(hook: &[u8], signal: i32) {
 /// One line that a service wrote to its standard error.
 pub fn service_said(pid: u32, line: &[u8]) {
     error!(pid, "{}", Escaped(line));
+}
+
+/// A session is ended from here: its client is gone, or nothing has moved for as long as allowed.
+pub fn session_stuck(pid: u32, vanished: bool, still: Duration) {
+    let reason = if vanished { "client is gone" } else { "session stands still" };
+    error!(pid, "{reason}: no byte moved for {} s; ending it", still.as_secs());
 }
 
 /// A service could not be waited for; its end is unknown.
@@ -151,9 +165,9 @@ pub fn pid_file_left(path: &Path, reason: &str) {
     warn!("could not remove pid file '{}': {reason}", path.display());
 }
 
-/// A signal asks gitd to end; running services are waited for.
-pub fn draining(services: usize) {
-    info!("stopped listening; {services} running services may finish");
+/// A signal asked gitd to end; what has been accepted may still be served.
+pub fn draining(clients: usize) {
+    info!("stopped listening; waiting for {clients} clients to finish");
 }
 
 /// The server cannot start or go on.

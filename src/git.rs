@@ -83,12 +83,22 @@ impl Git {
     #[must_use]
     pub fn config_may_mention(&self, repository: &Repository, word: &str) -> bool {
         let words = [word, "include", "worktreeconfig"];
+        repository.config().is_none_or(|text| contains_any(&text, &words))
+            || self.server_config_may(|text| contains_any(text, &words))
+    }
+
+    /// The same about the configuration outside repositories, which is all that decides about
+    /// ownership.
+    #[must_use]
+    pub fn server_config_may_mention(&self, word: &str) -> bool {
+        self.server_config_may(|text| contains_any(text, &[word, "include"]))
+    }
+
+    fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
         let Some(files) = &self.config_files else { return true };
-        contains_any(&self.command_config, &words)
-            || repository.config().is_none_or(|text| contains_any(&text, &words))
+        mention(&self.command_config)
             || files.iter().any(|file| {
-                let text = read_config(Base::WorkingDirectory, file);
-                text.is_none_or(|text| contains_any(&text, &words))
+                read_config(Base::WorkingDirectory, file).is_none_or(|text| mention(&text))
             })
     }
 
@@ -100,7 +110,7 @@ impl Git {
         &self,
         directory: BorrowedFd<'_>,
         variables: &[(&str, &str)],
-        arguments: &[&str],
+        arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<Output> {
         self.command(arguments)
             .envs(variables.iter().copied())
@@ -109,7 +119,7 @@ impl Git {
             .output()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new("git");
         command.args(arguments).env_clear().stdin(Stdio::null());
         for variable in &self.environment {

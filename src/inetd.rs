@@ -24,26 +24,38 @@ use crate::watch;
 /// The status of a refused request, as the stock daemon has it (contract 55).
 const REFUSED: u8 = 255;
 
+/// The status of what the stock daemon calls a fatal error.
+const DIED: u8 = 128;
+
 /// Serves the one client. Answers with the exit status of the process.
 #[must_use]
 pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
     let started = std::time::Instant::now();
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let (input, output) = (stdin.as_fd(), stdout.as_fd());
-    let peer = peer(input);
-    event::connection(&peer);
+    let told = told();
+    if told.address.is_some() {
+        event::connection(&told);
+    }
+    let peer = if told.address.is_some() { told.clone() } else { ask(input) };
     prepare(input);
     let request = match inbound::read(input, limits.init_timeout) {
-        Ok(payload) => understand(&payload).map_err(|reason| event::malformed(&reason, &peer)),
+        Ok(payload) => understand(&payload),
         Err(reason) => {
             reason.log(&peer);
-            return REFUSED;
+            return DIED;
         }
     };
-    let Ok(request) = request else { return REFUSED };
-    let running = authorize(policy, starter, &request, &peer).and_then(|grant| {
+    let request = match request {
+        Ok(request) => request,
+        Err(reason) => {
+            reason.log(&peer);
+            return reason.status();
+        }
+    };
+    let running = authorize(policy, starter, &request, &told).and_then(|grant| {
         let extra = request.extra_parameters.as_deref();
-        child::start(starter, &grant, &peer, extra, (input, output)).map_err(|error| {
+        child::start(starter, &grant, &told, extra, (input, output)).map_err(|error| {
             let reason = crate::sys::errno_text(&error);
             Denial::Spawn { service: request.service, reason }
         })
@@ -75,17 +87,17 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
     }
 }
 
-/// What the super-server says of the client, else what the socket says (contract 51).
-fn peer(input: BorrowedFd<'_>) -> Peer {
+/// What the super-server says of the client. The service and the access hook hear this and nothing
+/// more (contract 51).
+fn told() -> Peer {
     let told = |name| std::env::var(name).ok();
-    match told("REMOTE_ADDR") {
-        Some(address) => Peer { address: Some(address), port: told("REMOTE_PORT") },
-        None => SockRef::from(&input)
-            .peer_addr()
-            .ok()
-            .and_then(|address| address.as_socket())
-            .map_or(Peer { address: None, port: None }, Peer::from),
-    }
+    Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT") }
+}
+
+/// What the socket says of the client, for the log where the super-server said nothing.
+fn ask(input: BorrowedFd<'_>) -> Peer {
+    let address = SockRef::from(&input).peer_addr().ok().and_then(|address| address.as_socket());
+    address.map_or(Peer { address: None, port: None }, Peer::from)
 }
 
 fn prepare(input: BorrowedFd<'_>) {

@@ -9,25 +9,27 @@ pub mod sys;
 pub mod escape;
 pub mod pktline;
 pub mod service;
+pub mod event;
+pub mod peer;
 pub mod request;
 pub mod template;
 
 pub mod options;
 pub mod config;
 
-pub mod event;
-pub mod peer;
 pub mod repository;
 pub mod git;
 pub mod starter;
 pub mod denial;
 pub mod host;
 pub mod path;
+pub mod ownership;
 pub mod hook;
 pub mod access;
 pub mod child;
 
 pub mod watch;
+pub mod stderr;
 pub mod session;
 pub mod summary;
 pub mod inbound;

@@ -42,7 +42,8 @@ impl<S: Subscriber> Layer<S> for Sink {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line { pid: u64::from(std::process::id()), text: String::new() };
+        let mut line =
+            Line { pid: u64::from(std::process::id()), fatal: false, text: String::new() };
         event.record(&mut line);
         (self.write)(event.metadata().level(), &line);
     }
@@ -51,6 +52,8 @@ impl<S: Subscriber> Layer<S> for Sink {
 /// An event's text and the process that it is about.
 struct Line {
     pid: u64,
+    /// Whether it is one of those that `fatal: ` goes before, but not in syslog (contract 19, 20).
+    fatal: bool,
     text: String,
 }
 
@@ -58,6 +61,12 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             let _: fmt::Result = write!(self.text, "{value:?}");
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if field.name() == "fatal" {
+            self.fatal = value;
         }
     }
 
@@ -71,7 +80,9 @@ impl Visit for Line {
 /// One write, so that lines of several processes on one terminal do not mix. What cannot be written
 /// is lost: a closed log must not end the server.
 fn to_stderr(_: &Level, line: &Line) {
-    let _ = std::io::stderr().write_all(format!("[{}] {}\n", line.pid, line.text).as_bytes());
+    let fatal = if line.fatal { "fatal: " } else { "" };
+    let line = format!("[{}] {fatal}{}\n", line.pid, line.text);
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 fn to_syslog(level: &Level, line: &Line) {

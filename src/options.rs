@@ -27,6 +27,18 @@ pub enum Destination {
     None,
 }
 
+/// Whether to listen for Multipath TCP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Multipath {
+    /// Listen for TCP only.
+    #[default]
+    Off,
+    /// Listen for both, and for TCP where the kernel refuses.
+    Prefer,
+    /// Listen for both, or not at all.
+    Require,
+}
+
 /// What was typed. `None` and empty lists stand for what was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -38,6 +50,8 @@ pub struct Options {
     pub strict_paths: bool,
     /// `--base-path-relaxed`
     pub base_path_relaxed: bool,
+    /// The last of `--mptcp`, `--mptcp=require` and `--no-mptcp`
+    pub multipath: Multipath,
     /// `--reuseaddr`
     pub reuse_address: bool,
     /// `--detach`
@@ -129,6 +143,7 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         export_all: flag("export-all"),
         strict_paths: flag("strict-paths"),
         base_path_relaxed: flag("base-path-relaxed"),
+        multipath: multipath(matches),
         reuse_address: flag("reuseaddr"),
         detach: flag("detach"),
         inetd: flag("inetd"),
@@ -153,14 +168,23 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
     }
 }
 
+/// Where on the command line an option stands last; `None` if nowhere.
+fn place(matches: &ArgMatches, name: &str) -> Option<usize> {
+    (matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine))
+        .then(|| matches.indices_of(name).and_then(Iterator::last))
+        .flatten()
+}
+
+fn multipath(matches: &ArgMatches) -> Multipath {
+    if place(matches, "no-mptcp") > place(matches, "mptcp") {
+        return Multipath::Off;
+    }
+    matches.get_one("mptcp").copied().unwrap_or_default()
+}
+
 /// Of `--syslog` and `--log-destination` the last one counts, whichever it is.
 fn log_destination(matches: &ArgMatches) -> Option<Destination> {
-    let place = |name| {
-        (matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine))
-            .then(|| matches.indices_of(name).and_then(Iterator::last))
-            .flatten()
-    };
-    if place("syslog") > place("log-destination") {
+    if place(matches, "syslog") > place(matches, "log-destination") {
         Some(Destination::Syslog)
     } else {
         matches.get_one("log-destination").copied()

@@ -1,6 +1,7 @@
 //! From the pathname of a request to a repository that is served under that name (contract 35 to 44).
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
 
 use crate::config::Policy;
 use crate::denial::Denial;
@@ -91,7 +92,10 @@ fn find(policy: &Policy, path: &[u8]) -> Option<Repository> {
         return Repository::search(path);
     }
     let (user, rest) = split_user(path);
-    let home = account::user(&CString::new(&user[1..]).ok()?)?.home;
+    let home = match &user[1..] {
+        [] => std::env::var_os("HOME")?.into_vec(),
+        name => account::user(&CString::new(name).ok()?)?.home,
+    };
     let mut repository = Repository::search(&[&home, rest].concat())?;
     // The name that lists and logs know begins with the user's, not with the home.
     repository.path.splice(..home.len(), user.iter().copied());

@@ -4,9 +4,10 @@
 //! What is found is held open as an `O_PATH` descriptor, so that what was checked is what is served,
 //! whatever happens to its name meanwhile; and every later check names its files relative to it.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::sys::descriptor::{self, Access, Base, Kind};
 use crate::sys::errno_text;
@@ -30,6 +31,8 @@ pub struct Repository {
     /// slashes, no symbolic link resolved.
     pub path: Vec<u8>,
     directory: OwnedFd,
+    /// What the gitfile named, if there was one.
+    target: Option<Vec<u8>>,
     /// Where the objects, refs and configuration are, if the git directory is a worktree's.
     common: Option<OwnedFd>,
     owners: Vec<u32>,
@@ -46,10 +49,17 @@ impl Repository {
         SUFFIXES.iter().find_map(|suffix| Self::look([stem, suffix].concat())).flatten()
     }
 
-    /// Takes `path` literally, as `--strict-paths` wants it.
+    /// Takes `path` literally, as `--strict-paths` wants it. Behind a gitfile the path it was found
+    /// under is that of the git directory, resolved: the directories on the command line must name
+    /// that one.
     #[must_use]
     pub fn exactly(path: &[u8]) -> Option<Self> {
-        Self::look(path.to_vec()).flatten()
+        let mut repository = Self::look(path.to_vec()).flatten()?;
+        if let Some(target) = repository.target.take() {
+            let target = std::fs::canonicalize(OsStr::from_bytes(&target)).ok()?;
+            repository.path = target.into_os_string().into_vec();
+        }
+        Some(repository)
     }
 
     /// The git directory itself, good for `fchdir` and as a base of relative names.
@@ -91,7 +101,13 @@ impl Repository {
             Kind::Directory => {
                 let common = common_directory(found.as_fd())?;
                 let owner = descriptor::status(Base::WorkingDirectory, &name, false).ok()?.owner;
-                Some(Some(Repository { path, directory: found, common, owners: vec![owner] }))
+                Some(Some(Repository {
+                    path,
+                    directory: found,
+                    target: None,
+                    common,
+                    owners: vec![owner],
+                }))
             }
             Kind::Regular => Some(Self::follow_gitfile(path, &name)),
             Kind::Symlink | Kind::Other => None,
@@ -112,10 +128,10 @@ impl Repository {
         let target = CString::new(target).ok()?;
         let directory = descriptor::locate(Base::WorkingDirectory, &target).ok()?;
         let common = common_directory(directory.as_fd())?;
-        let owners = [name, &target]
-            .map(|name| descriptor::status(Base::WorkingDirectory, name, false).map(|s| s.owner));
-        let owners = owners.into_iter().collect::<io::Result<_>>().ok()?;
-        Some(Repository { path, directory, common, owners })
+        let file = descriptor::status(Base::WorkingDirectory, name, false).ok()?;
+        let owners = vec![file.owner, descriptor::status_of(&directory).ok()?.owner];
+        let target = Some(target.into_bytes());
+        Some(Repository { path, directory, target, common, owners })
     }
 }
 

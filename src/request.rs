@@ -10,6 +10,8 @@
 use thiserror::Error;
 
 use crate::escape::Escaped;
+use crate::event;
+use crate::peer::Peer;
 use crate::service::Service;
 
 /// A packet split at its NULs, nothing understood yet.
@@ -99,17 +101,35 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// The parameters after the first NUL break the grammar.
-    #[error("fatal: Invalid request")]
+    #[error("Invalid request")]
     Invalid,
     /// A host that opens a bracket and does not close it.
-    #[error("fatal: Invalid request ('[' without ']')")]
+    #[error("Invalid request ('[' without ']')")]
     UnclosedBracket,
     /// A host in brackets, followed by something else than a port.
-    #[error("fatal: Garbage after end of host part")]
+    #[error("Garbage after end of host part")]
     GarbageAfterHost,
     /// A line that does not begin with one of the three request-commands and a blank.
     #[error("Protocol error: '{}'", Escaped(.0))]
     UnknownCommand(Vec<u8>),
+}
+
+impl Malformed {
+    /// Logs what is wrong with the request.
+    pub fn log(&self, peer: &Peer) {
+        match self {
+            Malformed::UnknownCommand(_) => event::protocol_error(self, peer),
+            Malformed::Invalid | Malformed::UnclosedBracket | Malformed::GarbageAfterHost => {
+                event::died(self, peer);
+            }
+        }
+    }
+
+    /// The exit status of a process that serves only this client (contract 29, 33).
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        if matches!(self, Malformed::UnknownCommand(_)) { 255 } else { 128 }
+    }
 }
 
 /// The host-parameter, cleaned so that neither part can climb out of a path template.
@@ -211,12 +231,12 @@ mod tests {
             (b"git-upload-packx /r", "Protocol error: 'git-upload-packx /r'"),
             (b"GIT-upload-pack /r", "Protocol error: 'GIT-upload-pack /r'"),
             (b"a\nb", "Protocol error: 'a\\nb'"),
-            (b"x\0host=h\0version=1\0", "fatal: Invalid request"),
-            (b"git-upload-pack /r\0foo", "fatal: Invalid request"),
-            (b"git-upload-pack /r\0\n", "fatal: Invalid request"),
-            (b"git-upload-pack /r\0host", "fatal: Invalid request"),
-            (b"nonsense\0host=[::1\0", "fatal: Invalid request ('[' without ']')"),
-            (b"nonsense\0host=[::1]x\0", "fatal: Garbage after end of host part"),
+            (b"x\0host=h\0version=1\0", "Invalid request"),
+            (b"git-upload-pack /r\0foo", "Invalid request"),
+            (b"git-upload-pack /r\0\n", "Invalid request"),
+            (b"git-upload-pack /r\0host", "Invalid request"),
+            (b"nonsense\0host=[::1\0", "Invalid request ('[' without ']')"),
+            (b"nonsense\0host=[::1]x\0", "Garbage after end of host part"),
         ];
         for (payload, text) in cases {
             assert_eq!(parse(payload), Err(text.to_owned()), "{}", payload.escape_ascii());

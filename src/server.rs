@@ -50,7 +50,9 @@ pub async fn serve(
     }
     drop(listeners);
     stopping.send_replace(true);
-    event::draining(server.house.admission.running());
+    if !server.connections.is_empty() {
+        event::draining(server.connections.len());
+    }
     tokio::select! {
         () = server.finish() => Ok(signal),
         second = next(&signals) => second,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::admission::Admission;
-use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode, Policy};
+use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
 use crate::connection::House;
 use crate::options::{Destination, Options, Stop};
 use crate::starter::Starter;
@@ -36,6 +36,8 @@ pub enum Ending {
 enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Multipath(#[from] listener::NoMultipath),
     #[error("unable to allocate any listen sockets on port {0}")]
     NoSocket(u16),
     #[error("could not open '{0}' for writing: {1}")]
@@ -66,7 +68,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
     };
     let destination = config::destination(&options);
     log::start(destination, options.verbose);
-    match Config::understand(options).map_err(Failure::from).and_then(start) {
+    match Config::understand(options).map_err(Failure::from).and_then(|config| start(&config)) {
         Ok(ending) => ending,
         Err(failure) => Ending::Exit(ExitCode::from(complain(destination, &failure))),
     }
@@ -101,30 +103,20 @@ fn complain(destination: Destination, failure: &Failure) -> u8 {
     }
 }
 
-fn start(config: Config) -> Result<Ending, Failure> {
-    for warning in &config.warnings {
-        event::warning(warning);
-    }
-    match config.mode {
+fn start(config: &Config) -> Result<Ending, Failure> {
+    match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
             let starter = Starter::new(Spawner::new()?, seconds(&config.limits));
             Ok(Ending::Exit(inetd::serve(&config.policy, &config.limits, &starter).into()))
         }
-        Mode::Daemon(daemon) => {
-            start_daemon(&daemon, config.destination, config.policy, config.limits)
-        }
+        Mode::Daemon(daemon) => start_daemon(daemon, config),
     }
 }
 
-fn start_daemon(
-    daemon: &Daemon,
-    destination: Destination,
-    policy: Policy,
-    limits: Limits,
-) -> Result<Ending, Failure> {
-    let listeners = listener::listen(daemon);
-    if listeners.is_empty() {
+fn start_daemon(daemon: &Daemon, config: &Config) -> Result<Ending, Failure> {
+    let listening = listener::listen(daemon)?;
+    if listening.sockets.is_empty() {
         return Err(Failure::NoSocket(daemon.port));
     }
     let parent = if daemon.detach {
@@ -133,7 +125,7 @@ fn start_daemon(
             Detached::Child(parent) => Some(parent),
         }
     } else {
-        silence_stderr(destination)?;
+        silence_stderr(config.destination)?;
         None
     };
     let pid_file = daemon.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -142,17 +134,23 @@ fn start_daemon(
     }
     let spawner = Spawner::new()?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
-    let starter = Starter::new(spawner, seconds(&limits));
+    let starter = Starter::new(spawner, seconds(&config.limits));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let limits = config.limits.clone();
     let admission = Admission::new(limits.max_connections, limits.max_queue);
+    let policy = config.policy.clone();
     let house = Arc::new(House { policy, limits, starter, admission, stopping: stopped });
+    // The first line that tools wait for; everything else comes after it.
     event::ready();
+    for warning in config.warnings.iter().chain(&listening.warnings) {
+        event::warning(warning);
+    }
     if let Some(mut parent) = parent {
         // The parent may have been killed; the server serves all the same.
         let _ = parent.write_all(&[LISTENING]);
     }
-    let signal = runtime.block_on(server::serve(house, listeners, signals, stopping))?;
+    let signal = runtime.block_on(server::serve(house, listening.sockets, signals, stopping))?;
     // Threads that wait for a dead file system or an endless hook must not keep the process.
     runtime.shutdown_background();
     drop(pid_file);

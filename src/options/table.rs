@@ -69,12 +69,17 @@ fn services() -> [Arg; 4] {
     ]
 }
 
-fn listening() -> [Arg; 8] {
+fn listening() -> [Arg; 10] {
     [
         bytes("listen", "host", "Listen on this address (repeatable; default: all addresses)")
             .action(ArgAction::Append),
         valued("port", "n", "Listen on this port (default: 9418)")
             .value_parser(OsStringValueParser::new().try_map(value::port)),
+        valued("mptcp", "require", "Listen with Multipath TCP; with =require, or not at all")
+            .num_args(0..=1)
+            .default_missing_value("")
+            .value_parser(OsStringValueParser::new().try_map(value::multipath)),
+        flag("no-mptcp", "Listen with TCP only (default)"),
         flag("reuseaddr", "Listen although connections of an earlier server linger"),
         flag("inetd", "Serve one client on standard input and output"),
         flag("detach", "Go to the background once listening"),

@@ -152,6 +152,18 @@ fn user_path_may_have_no_value() {
 }
 
 #[test]
+fn the_last_word_on_multipath_wins() {
+    let multipath = |arguments: &[&str]| parse(arguments).unwrap().multipath;
+    assert_eq!(multipath(&[]), Multipath::Off);
+    assert_eq!(multipath(&["--mptcp"]), Multipath::Prefer);
+    assert_eq!(multipath(&["--mptcp=require"]), Multipath::Require);
+    assert_eq!(multipath(&["--mptcp", "--no-mptcp"]), Multipath::Off);
+    assert_eq!(multipath(&["--no-mptcp", "--mptcp"]), Multipath::Prefer);
+    assert_eq!(multipath(&["--mptcp=require", "--mptcp"]), Multipath::Prefer);
+    assert_eq!(fatal(&["--mptcp=yes"]), "invalid mptcp 'yes', expecting nothing or 'require'");
+}
+
+#[test]
 fn listen_repeats_in_lower_case() {
     let listen = parse(&["--listen=LocalHost", "--listen=::1"]).unwrap().listen;
     assert_eq!(listen, [b"localhost".to_vec(), b"::1".to_vec()]);

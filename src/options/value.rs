@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use thiserror::Error;
 
-use super::Destination;
+use super::{Destination, Multipath};
 use crate::escape::Escaped;
 use crate::service::Service;
 
@@ -34,6 +34,9 @@ pub enum Rejected {
     /// A port that TCP does not have (B10).
     #[error("invalid port '{0}', expecting a number from 1 to 65535, or 0 for 9418")]
     Port(String),
+    /// What `--mptcp` does not take.
+    #[error("invalid mptcp '{0}', expecting nothing or 'require'")]
+    Multipath(String),
     /// A log destination that does not exist.
     #[error("unknown log destination '{0}'")]
     LogDestination(String),
@@ -107,6 +110,14 @@ pub(super) fn log_destination(value: OsString) -> Result<Destination, Rejected> 
         b"syslog" => Ok(Destination::Syslog),
         b"none" => Ok(Destination::None),
         _ => Err(Rejected::LogDestination(shown(&value))),
+    }
+}
+
+pub(super) fn multipath(value: OsString) -> Result<Multipath, Rejected> {
+    match value.as_bytes() {
+        b"" => Ok(Multipath::Prefer),
+        b"require" => Ok(Multipath::Require),
+        _ => Err(Rejected::Multipath(shown(&value))),
     }
 }
 

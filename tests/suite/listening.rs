@@ -80,6 +80,7 @@ fn every_address(d: Implementation) {
         client.send(request("upload-pack", "/nothing"));
         let ours = client.address();
         client.rest();
+        drop(client);
         let log = daemon.wait_disconnected(mark);
         assert_eq!(log[0], format!("Connection from {ours}"));
     }

@@ -151,7 +151,8 @@ fn commands_that_are_none(d: Implementation) {
     ] {
         let session = daemon.talk(pkt(line));
         session.assert_silent();
-        session.assert_logged(&[&format!("Protocol error: '{line}'")]);
+        let shown = d.differs("B9", line.to_owned(), line.replace('\t', "\\t"));
+        session.assert_logged(&[&format!("Protocol error: '{shown}'")]);
         let session = daemon.talk(pkt(format!("{line}\0nonsense\0")));
         session.assert_silent();
         session.assert_logged(&["fatal: Invalid request"]);

@@ -44,6 +44,7 @@ fn messages(d: Implementation) {
         client.send(request("upload-pack", "/nothing"));
         let address = client.address();
         client.rest();
+        drop(client);
         let messages = syslog.wait(disconnected);
         let texts: Vec<_> = messages.iter().map(|m| m.text.as_str()).collect();
         assert_eq!(
@@ -83,6 +84,7 @@ fn severities(d: Implementation) {
         let mut client = daemon.connect();
         client.send(bytes);
         client.rest();
+        drop(client);
         severities.extend(syslog.wait(disconnected));
     }
     for (start, severity) in [

@@ -98,7 +98,12 @@ impl Log {
 /// behind a refusal, and a summary behind the end of a connection.
 fn text(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line);
-    let mut rest = line.strip_suffix('\n').unwrap_or(&line);
+    bare(line.strip_suffix('\n').unwrap_or(&line)).to_owned()
+}
+
+/// The same for a line of syslog.
+pub fn bare(line: &str) -> &str {
+    let mut rest = line;
     while let Some((pid, after)) = rest.strip_prefix('[').and_then(|r| r.split_once("] ")) {
         if pid.is_empty() || !pid.bytes().all(|b| b.is_ascii_digit()) {
             break;
@@ -110,8 +115,8 @@ fn text(line: &[u8]) -> String {
             && rest.ends_with(end)
             && (!end.is_empty() || rest.starts_with("Disconnected"))
         {
-            return rest[..at].to_owned();
+            return &rest[..at];
         }
     }
-    rest.to_owned()
+    rest
 }

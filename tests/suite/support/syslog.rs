@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::log::bare;
 use super::scratch::chmod;
 use super::{DEADLINE, Invocation, Scratch};
 
@@ -21,6 +22,7 @@ pub struct Message {
     pub severity: u8,
     /// `git-daemon[123]`
     pub tag: String,
+    /// Without what gitd says more than stock: see [`bare`].
     pub text: String,
 }
 
@@ -90,7 +92,7 @@ impl Message {
             facility: priority >> 3,
             severity: priority & 7,
             tag: tag.to_owned(),
-            text: text.to_owned(),
+            text: bare(text).to_owned(),
         }
     }
 }
