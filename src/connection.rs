@@ -3,16 +3,16 @@
 
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::access::authorize;
 use crate::admission::{Admission, Answer, Place};
@@ -20,6 +20,7 @@ use crate::child::{self, Running};
 use crate::config::{Limits, Policy};
 use crate::denial::Denial;
 use crate::event;
+use crate::farewell;
 use crate::inbound::{Packet, Unread};
 use crate::peer::Peer;
 use crate::pktline;
@@ -30,13 +31,8 @@ use crate::stderr::Stderr;
 use crate::summary::Summary;
 use crate::sys::readiness::wait_for;
 use crate::sys::socket;
+use crate::traffic::Wire;
 use crate::watch;
-
-/// How long a client that was refused may take to read why.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How many octets a refused client may have sent ahead.
-const MAX_SENT_AHEAD: usize = 1 << 20;
 
 /// How long a client that has not sent its request may still do so once the server stops.
 const GRACE: Duration = Duration::from_secs(1);
@@ -58,55 +54,57 @@ pub struct House {
 
 /// One client.
 struct Client {
-    socket: AsyncFd<Socket>,
-    peer: Peer,
-    address: IpAddr,
+    socket: Arc<Socket>,
+    address: SocketAddr,
     accepted: Instant,
 }
 
 /// Serves one client until it is gone.
-pub async fn serve(house: Arc<House>, socket: Socket, peer: Peer, address: IpAddr) {
-    let accepted = Instant::now();
-    event::connection(&peer);
+pub async fn serve(house: Arc<House>, socket: Socket, address: SocketAddr) {
+    event::connection(&Peer::from(address));
     watch::prepare(&socket);
-    // Both directions from the start: one registration serves reading the request and watching.
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    let socket = match wait_for(socket, interest) {
-        Ok(socket) => socket,
-        Err(error) => return event::connection_lost(&peer, &crate::sys::errno_text(&error)),
-    };
-    let client = Client { socket, peer, address, accepted };
-    if let Some(request) = client.request(&house).await {
-        client.admit_and_serve(house, request).await;
-    }
+    let client = Client { socket: Arc::new(socket), address, accepted: Instant::now() };
+    let Some((wire, request)) = client.request(&house).await else { return };
+    // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
+    Box::pin(client.admit_and_serve(house, wire, request)).await;
 }
 
 impl Client {
+    fn peer(&self) -> Peer {
+        Peer::from(self.address)
+    }
+
     /// Reads and understands the request; `None` when there is none, which has been logged.
-    async fn request(&self, house: &House) -> Option<Request> {
-        let payload = match self.read_packet(house).await {
-            Ok(payload) => payload,
+    async fn request(&self, house: &House) -> Option<(Wire, Request)> {
+        // Both directions from the start: one registration serves reading the request and watching.
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let received = match wait_for(Arc::clone(&self.socket), both) {
+            Ok(wire) => self.read_packet(&wire, house).await.map(|payload| (wire, payload)),
+            Err(error) => Err(error.into()),
+        };
+        let (wire, payload) = match received {
+            Ok(received) => received,
             Err(reason) => {
-                if reason.log(&self.peer) {
+                if reason.log(&self.peer()) {
                     event::refused(&self.summary(None, None));
                 }
                 return None;
             }
         };
         match understand(&payload) {
-            Ok(request) => Some(request),
+            Ok(request) => Some((wire, request)),
             Err(reason) => {
-                reason.log(&self.peer);
+                reason.log(&self.peer());
                 event::refused(&self.summary(None, None));
                 None
             }
         }
     }
 
-    async fn read_packet(&self, house: &House) -> Result<Vec<u8>, Unread> {
+    async fn read_packet(&self, wire: &Wire, house: &House) -> Result<Vec<u8>, Unread> {
         let mut packet = Packet::default();
         // One deadline from accept on: a byte a second must not move it.
-        let deadline = house.limits.init_timeout.map(|limit| self.accepted + limit);
+        let limit = house.limits.init_timeout;
         let mut stopping = house.stopping.clone();
         let stopped = async {
             // An error means that the server is gone, which is as final.
@@ -118,8 +116,8 @@ impl Client {
                 if let Some(payload) = packet.complete() {
                     return Ok(payload);
                 }
-                let mut ready = self.socket.readable().await?;
-                match socket::receive(self.socket.get_ref(), packet.room()) {
+                let mut ready = wire.readable().await?;
+                match socket::receive(wire.get_ref(), packet.room()) {
                     Ok(read) => packet.advance(read)?,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                     Err(error) => return Err(error.into()),
@@ -128,28 +126,36 @@ impl Client {
         };
         tokio::select! {
             result = read => result,
-            () = until(deadline) => Err(Unread::TimedOut(house.limits.init_timeout.unwrap_or_default())),
+            () = until(limit.map(|limit| self.accepted + limit)) => {
+                Err(Unread::TimedOut(limit.unwrap_or_default()))
+            }
             () = stopped => Err(Unread::Nothing),
         }
     }
 
-    async fn admit_and_serve(self, house: Arc<House>, request: Request) {
+    async fn admit_and_serve(self, house: Arc<House>, wire: Wire, request: Request) {
         let Some(place) = self.admit(&house).await else {
-            return self.turn_away(&house, &request, &Denial::Busy).await;
+            return self.turn_away(&house, wire, &request, &Denial::Busy).await;
         };
         let request = Arc::new(request);
-        let corked = watch::cork_if_far(self.socket.get_ref());
+        let corked = watch::cork_if_far(&self.socket);
         match self.start(&house, &request).await {
-            Ok(running) => self.attend(&house, &request, running, place, corked).await,
+            Ok(Running { process, stderr }) => {
+                let timeout = house.limits.timeout;
+                let service = request.service;
+                let stderr = Stderr::new(process.pid, stderr);
+                let session = Session { wire, process, service, stderr, corked, timeout };
+                self.attend(&house, &request, session, place).await;
+            }
             Err(denial) => {
                 drop(place);
-                self.turn_away(&house, &request, &denial).await;
+                self.turn_away(&house, wire, &request, &denial).await;
             }
         }
     }
 
     async fn admit(&self, house: &House) -> Option<Place> {
-        match house.admission.ask(self.address) {
+        match house.admission.ask(self.address.ip()) {
             Answer::Now(place) => Some(place),
             Answer::Never => None,
             Answer::Later(place) => {
@@ -164,18 +170,14 @@ impl Client {
     /// Decides and starts the service, on a thread that may wait: for a slow file system, a resolver,
     /// an access hook.
     async fn start(&self, house: &Arc<House>, request: &Arc<Request>) -> Result<Running, Denial> {
-        let (house, request, peer) = (Arc::clone(house), Arc::clone(request), self.peer.clone());
-        let service = request.service;
-        // The thread gets its own descriptor: this task may be gone before it is done.
-        let socket = self.socket.get_ref().try_clone();
+        let (house, request) = (Arc::clone(house), Arc::clone(request));
+        let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
         let spawn = move |reason| Denial::Spawn { service, reason };
         let work = spawn_blocking(move || {
-            let socket = socket.map_err(|error| spawn(crate::sys::errno_text(&error)))?;
             let grant = authorize(&house.policy, &house.starter, &request, &peer)?;
             let extra = request.extra_parameters.as_deref();
-            let streams = (std::os::fd::AsFd::as_fd(&socket), std::os::fd::AsFd::as_fd(&socket));
             watch::acknowledge(&socket);
-            child::start(&house.starter, &grant, &peer, extra, streams)
+            child::start(&house.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
                 .map_err(|error| spawn(crate::sys::errno_text(&error)))
         });
         work.await.unwrap_or_else(|_| Err(spawn("internal error".to_owned())))
@@ -183,96 +185,47 @@ impl Client {
 
     /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
     /// duplicate, the client does not see the end of the answer.
-    async fn attend(
-        self,
-        house: &House,
-        request: &Request,
-        running: Running,
-        place: Place,
-        corked: bool,
-    ) {
-        let Running { process, stderr } = running;
-        let pid = process.pid;
-        let outcome = match Stderr::new(pid, stderr) {
-            Ok(mut stderr) => {
-                let session = Session {
-                    client: &self.socket,
-                    process: &process,
-                    service: request.service,
-                    stderr: &mut stderr,
-                    corked,
-                    timeout: house.limits.timeout,
-                };
-                let outcome = session.watch().await;
-                if !stderr.read_now() {
-                    tokio::spawn(stderr.read_to_end());
-                }
-                outcome
+    async fn attend(self, house: &House, request: &Request, session: Session, place: Place) {
+        let pid = session.process.pid;
+        let (outcome, stderr) = match session.watch().await {
+            Ok((outcome, stderr)) => (outcome, Some(stderr)),
+            Err(error) => {
+                event::service_lost(pid, &crate::sys::errno_text(&error));
+                (Outcome { end: None, counters: None }, None)
             }
-            Err(error) => Err(error),
         };
-        drop(place);
-        let outcome = outcome.unwrap_or_else(|error| {
-            event::service_lost(pid, &crate::sys::errno_text(&error));
-            Outcome { end: None, counters: None }
-        });
         let summary = self.summary(Some(request), outcome.counters);
+        let unheard = outcome.stillborn().then_some(self);
+        drop(place);
+        if let Some(mut stderr) = stderr
+            && !stderr.read_now()
+        {
+            tokio::spawn(stderr.read_to_end());
+        }
         event::ended(pid, request.service, outcome.end, &summary);
-        if outcome.stillborn() {
-            self.refuse(house, request, &Denial::Stillborn { service: request.service, pid }).await;
+        if let Some(client) = unheard {
+            let denial = Denial::Stillborn { service: request.service, pid };
+            client.refuse(house, request, &denial).await;
         }
     }
 
     /// Ends a connection for which nothing was started.
-    async fn turn_away(&self, house: &House, request: &Request, denial: &Denial) {
+    async fn turn_away(&self, house: &House, wire: Wire, request: &Request, denial: &Denial) {
+        // A socket can be registered once.
+        drop(wire);
         self.refuse(house, request, denial).await;
         event::refused(&self.summary(Some(request), None));
     }
 
     async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
-        event::denied(denial, &denial.remedy(), &self.peer);
+        event::denied(denial, &denial.remedy(), &self.peer());
         let reason = denial.reason(house.policy.informative_errors);
-        self.say_farewell(&pktline::refusal(reason, &request.pathname)).await;
-    }
-
-    /// Sends the reason, then reads what the client had sent ahead: closing over unread bytes resets
-    /// the connection, and the reset can overtake the reason.
-    async fn say_farewell(&self, packet: &[u8]) {
-        let end = Instant::now() + FAREWELL;
-        // The client may be gone already; there is nobody left to tell.
-        let _ = timeout_at(end, self.send_and_drain(packet)).await;
-    }
-
-    async fn send_and_drain(&self, mut packet: &[u8]) -> io::Result<()> {
-        // Try before waiting: what epoll reported once, it does not report again.
-        while !packet.is_empty() {
-            match socket::send(self.socket.get_ref(), packet) {
-                Ok(sent) => packet = &packet[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.writable().await?.clear_ready();
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.socket.get_ref().shutdown(std::net::Shutdown::Write)?;
-        let mut buffer = [0; 4096];
-        let mut left = MAX_SENT_AHEAD;
-        while left > 0 {
-            match socket::receive(self.socket.get_ref(), &mut buffer) {
-                Ok(0) => break,
-                Ok(read) => left = left.saturating_sub(read),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.readable().await?.clear_ready();
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        farewell::say(&self.socket, &pktline::refusal(reason, &request.pathname)).await;
     }
 
     fn summary(&self, request: Option<&Request>, counters: Option<watch::Counters>) -> Summary {
         Summary {
-            peer: self.peer.to_string(),
+            peer: self.peer().to_string(),
             request: request.map(|request| (request.service, request.pathname.clone())),
             duration: self.accepted.elapsed(),
             counters,

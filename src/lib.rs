@@ -30,9 +30,11 @@ pub mod child;
 
 pub mod watch;
 pub mod stderr;
+pub mod traffic;
 pub mod session;
 pub mod summary;
 pub mod inbound;
+pub mod farewell;
 pub mod admission;
 pub mod connection;
 pub mod inetd;

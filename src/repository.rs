@@ -18,6 +18,9 @@ pub const MAX_PATH: usize = 4096;
 /// A gitfile or a HEAD larger than this is nobody's.
 const MAX_SMALL_FILE: u64 = 4096 + 64;
 
+/// Most files that gitd reads are smaller than this.
+const FIRST_READ: usize = 2048;
+
 /// A configuration file larger than this is not searched for words; git is asked instead.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -212,7 +215,13 @@ pub fn read_config(base: Base<'_>, name: &std::ffi::CStr) -> Option<Vec<u8>> {
 }
 
 fn read(base: Base<'_>, name: &std::ffi::CStr, most: u64) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    descriptor::open_to_read(base, name)?.take(most).read_to_end(&mut text)?;
+    let mut file = descriptor::open_to_read(base, name)?;
+    let mut text = vec![0; FIRST_READ];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    // Of a regular file a short read is the whole file; asking for its end would be one call more.
+    if length == FIRST_READ {
+        file.take(most - FIRST_READ as u64).read_to_end(&mut text)?;
+    }
     Ok(text)
 }

@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 
 use crate::connection::{self, House};
 use crate::event;
-use crate::peer::Peer;
 use crate::sys::readiness::wait_for;
 use crate::sys::signal::Signals;
 
@@ -122,9 +121,8 @@ impl Server {
 
     fn welcome(&mut self, socket: Socket, address: &socket2::SockAddr) {
         let Some(address) = address.as_socket() else { return };
-        let peer = Peer::from(address);
         let house = Arc::clone(&self.house);
-        self.connections.spawn(connection::serve(house, socket, peer, address.ip()));
+        self.connections.spawn(connection::serve(house, socket, address));
     }
 
     async fn finish(&mut self) {

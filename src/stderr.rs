@@ -4,6 +4,7 @@ use std::fs::File;
 use std::future::pending;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -19,28 +20,45 @@ pub const MAX_LINE: usize = 8192;
 #[derive(Debug)]
 pub struct Stderr {
     pid: u32,
-    pipe: Option<AsyncFd<File>>,
+    pipe: Pipe,
     line: Vec<u8>,
 }
 
+#[derive(Debug)]
+enum Pipe {
+    /// Nobody waits for it yet.
+    Unwatched(Arc<File>),
+    Watched(AsyncFd<Arc<File>>),
+    Ended,
+}
+
 impl Stderr {
-    /// Takes over the pipe of the process `pid`.
-    ///
-    /// # Errors
-    /// When it cannot be watched, for lack of memory.
-    pub fn new(pid: u32, pipe: OwnedFd) -> io::Result<Self> {
-        descriptor::set_nonblocking(&pipe, true)?;
-        let pipe = wait_for(pipe.into(), Interest::READABLE)?;
-        Ok(Stderr { pid, pipe: Some(pipe), line: Vec::new() })
+    /// Takes over the pipe of the process `pid`. Nothing is read yet: most services end soon and say
+    /// nothing, and waiting for that would cost a registration and a wake-up each.
+    #[must_use]
+    pub fn new(pid: u32, pipe: OwnedFd) -> Self {
+        // FIONBIO does not fail on a pipe.
+        let _ = descriptor::set_nonblocking(&pipe, true);
+        Stderr { pid, pipe: Pipe::Unwatched(Arc::new(pipe.into())), line: Vec::new() }
     }
 
-    /// Logs the next lines when there are some; never returns once the pipe has ended. Losing this
-    /// future loses nothing.
+    /// From now on lines are logged as they come: the service lives long enough for that to matter.
+    pub fn listen(&mut self) {
+        // Without memory for the registration, the lines are logged when the service has ended.
+        if let Pipe::Unwatched(pipe) = &self.pipe
+            && let Ok(watched) = wait_for(Arc::clone(pipe), Interest::READABLE)
+        {
+            self.pipe = Pipe::Watched(watched);
+        }
+    }
+
+    /// Logs the next lines when there are some; never returns while nobody listens and once the pipe
+    /// has ended. Losing this future loses nothing.
     pub async fn read(&mut self) {
-        let Some(pipe) = &self.pipe else { return pending().await };
+        let Pipe::Watched(pipe) = &self.pipe else { return pending().await };
         let Ok(mut event) = pipe.readable().await else { return pending().await };
         match take(pipe.get_ref(), &mut self.line, self.pid) {
-            Ok(()) => self.pipe = None,
+            Ok(()) => self.pipe = Pipe::Ended,
             Err(_) => event.clear_ready(),
         }
     }
@@ -48,16 +66,22 @@ impl Stderr {
     /// Logs what is left in the pipe now. `true` when it has ended, `false` when a process that the
     /// service left behind still holds it.
     pub fn read_now(&mut self) -> bool {
-        let Some(pipe) = &self.pipe else { return true };
-        if take(pipe.get_ref(), &mut self.line, self.pid).is_ok() {
-            self.pipe = None;
+        let pipe = match &self.pipe {
+            Pipe::Unwatched(pipe) => pipe,
+            Pipe::Watched(pipe) => pipe.get_ref(),
+            Pipe::Ended => return true,
+        };
+        let ended = take(pipe, &mut self.line, self.pid).is_ok();
+        if ended {
+            self.pipe = Pipe::Ended;
         }
-        self.pipe.is_none()
+        ended
     }
 
     /// Logs until the pipe ends.
     pub async fn read_to_end(mut self) {
-        while self.pipe.is_some() {
+        self.listen();
+        while let Pipe::Watched(_) = self.pipe {
             self.read().await;
         }
     }

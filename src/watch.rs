@@ -27,7 +27,7 @@ const FAR: Duration = Duration::from_millis(5);
 /// Prepares an accepted socket.
 pub fn prepare(client: &Socket) {
     let _ = client.set_keepalive(true);
-    let _ = client.set_tcp_nodelay(true);
+    prefer_prompt_segments(client);
     // An overloaded gitd may be late with its prompt ACKs; this bounds the damage. What is the least
     // depends on the kernel's clock.
     for microseconds in [1001, 4001, 10001] {
@@ -48,8 +48,14 @@ pub fn acknowledge(client: impl AsFd) {
 /// must be [uncorked](uncork).
 #[must_use]
 pub fn cork_if_far(client: impl AsFd) -> bool {
-    Counters::read(&client).is_some_and(|counters| counters.round_trip > FAR)
+    round_trip(&client).is_some_and(|time| time > FAR)
         && socket::set_option(&client, libc::IPPROTO_TCP, libc::TCP_CORK, 1).is_ok()
+}
+
+/// The smoothed round trip of the (first) path.
+fn round_trip(client: impl AsFd) -> Option<Duration> {
+    let tcp = Structure::<72>::read(client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    Some(Duration::from_micros(tcp.u32(68)?.into()))
 }
 
 /// Sends what was held back.
@@ -57,9 +63,14 @@ pub fn uncork(client: impl AsFd) {
     let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_CORK, 0);
 }
 
-/// Lets the kernel fill its segments again.
+/// Lets the kernel fill its segments, at the cost of waiting for more.
 pub fn prefer_full_segments(client: &Socket) {
     let _ = client.set_tcp_nodelay(false);
+}
+
+/// Has the kernel send what is written at once.
+pub fn prefer_prompt_segments(client: &Socket) {
+    let _ = client.set_tcp_nodelay(true);
 }
 
 /// What has crossed a connection so far, and what it crossed.
@@ -71,8 +82,6 @@ pub struct Counters {
     pub received: u64,
     /// Octets that were written and are not acknowledged.
     pub unacknowledged: u64,
-    /// The smoothed round trip of the (first) path.
-    pub round_trip: Duration,
     /// What the octets travel by.
     pub transport: Transport,
 }
@@ -109,12 +118,10 @@ impl Counters {
         let tcp = Structure::<136>::read(&client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
         let unacknowledged = socket::unacknowledged(&client).unwrap_or(0);
         // struct tcp_info, Linux 4.1 and later.
-        let round_trip = Duration::from_micros(tcp.u32(68)?.into());
         let by_tcp = Counters {
             sent: tcp.u64(120)?,
             received: tcp.u64(128)?,
             unacknowledged,
-            round_trip,
             transport: Transport::Tcp,
         };
         if !socket::is_mptcp(&client) {
@@ -130,6 +137,12 @@ impl Counters {
             transport: Transport::Multipath { paths: paths(&info) },
             ..by_tcp
         })
+    }
+
+    /// The octets acknowledged, received and on their way; when all stay the same, nothing moves.
+    #[must_use]
+    pub fn octets(&self) -> (u64, u64, u64) {
+        (self.sent, self.received, self.unacknowledged)
     }
 
     /// Whether the service has written anything.
