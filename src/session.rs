@@ -1,11 +1,15 @@
 //! A running service and its client, until both are gone.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::Interest;
+use tokio::time::Instant;
 
+use crate::admission::Place;
 use crate::event;
+use crate::rest::Exchange;
 use crate::service::Service;
 use crate::stderr::Stderr;
 use crate::sys::process::{Child, End};
@@ -28,6 +32,8 @@ pub struct Session {
     pub corked: bool,
     /// How long it may stand still.
     pub timeout: Option<Duration>,
+    /// What the client has said so far.
+    pub exchange: Exchange,
 }
 
 /// How a session ended.
@@ -50,14 +56,21 @@ impl Outcome {
 
 impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then.
+    /// the pipe then. Meanwhile `place` is lent to others when the session rests. Once
+    /// the server is `ending`, the service must end too.
     ///
     /// # Errors
     /// When the service cannot be watched at all, for lack of memory or descriptors.
-    pub async fn watch(self) -> io::Result<(Outcome, Stderr)> {
-        let Session { wire, process, service, mut stderr, corked, timeout } = self;
+    pub async fn watch(
+        self,
+        place: &mut Place,
+        ending: impl Future<Output = ()>,
+    ) -> io::Result<(Outcome, Stderr)> {
+        let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
         let ended = wait_for(process.pidfd(), Interest::READABLE)?;
-        let mut traffic = Traffic::new(wire, process.pid, service, corked, timeout);
+        let mut traffic = Traffic::new(wire, process.pid, service, corked, timeout, exchange);
+        let mut ending = pin!(ending);
+        let mut told = false;
         let end = loop {
             tokio::select! {
                 biased;
@@ -74,13 +87,30 @@ impl Session {
                 }
                 fate = traffic.next() => match fate {
                     None => {}
-                    Some(Fate::Open) => stderr.listen(),
+                    Some(Fate::Open) => {
+                        stderr.listen();
+                        lend(place, &traffic);
+                    }
                     // It may have ended on its own by now.
                     Some(Fate::Sealed(signal)) => drop(process.signal(signal)),
                 },
                 () = stderr.read() => {}
+                () = &mut ending, if !told => {
+                    told = true;
+                    traffic.seal(Instant::now());
+                    drop(process.signal(libc::SIGHUP));
+                }
             }
         };
         Ok((Outcome { end, counters: traffic.finish() }, stderr))
+    }
+}
+
+/// A session at rest needs no place as long as others wait for one; as soon as it moves it counts again.
+fn lend(place: &mut Place, traffic: &Traffic) {
+    if place.is_scarce() && traffic.is_at_rest() {
+        place.rest();
+    } else {
+        place.resume();
     }
 }
