@@ -74,6 +74,11 @@ impl Git {
                 .flat_map(|(_, value)| [value.as_bytes(), b"\n"].concat())
                 .collect(),
         };
+        // The one that is there now is tried first, so that each start spares the others. If it goes
+        // away, the search goes on as usual.
+        if let Some(found) = git.candidates.iter().position(|file| is_program(file)) {
+            git.candidates[..=found].rotate_right(1);
+        }
         git.config_files = git.ask_config_files();
         git
     }

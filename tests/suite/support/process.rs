@@ -82,18 +82,6 @@ pub fn end(child: &mut Child) {
     }
 }
 
-/// A program of the system, or a skipped test: `package` is the Debian package that has it.
-pub fn program(name: &str, package: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let found =
-        std::env::split_paths(&path).chain(more).map(|d| d.join(name)).find(|p| p.is_file());
-    if found.is_none() {
-        super::skip(&format!("needs {name} of the package {package}"));
-    }
-    found
-}
-
 /// How many descriptors a process has open.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
