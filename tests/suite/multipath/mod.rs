@@ -14,6 +14,7 @@ mod fallback;
 mod log;
 mod loss;
 mod throughput;
+mod vanished;
 mod work;
 
 use std::time::Duration;
