@@ -21,6 +21,7 @@ use crate::event;
 use crate::rest::{self, Exchange};
 use crate::service::Service;
 use crate::sys::socket;
+use crate::sys::wait::{Wait, wait};
 use crate::watch::{self, BULK, Counters, Transport};
 
 /// How often a session is looked at while it moves.
@@ -179,6 +180,11 @@ impl Traffic {
             self.next_look = None;
             return Fate::Open;
         };
+        // In bulk nobody waits for events, by which the client's end would have been seen.
+        if self.bulk && !self.hung_up {
+            let end = &mut [Wait::finished(self.client.as_fd())];
+            self.hung_up = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
+        }
         let moving = self.last.is_none_or(|last| last.octets() != seen.octets());
         let pause = now - self.moved;
         if moving {
