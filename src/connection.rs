@@ -3,7 +3,6 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +21,7 @@ use crate::denial::Denial;
 use crate::event;
 use crate::farewell;
 use crate::inbound::{Packet, Unread};
-use crate::peer::Peer;
-use crate::pktline;
+use crate::peer::{Origin, Peer};
 use crate::request::{Fields, Request};
 use crate::session::{Outcome, Session};
 use crate::starter::Starter;
@@ -55,15 +53,15 @@ pub struct House {
 /// One client.
 struct Client {
     socket: Arc<Socket>,
-    address: SocketAddr,
+    origin: Origin,
     accepted: Instant,
 }
 
 /// Serves one client until it is gone.
-pub async fn serve(house: Arc<House>, socket: Socket, address: SocketAddr) {
-    event::connection(&Peer::from(address));
+pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin) {
+    event::connection(&Peer::from(origin));
     watch::prepare(&socket);
-    let client = Client { socket: Arc::new(socket), address, accepted: Instant::now() };
+    let client = Client { socket: Arc::new(socket), origin, accepted: Instant::now() };
     let Some((wire, request)) = client.request(&house).await else { return };
     // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
     Box::pin(client.admit_and_serve(house, wire, request)).await;
@@ -71,7 +69,7 @@ pub async fn serve(house: Arc<House>, socket: Socket, address: SocketAddr) {
 
 impl Client {
     fn peer(&self) -> Peer {
-        Peer::from(self.address)
+        Peer::from(self.origin)
     }
 
     /// Reads and understands the request; `None` when there is none, which has been logged.
@@ -155,7 +153,7 @@ impl Client {
     }
 
     async fn admit(&self, house: &House) -> Option<Place> {
-        match house.admission.ask(self.address.ip()) {
+        match house.admission.ask(self.origin.ip()) {
             Answer::Now(place) => Some(place),
             Answer::Never => None,
             Answer::Later(place) => {
@@ -219,8 +217,8 @@ impl Client {
 
     async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
         event::denied(denial, &denial.remedy(), &self.peer());
-        let reason = denial.reason(house.policy.informative_errors);
-        farewell::say(&self.socket, &pktline::refusal(reason, &request.pathname)).await;
+        let packet = denial.packet(house.policy.informative_errors, &request.pathname);
+        farewell::say(&self.socket, &packet).await;
     }
 
     fn summary(&self, request: Option<&Request>, counters: Option<watch::Counters>) -> Summary {

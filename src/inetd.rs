@@ -14,11 +14,11 @@ use crate::connection::understand;
 use crate::denial::Denial;
 use crate::event;
 use crate::inbound;
-use crate::peer::Peer;
-use crate::pktline;
+use crate::peer::{Origin, Peer};
 use crate::starter::Starter;
 use crate::summary::Summary;
 use crate::sys::process::End;
+use crate::sys::socket;
 use crate::watch;
 
 /// The status of a refused request, as the stock daemon has it (contract 55).
@@ -78,9 +78,9 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
         }
         Err(denial) => {
             event::denied(&denial, &denial.remedy(), &peer);
-            let reason = denial.reason(policy.informative_errors);
+            let packet = denial.packet(policy.informative_errors, &request.pathname);
             // The client may be gone already; there is nobody left to tell.
-            let _ = io::stdout().write_all(&pktline::refusal(reason, &request.pathname));
+            let _ = io::stdout().write_all(&packet);
             let _ = io::stdout().flush();
             REFUSED
         }
@@ -91,13 +91,13 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
 /// more (contract 51).
 fn told() -> Peer {
     let told = |name| std::env::var(name).ok();
-    Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT") }
+    Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT"), user: None }
 }
 
 /// What the socket says of the client, for the log where the super-server said nothing.
 fn ask(input: BorrowedFd<'_>) -> Peer {
     let address = SockRef::from(&input).peer_addr().ok().and_then(|address| address.as_socket());
-    address.map_or(Peer { address: None, port: None }, Peer::from)
+    Peer::from(address.map_or_else(|| Origin::Local(socket::peer_user(input)), Origin::Inet))
 }
 
 fn prepare(input: BorrowedFd<'_>) {

@@ -33,6 +33,8 @@ pub struct Spawn<'a> {
     pub streams: [BorrowedFd<'a>; 3],
     /// Whether SIGTERM is ignored from the first instruction on, and by all that descends.
     pub ignore_sigterm: bool,
+    /// Its niceness, if it is another than this process's own.
+    pub niceness: Option<libc::c_int>,
 }
 
 /// A process that was spawned here and must be waited for.
@@ -148,6 +150,7 @@ struct Order {
     environment: Vec<*const libc::c_char>,
     slots: [RawFd; 4],
     ignore_sigterm: bool,
+    niceness: Option<libc::c_int>,
     /// The errno of the step that failed; 0 while none has.
     errno: libc::c_int,
 }
@@ -206,6 +209,7 @@ impl Workshop {
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
             ignore_sigterm: spawn.ignore_sigterm,
+            niceness: spawn.niceness,
             errno: 0,
         };
         let mut pidfd: libc::c_int = -1;
@@ -276,6 +280,12 @@ fn become_program(order: &Order) -> libc::c_int {
     if unsafe { libc::fchdir(directory) } != 0 {
         return errno();
     }
+    if let Some(niceness) = order.niceness {
+        // SAFETY: changes a number of the calling thread, which is the child's only one.
+        if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) } != 0 {
+            return errno();
+        }
+    }
     let sigterm = if order.ignore_sigterm { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: CLONE_SIGHAND was not asked for, so dispositions are the child's own; no code installed.
     unsafe { libc::signal(libc::SIGTERM, sigterm) };
@@ -309,6 +319,13 @@ fn execute(order: &Order) -> libc::c_int {
 fn errno() -> libc::c_int {
     // The child shares the errno of its sleeping parent thread.
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// This process's niceness, -20 to 19.
+#[must_use]
+pub fn niceness() -> i32 {
+    // SAFETY: reads a number; for the calling process that cannot fail.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
 /// Which side of a fork the caller is on.
