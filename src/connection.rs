@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::io::Interest;
 use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
@@ -23,13 +22,11 @@ use crate::farewell;
 use crate::inbound::{Packet, Unread};
 use crate::peer::{Origin, Peer};
 use crate::request::{Fields, Request};
-use crate::session::{Outcome, Session};
+use crate::session::{Outcome, Session, Wire, register};
 use crate::starter::Starter;
 use crate::stderr::Stderr;
 use crate::summary::Summary;
-use crate::sys::readiness::wait_for;
 use crate::sys::socket;
-use crate::traffic::Wire;
 use crate::watch;
 
 /// How long a client that has not sent its request may still do so once the server stops.
@@ -74,9 +71,8 @@ impl Client {
 
     /// Reads and understands the request; `None` when there is none, which has been logged.
     async fn request(&self, house: &House) -> Option<(Wire, Request)> {
-        // Both directions from the start: one registration serves reading the request and watching.
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let received = match wait_for(Arc::clone(&self.socket), both) {
+        // This one registration serves reading the request and watching the session.
+        let received = match register(&self.socket) {
             Ok(wire) => self.read_packet(&wire, house).await.map(|payload| (wire, payload)),
             Err(error) => Err(error.into()),
         };

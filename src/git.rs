@@ -1,14 +1,15 @@
 //! The installed git: where it is, the environment its processes start from, and what its
 //! configuration could say. All of it is found once, at start.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use crate::repository::{Repository, read_config};
-use crate::sys::descriptor::Base;
+use crate::sys::descriptor::{self, Access, Base, Kind};
 
 /// Variables that would lead git to another repository than the one that was checked, or make it
 /// believe a client said what the daemon's own environment says (B16). `GIT_CONFIG_COUNT` and its
@@ -81,6 +82,11 @@ impl Git {
                 .flat_map(|(_, value)| [value.as_bytes(), b"\n"].concat())
                 .collect(),
         };
+        // The one that is there now is tried first, so that each start spares the others. If it goes
+        // away, the search goes on as usual.
+        if let Some(found) = git.candidates.iter().position(|file| is_program(file)) {
+            git.candidates[..=found].rotate_right(1);
+        }
         git.config_files = git.ask_config_files();
         git
     }
@@ -120,16 +126,20 @@ impl Git {
         variables: &[(&str, &str)],
         arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<Output> {
-        self.command(arguments)
+        self.command(arguments)?
             .envs(variables.iter().copied())
             // The descriptor is inherited until exec, so its name holds for the new process too.
             .current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))
             .output()
     }
 
-    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
-        let mut command = Command::new("git");
-        command.args(arguments).env_clear().stdin(Stdio::null());
+    /// The search is the one that finds the services' git: `Command`'s own would follow relative directories of PATH
+    /// into the repository, and knows other places where there is no PATH.
+    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> io::Result<Command> {
+        let program = self.candidates.iter().find(|file| is_program(file));
+        let program = program.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+        let mut command = Command::new(OsStr::from_bytes(program.to_bytes()));
+        command.arg0("git").args(arguments).env_clear().stdin(Stdio::null());
         for variable in &self.environment {
             let variable = variable.to_bytes();
             // A name may begin with an equals sign, but is never empty.
@@ -138,14 +148,14 @@ impl Git {
                 command.env(OsStr::from_bytes(name), OsStr::from_bytes(&value[1..]));
             }
         }
-        command
+        Ok(command)
     }
 
     /// `git var` names the files since git 2.41; of older versions everything must be asked.
     fn ask_config_files(&self) -> Option<Vec<CString>> {
         let mut files = Vec::new();
         for variable in ["GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
-            let output = self.command(&["var", variable]).output().ok()?;
+            let output = self.command(&["var", variable]).ok()?.output().ok()?;
             match (output.status.code(), output.stderr.is_empty()) {
                 (Some(0), _) => files.extend(
                     output
@@ -190,6 +200,12 @@ pub fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
         .filter(|directory| directory.is_absolute())
         .filter_map(|directory| CString::new(directory.join(name).into_os_string().into_vec()).ok())
         .collect()
+}
+
+fn is_program(file: &CStr) -> bool {
+    let base = Base::WorkingDirectory;
+    descriptor::access(base, file, Access::Execute).is_ok()
+        && descriptor::status(base, file, true).is_ok_and(|found| found.kind == Kind::Regular)
 }
 
 /// Whether `text` contains one of `words`, which are in lower case, in any case.

@@ -82,7 +82,7 @@ fn start(
             environment: &environment,
             directory: question.repository.directory(),
             streams,
-            ignore_sigterm: false,
+            outlives: false,
             niceness: None,
         })
     };

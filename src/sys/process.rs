@@ -31,8 +31,10 @@ pub struct Spawn<'a> {
     pub directory: BorrowedFd<'a>,
     /// Standard input, output and error.
     pub streams: [BorrowedFd<'a>; 3],
-    /// Whether SIGTERM is ignored from the first instruction on, and by all that descends.
-    pub ignore_sigterm: bool,
+    /// Whether it is to outlive a daemon that is told to end: SIGTERM is ignored from the first
+    /// instruction on, by all that descends too, and a process group of its own keeps a terminal's
+    /// Ctrl-C away.
+    pub outlives: bool,
     /// Its niceness, if it is another than this process's own.
     pub niceness: Option<libc::c_int>,
 }
@@ -149,7 +151,7 @@ struct Order {
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     slots: [RawFd; 4],
-    ignore_sigterm: bool,
+    outlives: bool,
     niceness: Option<libc::c_int>,
     /// The errno of the step that failed; 0 while none has.
     errno: libc::c_int,
@@ -208,7 +210,7 @@ impl Workshop {
             arguments: pointers(spawn.arguments.iter().copied()),
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
-            ignore_sigterm: spawn.ignore_sigterm,
+            outlives: spawn.outlives,
             niceness: spawn.niceness,
             errno: 0,
         };
@@ -286,7 +288,11 @@ fn become_program(order: &Order) -> libc::c_int {
             return errno();
         }
     }
-    let sigterm = if order.ignore_sigterm { libc::SIG_IGN } else { libc::SIG_DFL };
+    if order.outlives {
+        // SAFETY: moves only this child, into a group of its own number.
+        unsafe { libc::setpgid(0, 0) };
+    }
+    let sigterm = if order.outlives { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: CLONE_SIGHAND was not asked for, so dispositions are the child's own; no code installed.
     unsafe { libc::signal(libc::SIGTERM, sigterm) };
     // SAFETY: as above; Rust's runtime had ignored it, and git must die of a vanished reader.

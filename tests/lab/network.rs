@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 
@@ -118,6 +120,20 @@ impl Network {
             self.client.run(&format!(
                 "ip {family} route replace default via {server} dev {device} table {table}"
             ));
+        }
+    }
+
+    /// Returns when the server answers over this link.
+    pub fn await_link(&self, link: Link) {
+        let probe = format!("exec 3<>/dev/tcp/{}/9418", link.server_address());
+        let begin = Instant::now();
+        loop {
+            let mut bash = self.client.command("timeout");
+            bash.args(["1", "bash", "-c", &probe]).stderr(Stdio::null());
+            if bash.status().unwrap().success() {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(15), "the link stays down");
         }
     }
 

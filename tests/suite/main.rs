@@ -39,6 +39,7 @@ mod pid_file;
 mod privileges;
 mod request;
 mod services;
+mod setups;
 mod signals;
 mod strict;
 mod syslog;

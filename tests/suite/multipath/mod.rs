@@ -23,7 +23,7 @@ use crate::lab::{Daemon, Network, Repository, Server};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The daemon under test.
-const MULTIPATH: Daemon = Daemon::StockMptcp;
+const MULTIPATH: Daemon = Daemon::Gitd;
 
 /// A network with the daemon under test on its server.
 struct Lab {
