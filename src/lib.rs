@@ -10,6 +10,7 @@ pub mod escape;
 pub mod pktline;
 pub mod service;
 pub mod event;
+pub mod address;
 pub mod peer;
 pub mod request;
 pub mod template;
@@ -25,6 +26,7 @@ pub mod host;
 pub mod path;
 pub mod ownership;
 pub mod hook;
+pub mod moved;
 pub mod access;
 pub mod child;
 
@@ -42,7 +44,11 @@ pub mod threads;
 pub mod connection;
 pub mod inetd;
 
+pub mod unix;
 pub mod listener;
+pub mod activation;
+pub mod notify;
 pub mod server;
 pub mod log;
+pub mod state_file;
 pub mod startup;

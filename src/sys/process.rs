@@ -35,6 +35,8 @@ pub struct Spawn<'a> {
     /// instruction on, by all that descends too, and a process group of its own keeps a terminal's
     /// Ctrl-C away.
     pub outlives: bool,
+    /// Its niceness, if it is another than this process's own.
+    pub niceness: Option<libc::c_int>,
 }
 
 /// A process that was spawned here and must be waited for.
@@ -150,6 +152,7 @@ struct Order {
     environment: Vec<*const libc::c_char>,
     slots: [RawFd; 4],
     outlives: bool,
+    niceness: Option<libc::c_int>,
     /// The errno of the step that failed; 0 while none has.
     errno: libc::c_int,
 }
@@ -208,6 +211,7 @@ impl Workshop {
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
             outlives: spawn.outlives,
+            niceness: spawn.niceness,
             errno: 0,
         };
         let mut pidfd: libc::c_int = -1;
@@ -278,6 +282,12 @@ fn become_program(order: &Order) -> libc::c_int {
     if unsafe { libc::fchdir(directory) } != 0 {
         return errno();
     }
+    if let Some(niceness) = order.niceness {
+        // SAFETY: changes a number of the calling thread, which is the child's only one.
+        if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) } != 0 {
+            return errno();
+        }
+    }
     if order.outlives {
         // SAFETY: moves only this child, into a group of its own number.
         unsafe { libc::setpgid(0, 0) };
@@ -315,6 +325,13 @@ fn execute(order: &Order) -> libc::c_int {
 fn errno() -> libc::c_int {
     // The child shares the errno of its sleeping parent thread.
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// This process's niceness, -20 to 19.
+#[must_use]
+pub fn niceness() -> i32 {
+    // SAFETY: reads a number; for the calling process that cannot fail.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }
 
 /// Which side of a fork the caller is on.
