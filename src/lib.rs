@@ -44,5 +44,7 @@ pub mod inetd;
 
 pub mod listener;
 pub mod server;
+pub mod outlet;
 pub mod log;
+pub mod init;
 pub mod startup;

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -16,16 +17,20 @@ use crate::admission::{Admission, Bounds};
 use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
 use crate::connection::{House, Phase};
 use crate::options::{Destination, Options, Stop};
+use crate::outlet::Outlet;
 use crate::pending::Pending;
 use crate::starter::Starter;
-use crate::sys::process::{Side, Spawner};
+use crate::sys::process::{End, Side, Spawner};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text, process};
 use crate::threads::Threads;
-use crate::{escape::Escaped, event, inetd, listener, log, server};
+use crate::{escape::Escaped, event, inetd, init, listener, log, server};
 
 /// How many requests are checked at once where the number of services has no limit.
 const MOST_CHECKS: usize = 4096;
+
+/// How long the last lines of the log may take to get out.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How the program ends.
 #[derive(Debug)]
@@ -72,11 +77,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
         Err(stop) => return Ending::Exit(ExitCode::from(explain(&stop))),
     };
     let destination = config::destination(&options);
-    log::start(destination, options.verbose);
-    match Config::understand(options).map_err(Failure::from).and_then(|config| start(&config)) {
+    let log = log::start(destination, options.verbose);
+    let config = Config::understand(options).map_err(Failure::from);
+    let ending = match config.and_then(|config| start(&config, log.as_ref())) {
         Ok(ending) => ending,
         Err(failure) => Ending::Exit(ExitCode::from(complain(destination, &failure))),
+    };
+    if let Some(log) = log {
+        log.flush(LAST_LINES);
     }
+    ending
 }
 
 /// Errors of the command line go to standard error, wherever the log goes (contract 6).
@@ -108,18 +118,25 @@ fn complain(destination: Destination, failure: &Failure) -> u8 {
     }
 }
 
-fn start(config: &Config) -> Result<Ending, Failure> {
+fn start(config: &Config, log: Option<&Arc<Outlet>>) -> Result<Ending, Failure> {
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
             let starter = Starter::new(Spawner::new()?, seconds(&config.limits));
             Ok(Ending::Exit(inetd::serve(&config.policy, &config.limits, &starter).into()))
         }
-        Mode::Daemon(daemon) => start_daemon(daemon, config),
+        Mode::Daemon(daemon) => start_daemon(daemon, config, log),
     }
 }
 
-fn start_daemon(daemon: &Daemon, config: &Config) -> Result<Ending, Failure> {
+fn start_daemon(
+    daemon: &Daemon,
+    config: &Config,
+    log: Option<&Arc<Outlet>>,
+) -> Result<Ending, Failure> {
+    if let Some(end) = init::divide()? {
+        return Ok(end.into());
+    }
     let listening = listener::listen(daemon)?;
     if listening.sockets.is_empty() {
         return Err(Failure::NoSocket(daemon.port));
@@ -157,6 +174,10 @@ fn start_daemon(daemon: &Daemon, config: &Config) -> Result<Ending, Failure> {
         phase: observed,
         limits,
     });
+    if let Some(log) = log {
+        // Without a thread the lines are written where they arise, as they were until here.
+        let _ = log.serve();
+    }
     // The first line that tools wait for; everything else comes after it.
     event::ready();
     for warning in config.warnings.iter().chain(&listening.warnings) {
@@ -189,7 +210,7 @@ fn detach() -> Result<Detached, Failure> {
     let failed = |error: io::Error| Failure::Detach(errno_text(&error));
     let (mut reader, writer) = io::pipe().map_err(failed)?;
     match process::fork().map_err(failed)? {
-        Side::Parent => {
+        Side::Parent(_) => {
             drop(writer);
             let mut answer = Vec::new();
             let listening = reader.read_to_end(&mut answer).is_ok() && answer == [LISTENING];
@@ -260,6 +281,15 @@ impl Drop for PidFile {
             && let Err(error) = fs::remove_file(&self.0)
         {
             event::pid_file_left(&self.0, &errno_text(&error));
+        }
+    }
+}
+
+impl From<End> for Ending {
+    fn from(end: End) -> Self {
+        match end {
+            End::Exited(status) => Ending::Exit(ExitCode::from(u8::try_from(status).unwrap_or(1))),
+            End::Killed(signal) => Ending::Signal(signal),
         }
     }
 }
