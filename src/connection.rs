@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::io::Interest;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -28,14 +27,12 @@ use crate::pending::{Entry, Pending};
 use crate::pktline;
 use crate::request::{Fields, Request};
 use crate::rest::Exchange;
-use crate::session::{Outcome, Session};
+use crate::session::{Outcome, Session, Wire, register};
 use crate::starter::Starter;
 use crate::stderr::Stderr;
 use crate::summary::Summary;
-use crate::sys::readiness::wait_for;
 use crate::sys::{errno_text, socket};
 use crate::threads::Threads;
-use crate::traffic::Wire;
 use crate::watch;
 
 /// How long a client that has not sent its request may still do so once the server stops.
@@ -116,9 +113,8 @@ impl Client {
 
     /// Reads and understands the request; `None` when there is none, which has been logged.
     async fn request(&self, house: &House) -> Option<(Wire, Request, Exchange)> {
-        // Both directions from the start: one registration serves reading the request and watching.
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let received = match wait_for(Arc::clone(&self.socket), both) {
+        // This one registration serves reading the request and watching the session.
+        let received = match register(&self.socket) {
             Ok(wire) => self.read_packet(&wire, house).await.map(|payload| (wire, payload)),
             Err(error) => Err(error.into()),
         };

@@ -6,22 +6,22 @@
 //! it is *bulk*: now full segments count, ACKs come by themselves, and every wake-up of gitd would take
 //! time from the service, so it lets go of the socket and only looks at the counters now and then. When
 //! all has been acknowledged and nothing moves, it is prompt again.
+//!
+//! Here is decided and done what is to be done; whoever has the session waits, be it with a runtime
+//! ([`crate::session`]) or without ([`crate::inetd`]).
 
-use std::future::pending;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep_until};
 
 use crate::event;
 use crate::rest::{self, Exchange};
 use crate::service::Service;
-use crate::sys::readiness::wait_for;
 use crate::sys::socket;
+use crate::sys::wait::{Wait, wait};
 use crate::watch::{self, BULK, Counters, Transport};
 
 /// How often a session is looked at while it moves.
@@ -48,9 +48,6 @@ const LAST_CHANCE: Duration = Duration::from_secs(3);
 /// How many times as long as others a session at rest may stand still: its client works.
 const AT_REST: u32 = 10;
 
-/// A client's socket, registered with the runtime; the service shares the same socket.
-pub type Wire = AsyncFd<Arc<Socket>>;
-
 /// What becomes of the service after a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -65,9 +62,6 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Traffic {
     client: Arc<Socket>,
-    /// The registration for arrivals: none in bulk, none once the client has closed its side, as a
-    /// closed connection stays ready for ever.
-    arrivals: Option<Wire>,
     pid: u32,
     service: Service,
     timeout: Option<Duration>,
@@ -103,7 +97,7 @@ impl Traffic {
     /// Starts to look after a connection that a service was just given.
     #[must_use]
     pub fn new(
-        wire: Wire,
+        client: Arc<Socket>,
         pid: u32,
         service: Service,
         corked: bool,
@@ -112,8 +106,7 @@ impl Traffic {
     ) -> Self {
         let now = Instant::now();
         Traffic {
-            client: Arc::clone(wire.get_ref()),
-            arrivals: Some(wire),
+            client,
             pid,
             service,
             timeout,
@@ -130,18 +123,31 @@ impl Traffic {
         }
     }
 
-    /// Waits for the next arrival or look, and does what it calls for. Losing this future loses
-    /// nothing. `None` after an arrival, which decides nothing.
-    pub async fn next(&mut self) -> Option<Fate> {
-        tokio::select! {
-            () = arrival(&mut self.arrivals, &mut self.hung_up) => {
-                watch::acknowledge(&self.client);
-                let soon = Instant::now() + TICK;
-                self.next_look = Some(self.next_look.map_or(soon, |planned| planned.min(soon)));
-                None
-            }
-            () = until(self.next_look) => Some(self.look(Instant::now())),
-        }
+    /// Whether to wait for arrivals: not in bulk, and not once the client has closed its side, as a
+    /// closed connection stays ready for ever.
+    #[must_use]
+    pub fn wants_arrivals(&self) -> bool {
+        !self.bulk && !self.hung_up
+    }
+
+    /// The client's socket, to wait for arrivals.
+    #[must_use]
+    pub fn client(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    /// When to look next; `None` for never.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Something has arrived or left, or the client has closed its side.
+    pub fn arrived(&mut self, hung_up: bool) {
+        watch::acknowledge(&self.client);
+        self.hung_up |= hung_up;
+        let soon = Instant::now() + TICK;
+        self.next_look = Some(self.next_look.map_or(soon, |planned| planned.min(soon)));
     }
 
     /// The last counters, with the most paths that there ever were. Lets go of the connection: the
@@ -168,11 +174,17 @@ impl Traffic {
             && self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
     }
 
-    fn look(&mut self, now: Instant) -> Fate {
+    /// Looks at the counters and does what they call for.
+    pub fn look(&mut self, now: Instant) -> Fate {
         let Some(seen) = Counters::read(&self.client) else {
             self.next_look = None;
             return Fate::Open;
         };
+        // In bulk nobody waits for events, by which the client's end would have been seen.
+        if self.bulk && !self.hung_up {
+            let end = &mut [Wait::finished(self.client.as_fd())];
+            self.hung_up = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
+        }
         let moving = self.last.is_none_or(|last| last.octets() != seen.octets());
         let pause = now - self.moved;
         if moving {
@@ -196,14 +208,10 @@ impl Traffic {
                 self.bulk = false;
                 self.phase_began_at = sent + received;
                 watch::prefer_prompt_segments(&self.client);
-                if !self.hung_up {
-                    self.arrivals = register(&self.client);
-                }
                 watch::acknowledge(&self.client);
             }
         } else if sent + received > self.phase_began_at + BULK {
             self.bulk = true;
-            self.arrivals = None;
             watch::prefer_full_segments(&self.client);
         }
     }
@@ -258,36 +266,5 @@ impl Traffic {
         // Past its time only a session at rest goes on.
         let due = due.filter(|left| !left.is_zero()).unwrap_or(longest);
         pause.min(longest).min(due).max(TICK)
-    }
-}
-
-/// Waits until something has arrived or left; for ever without a registration.
-async fn arrival(wire: &mut Option<Wire>, hung_up: &mut bool) {
-    let Some(registered) = wire else { return pending().await };
-    // OUT beside IN: when the service has already taken what arrived, epoll would drop an event for IN
-    // alone.
-    let ready = match registered.ready(Interest::READABLE | Interest::WRITABLE).await {
-        Ok(mut event) => {
-            let ready = event.ready();
-            event.clear_ready();
-            ready
-        }
-        Err(_) => return *wire = None,
-    };
-    if ready.is_read_closed() {
-        *hung_up = true;
-        *wire = None;
-    }
-}
-
-/// `None` for lack of memory: the session is then slower, not broken.
-fn register(client: &Arc<Socket>) -> Option<Wire> {
-    wait_for(Arc::clone(client), Interest::READABLE | Interest::WRITABLE).ok()
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => pending().await,
     }
 }

@@ -94,7 +94,7 @@ fn draw_panel(body: &mut String, panel: &Panel, top: f64, end: Duration) {
     }
     let (x, ending) = match panel.finished {
         Some(at) => (across(at, end), format!("finished after {:.1} s", at.as_secs_f64())),
-        None => (WIDTH - RIGHT, format!("stuck for ever at {:.0} %", panel.share * 100.0)),
+        None => (WIDTH - RIGHT, format!("not one byte more: {:.0} % arrived", panel.share * 100.0)),
     };
     text(body, x, top - 10.0, "end", if panel.finished.is_some() { INK } else { ALARM }, &ending);
 }
@@ -103,13 +103,18 @@ fn draw_panel(body: &mut String, panel: &Panel, top: f64, end: Duration) {
 fn rates(samples: &[Sample], end: Duration) -> Vec<Vec<f64>> {
     let links = samples.first().map_or(0, |sample| sample.received.len());
     let steps = end.as_millis() / STEP.as_millis();
+    // Looks do not fall on the steps: what lies between two of them is divided.
     let count = |at: Duration, link: usize| {
-        let sample = samples.iter().rev().find(|sample| sample.at <= at);
-        sample.or(samples.first()).map_or(0, |sample| sample.received[link])
+        let after = samples.iter().position(|sample| sample.at > at).unwrap_or(samples.len() - 1);
+        let (last, next) = (&samples[after.saturating_sub(1)], &samples[after]);
+        let span = next.at.saturating_sub(last.at).as_secs_f64();
+        let part = if span > 0.0 { at.saturating_sub(last.at).as_secs_f64() / span } else { 0.0 };
+        let grown = next.received[link].saturating_sub(last.received[link]) as f64;
+        last.received[link] as f64 + grown * part.min(1.0)
     };
     let rate = |step: u32, link: usize| {
         let bytes = count(STEP * (step + 1), link) - count(STEP * step, link);
-        bytes as f64 * 8.0 / STEP.as_secs_f64() / 1e6
+        bytes * 8.0 / STEP.as_secs_f64() / 1e6
     };
     let steps = u32::try_from(steps).unwrap_or(0);
     (0..links).map(|link| (0..steps).map(|step| rate(step, link)).collect()).collect()

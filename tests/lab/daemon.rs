@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::repository::isolate;
@@ -77,6 +78,20 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits for a line that contains `text`, and returns it.
+    #[track_caller]
+    pub fn await_line(&self, text: &str) -> String {
+        let begin = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(line) = log.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "no {text:?} in {log:#?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -84,10 +99,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // `git daemon` is a wrapper that passes a SIGTERM on and would not pass on a SIGKILL.
+        // `git daemon` is a wrapper that passes a SIGTERM on and would not pass on a SIGKILL. gitd waits for services that
+        // run, of which one may have lost its client for ever; the second signal ends it at once.
         let pid = self.child.id().to_string();
-        let _ = std::process::Command::new("kill").arg(pid).status();
-        let _ = self.child.wait();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(&pid).status();
+            thread::sleep(Duration::from_millis(50));
+        }
         // Its last services hold the log open; they end with their clients.
         drop(self.reader.take());
     }

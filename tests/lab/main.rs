@@ -26,7 +26,7 @@ use lab::Daemon;
 use table::Table;
 
 /// The daemon that is measured.
-const MULTIPATH: Daemon = Daemon::StockMptcp;
+const MULTIPATH: Daemon = Daemon::Gitd;
 
 const BEGIN: &str = "<!-- written by `cargo bench --bench lab -- --save`: begin -->";
 const END: &str = "<!-- written by `cargo bench --bench lab -- --save`: end -->";

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 
@@ -121,10 +123,32 @@ impl Network {
         }
     }
 
+    /// Returns when the server answers over this link.
+    pub fn await_link(&self, link: Link) {
+        let probe = format!("exec 3<>/dev/tcp/{}/9418", link.server_address());
+        let begin = Instant::now();
+        loop {
+            let mut bash = self.client.command("timeout");
+            bash.args(["1", "bash", "-c", &probe]).stderr(Stdio::null());
+            if bash.status().unwrap().success() {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(15), "the link stays down");
+        }
+    }
+
     /// Bits per second of all links together.
     pub fn bits_per_second(&self) -> f64 {
         self.links.iter().map(|link| f64::from(link.megabits) * 1e6).sum()
     }
+}
+
+/// Between the hosts, as near to the server as there is a place for rules of nftables.
+pub fn middlebox(network: &Network, rule: &str) {
+    network.server.nft(&format!(
+        "add table inet box; add chain inet box c {{ type filter hook prerouting priority raw; }}; \
+         add rule inet box c {rule}"
+    ));
 }
 
 /// Waits until no other laboratory is in use on this machine by this project, in this process or another.

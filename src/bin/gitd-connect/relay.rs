@@ -9,12 +9,17 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use gitd::sys::wait::{Wait, wait};
+use gitd::watch::{Counters, Transport};
 use socket2::Socket;
 
 /// Two of git's sideband packets.
 const BUFFER: usize = 128 * 1024;
+
+/// git's services that are at work say something every five seconds.
+const SILENCE: Duration = Duration::from_secs(6);
 
 /// Returns when the server has ended, or when git is gone; an error is the connection's.
 pub(crate) fn relay(socket: Socket) -> io::Result<()> {
@@ -44,11 +49,37 @@ fn upload(mut stdin: File, socket: &Socket, stdout: &File) {
             Err(_) => break,
         }
     }
+    finish(socket, stdout);
+}
+
+/// git writes no more. It closes its writing end long before the pack is there, and a connection with one closed end can
+/// take no further path: a link that comes back, or comes up, would be of no use to this clone. So MPTCP's end is passed on
+/// only to a server that may be waiting for it.
+fn finish(socket: &Socket, stdout: &File) {
+    let gone = |limit| wait(&mut [Wait::closed(stdout.as_fd())], limit);
+    let mut received = received_by_paths(socket);
+    while received.is_some() {
+        match gone(Some(SILENCE)) {
+            Ok(0) => {}
+            _ => break,
+        }
+        let before = received;
+        received = received_by_paths(socket);
+        if received == before {
+            break;
+        }
+    }
     let _ = socket.shutdown(Shutdown::Write);
-    // git is waiting for this process's end once it has closed both pipes: the server's farewell would cost it a round trip.
-    if wait(&mut [Wait::closed(stdout.as_fd())], None).is_ok() {
+    // git waits for this process's end once it has closed both pipes: the server's farewell would cost it a round trip.
+    if gone(None).is_ok() {
         let _ = socket.shutdown(Shutdown::Both);
     }
+}
+
+/// The octets that have arrived, if they do so by MPTCP.
+fn received_by_paths(socket: &Socket) -> Option<u64> {
+    let counters = Counters::read(socket)?;
+    matches!(counters.transport, Transport::Multipath { .. }).then_some(counters.received)
 }
 
 /// Server to git.

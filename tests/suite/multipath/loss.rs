@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{LIMIT, Lab, MULTIPATH};
-use crate::lab::{Client, Loss, Transfer};
+use crate::lab::{Client, Loss, Network, Transfer};
 
 fn lose(loss: Loss) {
     for index in [0, 1] {
@@ -78,6 +78,30 @@ fn a_link_that_comes_back_is_used_again() {
     transfer.await_share(0.3);
     Loss::Blackhole.restore(&lab.network, link);
     let restored = transfer.elapsed();
+    let outcome = transfer.finish(LIMIT);
+    outcome.verify(&lab.repository);
+    let bytes = outcome.record.link_bytes_since(restored);
+    println!("since it is back: {bytes:?}");
+    assert!(bytes[1] > 5_000_000, "{bytes:?}");
+}
+
+/// As NetworkManager does when a network is left and entered again: the address goes with its endpoint, and both come back.
+#[test]
+fn a_network_that_is_entered_again_joins_the_clone_under_way() {
+    needs_lab!();
+    let lab = Lab::new(&[50, 50], MULTIPATH, 84);
+    let Network { client, links, .. } = &lab.network;
+    let (address, device) = (links[1].client_address(), links[1].client_device());
+    let mut transfer = Transfer::clone(&lab.network, Client::Connect, &lab.repository, "10.50.1.1");
+    transfer.await_share(0.2);
+    client.run("ip mptcp endpoint flush");
+    Loss::ClientDown.lose(&lab.network, links[1]);
+    transfer.await_share(0.3);
+    Loss::ClientDown.restore(&lab.network, links[1]);
+    // The kernel tries a new path only once, and an interface needs a moment.
+    lab.network.await_link(links[1]);
+    let restored = transfer.elapsed();
+    client.run(&format!("ip mptcp endpoint add {address} dev {device} subflow"));
     let outcome = transfer.finish(LIMIT);
     outcome.verify(&lab.repository);
     let bytes = outcome.record.link_bytes_since(restored);
