@@ -1,6 +1,7 @@
 //! Other work over two paths than one clone.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use super::{LIMIT, Lab, MULTIPATH};
 use crate::lab::{Client, Network, Transfer, git, succeed};
@@ -59,15 +60,21 @@ fn a_dead_ipv6_address_costs_no_more_than_300_ms() {
          add rule ip6 dead c ip6 daddr fd50:1::dead drop",
     );
     let list = |host: &str| {
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         let url = format!("git://{host}/r.git");
         let listed =
             succeed(Client::Connect.git(network, lab.repository.path()).args(["ls-remote", &url]));
         assert!(listed.contains("refs/heads/master"), "{listed}");
         begin.elapsed()
     };
-    let least = |host| (0..5).map(|_| list(host)).min().unwrap();
-    let cost = least("both").saturating_sub(least("one"));
+    // Alternating, and the least of ten: what is left is the waiting.
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..10 {
+        for (least, host) in least.iter_mut().zip(["both", "one"]) {
+            *least = (*least).min(list(host));
+        }
+    }
+    let cost = least[0].saturating_sub(least[1]);
     println!("a dead address costs {cost:?}");
     assert!(cost.as_millis() >= 200, "the dead address was not tried: {cost:?}");
     assert!(cost.as_millis() <= 300, "{cost:?}");
