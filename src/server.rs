@@ -11,7 +11,7 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinSet;
 
-use crate::connection::{self, House};
+use crate::connection::{self, House, Phase};
 use crate::event;
 use crate::sys::readiness::wait_for;
 use crate::sys::signal::Signals;
@@ -19,11 +19,14 @@ use crate::sys::signal::Signals;
 /// How long to wait before asking again a kernel that had no descriptor or memory left.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How long services may take to end once they were told to.
+const LAST_MOMENT: Duration = Duration::from_secs(8);
+
 /// How many clients are taken from one queue before the others get their turn.
 const BATCH: usize = 64;
 
-/// Serves until one of `signals` arrives and returns it once all running services have ended; or at
-/// once when a second one arrives.
+/// Serves until one of `signals` arrives and returns it once all running services have ended, which
+/// may have a limit; or at once when a second one arrives.
 ///
 /// # Errors
 /// When the listening sockets or the signals cannot be watched, for lack of memory.
@@ -31,7 +34,7 @@ pub async fn serve(
     house: Arc<House>,
     listeners: Vec<Socket>,
     signals: Signals,
-    stopping: Sender<bool>,
+    phase: Sender<Phase>,
 ) -> io::Result<i32> {
     let signals = wait_for(signals, Interest::READABLE)?;
     let mut server = Server { house, connections: JoinSet::new() };
@@ -48,12 +51,12 @@ pub async fn serve(
         let _ = server.take_in(listener.get_ref(), usize::MAX);
     }
     drop(listeners);
-    stopping.send_replace(true);
+    phase.send_replace(Phase::Draining);
     if !server.connections.is_empty() {
         event::draining(server.connections.len());
     }
     tokio::select! {
-        () = server.finish() => Ok(signal),
+        () = server.finish(&phase) => Ok(signal),
         second = next(&signals) => second,
     }
 }
@@ -96,7 +99,7 @@ impl Server {
                             if !std::mem::replace(&mut stuck, true) {
                                 event::accept_failed(&crate::sys::errno_text(&error));
                             }
-                            tokio::time::sleep(BACK_OFF).await;
+                            self.make_room().await;
                         }
                     }
                 }
@@ -125,7 +128,30 @@ impl Server {
         self.connections.spawn(connection::serve(house, socket, address));
     }
 
-    async fn finish(&mut self) {
+    /// Those that have been silent longest give their descriptors to those that come.
+    async fn make_room(&mut self) {
+        if self.house.pending.push_out(BATCH) == 0 {
+            tokio::time::sleep(BACK_OFF).await;
+        }
+        // They close when they are next to run, which is before this task runs again.
+        tokio::task::yield_now().await;
+    }
+
+    async fn finish(&mut self, phase: &Sender<Phase>) {
+        if let Some(limit) = self.house.limits.shutdown_timeout {
+            if tokio::time::timeout(limit, self.wait_for_all()).await.is_ok() {
+                return;
+            }
+            event::cutting(self.connections.len(), limit);
+            phase.send_replace(Phase::Ending);
+            // What does not end now is out of anybody's reach, such as a check that hangs.
+            let _ = tokio::time::timeout(LAST_MOMENT, self.wait_for_all()).await;
+        } else {
+            self.wait_for_all().await;
+        }
+    }
+
+    async fn wait_for_all(&mut self) {
         while let Some(ended) = self.connections.join_next().await {
             report(&ended);
         }

@@ -12,15 +12,20 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Bounds};
 use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
-use crate::connection::House;
+use crate::connection::{House, Phase};
 use crate::options::{Destination, Options, Stop};
+use crate::pending::Pending;
 use crate::starter::Starter;
 use crate::sys::process::{Side, Spawner};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text, process};
+use crate::threads::Threads;
 use crate::{escape::Escaped, event, inetd, listener, log, server};
+
+/// How many requests are checked at once where the number of services has no limit.
+const MOST_CHECKS: usize = 4096;
 
 /// How the program ends.
 #[derive(Debug)]
@@ -136,11 +141,22 @@ fn start_daemon(daemon: &Daemon, config: &Config) -> Result<Ending, Failure> {
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let starter = Starter::new(spawner, seconds(&config.limits));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let (phase, observed) = tokio::sync::watch::channel(Phase::Serving);
     let limits = config.limits.clone();
-    let admission = Admission::new(limits.max_connections, limits.max_queue);
-    let policy = config.policy.clone();
-    let house = Arc::new(House { policy, limits, starter, admission, stopping: stopped });
+    let bounds = Bounds {
+        places: limits.max_connections,
+        per_address: limits.max_connections_per_address,
+        room: limits.max_queue,
+    };
+    let house = Arc::new(House {
+        policy: config.policy.clone(),
+        starter,
+        admission: Admission::new(bounds),
+        pending: Pending::new(limits.max_pending),
+        threads: Threads::new(bounds.most().unwrap_or(MOST_CHECKS)),
+        phase: observed,
+        limits,
+    });
     // The first line that tools wait for; everything else comes after it.
     event::ready();
     for warning in config.warnings.iter().chain(&listening.warnings) {
@@ -150,9 +166,7 @@ fn start_daemon(daemon: &Daemon, config: &Config) -> Result<Ending, Failure> {
         // The parent may have been killed; the server serves all the same.
         let _ = parent.write_all(&[LISTENING]);
     }
-    let signal = runtime.block_on(server::serve(house, listening.sockets, signals, stopping))?;
-    // Threads that wait for a dead file system or an endless hook must not keep the process.
-    runtime.shutdown_background();
+    let signal = runtime.block_on(server::serve(house, listening.sockets, signals, phase))?;
     drop(pid_file);
     Ok(Ending::Signal(signal))
 }
