@@ -111,8 +111,8 @@ step 'the watchdog is content' [ "$(systemctl show -P NRestarts gitd.service)" =
 if systemctl --version | awk 'NR == 1 { exit $2 < 257 }'; then
     printf '[Socket]\nSocketProtocol=mptcp\n' | drop_in gitd.socket
     options '--base-path=/var/lib/gitd --verbose --mptcp=require'
-    step 'the socket becomes one of Multipath TCP' systemctl restart gitd.socket
-    systemctl stop gitd.service
+    systemctl stop gitd.socket gitd.service
+    step 'the socket becomes one of Multipath TCP' systemctl start gitd.socket
     step 'a clone by gitd-connect' env GIT_PROXY_COMMAND=gitd-connect bash -c "$(declare -f clones has); clones git://127.0.0.1/project.git"
     step 'goes by Multipath TCP' eventually heard gitd.service 'mptcp, 1 path'
     step 'a clone by git goes by TCP' clones git://127.0.0.1/project.git
