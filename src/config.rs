@@ -29,6 +29,9 @@ const DEFAULT_MAX_QUEUE: usize = 256;
 /// How long they wait.
 const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The number of clients without a request where nobody said otherwise (B4).
+const DEFAULT_MAX_PENDING: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
 /// Everything that the program goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -102,10 +105,16 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     /// The number of services that run at once; `None` for no limit.
     pub max_connections: Option<NonZeroUsize>,
-    /// The number of requests that wait for one of them to end.
-    pub max_queue: usize,
+    /// The number of them for one address; `None` for no limit.
+    pub max_connections_per_address: Option<NonZeroUsize>,
+    /// The number of requests that wait for one of them to end; `None` for no limit.
+    pub max_queue: Option<usize>,
     /// How long a request waits; `None` for no limit.
     pub queue_timeout: Option<Duration>,
+    /// The number of clients that have not sent their request; `None` for no limit.
+    pub max_pending: Option<NonZeroUsize>,
+    /// How long running services may take to finish once the server stops; `None` for no limit.
+    pub shutdown_timeout: Option<Duration>,
 }
 
 /// Options that make no sense, alone or together (contract 7); worded as the stock daemon does.
@@ -216,16 +225,16 @@ fn limits(options: &Options) -> Limits {
         Some(n) => seconds(n),
         None => timeout.or(Some(DEFAULT_INIT_TIMEOUT)),
     };
-    let max_connections = match options.max_connections {
-        None => Some(DEFAULT_MAX_CONNECTIONS),
-        Some(n) => usize::try_from(n).ok().and_then(NonZeroUsize::new),
-    };
+    let count = |n: i32| usize::try_from(n).ok().and_then(NonZeroUsize::new);
     Limits {
         init_timeout,
         timeout,
-        max_connections,
-        max_queue: DEFAULT_MAX_QUEUE,
-        queue_timeout: Some(DEFAULT_QUEUE_TIMEOUT),
+        max_connections: options.max_connections.map_or(Some(DEFAULT_MAX_CONNECTIONS), count),
+        max_connections_per_address: options.max_connections_per_address.and_then(count),
+        max_queue: options.max_queue.map_or(Some(DEFAULT_MAX_QUEUE), |n| usize::try_from(n).ok()),
+        queue_timeout: options.queue_timeout.map_or(Some(DEFAULT_QUEUE_TIMEOUT), seconds),
+        max_pending: options.max_pending.map_or(Some(DEFAULT_MAX_PENDING), count),
+        shutdown_timeout: options.shutdown_timeout.and_then(seconds),
     }
 }
 
@@ -332,6 +341,16 @@ mod tests {
         assert_eq!(most(&["--max-connections=0"]), None);
         assert_eq!(most(&["--max-connections=-7"]), None);
         assert_eq!(most(&["--max-connections=7"]), Some(7));
+        let plain = limits(&[]);
+        assert_eq!(plain.max_connections_per_address, None);
+        assert_eq!((plain.max_queue, plain.queue_timeout), (Some(256), seconds(30)));
+        assert_eq!(plain.max_pending.map(NonZeroUsize::get), Some(4096));
+        assert_eq!(plain.shutdown_timeout, None);
+        let queue = |arguments: &[&str]| limits(arguments).max_queue;
+        assert_eq!((queue(&["--max-queue=0"]), queue(&["--max-queue=-1"])), (Some(0), None));
+        assert_eq!(limits(&["--queue-timeout=0"]).queue_timeout, None);
+        assert_eq!(limits(&["--max-pending=0"]).max_pending, None);
+        assert_eq!(limits(&["--shutdown-timeout=3"]).shutdown_timeout, seconds(3));
     }
 
     #[test]

@@ -101,6 +101,29 @@ pub fn probe(peer: &dyn Display) {
     info!("{peer} closed without a request");
 }
 
+/// A client without a request had to make room for another.
+pub fn dismissed(peer: &dyn Display) {
+    info!("no request, and no room for more clients without one: closing (client {peer})");
+}
+
+/// The first one had to make room, after a time in which nobody had to.
+pub fn crowded(most: usize) {
+    warn!(
+        "{most} clients have sent no request; from now on the one silent longest makes room for each \
+         new one (see --max-pending)"
+    );
+}
+
+/// The checks of a request take so long that something must be wrong.
+pub fn check_hangs(pathname: &[u8], after: Duration, peer: &dyn Display) {
+    warn!(
+        "'{}': not decided after {} s; does its file system, the resolver or the access hook hang? \
+         (client {peer})",
+        Escaped(pathname),
+        after.as_secs()
+    );
+}
+
 /// The request was refused: the reason, to whom, and how the administrator could mend it.
 pub fn denied(reason: &dyn Display, remedy: &str, peer: &dyn Display) {
     match remedy {
@@ -173,6 +196,11 @@ pub fn file_left(path: &Path, reason: &str) {
 /// A signal asked gitd to end; what has been accepted may still be served.
 pub fn draining(clients: usize) {
     info!("stopped listening; waiting for {clients} clients to finish");
+}
+
+/// The drain has taken as long as it may.
+pub fn cutting(clients: usize, after: Duration) {
+    warn!("{clients} clients have not finished within {} s; ending them", after.as_secs());
 }
 
 /// The server cannot start or go on.

@@ -18,7 +18,9 @@ use crate::event;
 use crate::farewell::{MAX_SENT_AHEAD, PATIENCE};
 use crate::inbound;
 use crate::peer::{Origin, Peer};
+use crate::pktline::PREFIX;
 use crate::request::Request;
+use crate::rest::Exchange;
 use crate::session::Outcome;
 use crate::starter::Starter;
 use crate::stderr::Stderr;
@@ -52,15 +54,15 @@ struct Client {
 #[must_use]
 pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
     let client = Client::on_standard_input();
-    let request = match inbound::read(io::stdin(), limits.init_timeout) {
-        Ok(payload) => understand(&payload),
+    let received = match inbound::read(io::stdin(), limits.init_timeout) {
+        Ok(payload) => understand(&payload).map(|request| (request, payload.len())),
         Err(reason) => {
             reason.log(&client.peer);
             return DIED;
         }
     };
-    let request = match request {
-        Ok(request) => request,
+    let (request, octets) = match received {
+        Ok(received) => received,
         Err(reason) => {
             reason.log(&client.peer);
             return reason.status();
@@ -68,7 +70,10 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
     };
     let corked = client.socket.as_ref().is_some_and(watch::cork_if_far);
     let (status, denial) = match client.start(policy, starter, &request) {
-        Ok(running) => client.attend(running, &request, corked, limits.timeout),
+        Ok(running) => {
+            let exchange = Exchange::new(&request, PREFIX + octets);
+            client.attend(running, &request, exchange, corked, limits.timeout)
+        }
         Err(denial) => (REFUSED, Some(denial)),
     };
     if let Some(denial) = denial {
@@ -120,15 +125,15 @@ impl Client {
         &self,
         Running { process, stderr }: Running,
         request: &Request,
+        exchange: Exchange,
         corked: bool,
         timeout: Option<Duration>,
     ) -> (u8, Option<Denial>) {
         let (pid, service) = (process.pid, request.service);
         let stderr = Stderr::new(pid, stderr);
-        let traffic = self
-            .socket
-            .as_ref()
-            .map(|socket| Traffic::new(Arc::clone(socket), pid, service, corked, timeout));
+        let traffic = self.socket.as_ref().map(|socket| {
+            Traffic::new(Arc::clone(socket), pid, service, corked, timeout, exchange)
+        });
         let outcome = watch_to_the_end(&process, stderr, traffic).unwrap_or_else(|error| {
             event::service_lost(pid, &errno_text(&error));
             Outcome { end: None, counters: None }

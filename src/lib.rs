@@ -32,12 +32,15 @@ pub mod child;
 
 pub mod watch;
 pub mod stderr;
+pub mod rest;
 pub mod traffic;
+pub mod admission;
 pub mod session;
 pub mod summary;
 pub mod inbound;
 pub mod farewell;
-pub mod admission;
+pub mod pending;
+pub mod threads;
 pub mod connection;
 pub mod inetd;
 

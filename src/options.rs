@@ -109,6 +109,16 @@ pub struct Options {
     pub init_timeout: Option<u32>,
     /// `--max-connections=`; 0 and less stand for no limit
     pub max_connections: Option<i32>,
+    /// `--max-connections-per-address=`; 0 and less stand for no limit
+    pub max_connections_per_address: Option<i32>,
+    /// `--max-pending=`; 0 and less stand for no limit
+    pub max_pending: Option<i32>,
+    /// `--max-queue=`; less than 0 stands for no limit
+    pub max_queue: Option<i32>,
+    /// `--queue-timeout=`, in seconds
+    pub queue_timeout: Option<u32>,
+    /// `--shutdown-timeout=`, in seconds
+    pub shutdown_timeout: Option<u32>,
     /// What `--enable`, `--disable`, `--allow-override` and `--forbid-override` come to, in their
     /// order on the command line
     pub offers: Offers,
@@ -195,6 +205,11 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         timeout: matches.get_one("timeout").copied(),
         init_timeout: matches.get_one("init-timeout").copied(),
         max_connections: matches.get_one("max-connections").copied(),
+        max_connections_per_address: matches.get_one("max-connections-per-address").copied(),
+        max_pending: matches.get_one("max-pending").copied(),
+        max_queue: matches.get_one("max-queue").copied(),
+        queue_timeout: matches.get_one("queue-timeout").copied(),
+        shutdown_timeout: matches.get_one("shutdown-timeout").copied(),
         offers: offers(matches),
         directories: directories.into_iter().map(OsString::into_vec).collect(),
     }

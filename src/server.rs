@@ -11,7 +11,7 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinSet;
 
-use crate::connection::{self, House};
+use crate::connection::{self, House, Phase};
 use crate::event;
 use crate::notify::{self, Census, Manager};
 use crate::peer::Origin;
@@ -22,11 +22,14 @@ use crate::sys::socket::peer_user;
 /// How long to wait before asking again a kernel that had no descriptor or memory left.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How long services may take to end once they were told to.
+const LAST_MOMENT: Duration = Duration::from_secs(8);
+
 /// How many clients are taken from one queue before the others get their turn.
 const BATCH: usize = 64;
 
-/// Serves until one of `signals` arrives and returns it once all running services have ended; or at
-/// once when a second one arrives.
+/// Serves until one of `signals` arrives and returns it once all running services have ended, which
+/// may have a limit; or at once when a second one arrives.
 ///
 /// # Errors
 /// When the listening sockets or the signals cannot be watched, for lack of memory.
@@ -34,7 +37,7 @@ pub async fn serve(
     house: Arc<House>,
     listeners: Vec<Socket>,
     signals: Signals,
-    stopping: Sender<bool>,
+    phase: Sender<Phase>,
     manager: Arc<Manager>,
 ) -> io::Result<i32> {
     let signals = wait_for(signals, Interest::READABLE)?;
@@ -56,12 +59,12 @@ pub async fn serve(
         let _ = server.take_in(listener.get_ref(), usize::MAX);
     }
     drop(listeners);
-    stopping.send_replace(true);
+    phase.send_replace(Phase::Draining);
     if !server.connections.is_empty() {
         event::draining(server.connections.len());
     }
     tokio::select! {
-        () = server.finish() => Ok(signal),
+        () = server.finish(&phase) => Ok(signal),
         second = next(&signals) => second,
     }
 }
@@ -105,7 +108,7 @@ impl Server {
                             if !std::mem::replace(&mut stuck, true) {
                                 event::accept_failed(&crate::sys::errno_text(&error));
                             }
-                            tokio::time::sleep(BACK_OFF).await;
+                            self.make_room().await;
                         }
                     }
                 }
@@ -143,7 +146,30 @@ impl Server {
         self.census.arrived(self.connections.len());
     }
 
-    async fn finish(&mut self) {
+    /// Those that have been silent longest give their descriptors to those that come.
+    async fn make_room(&mut self) {
+        if self.house.pending.push_out(BATCH) == 0 {
+            tokio::time::sleep(BACK_OFF).await;
+        }
+        // They close when they are next to run, which is before this task runs again.
+        tokio::task::yield_now().await;
+    }
+
+    async fn finish(&mut self, phase: &Sender<Phase>) {
+        if let Some(limit) = self.house.limits.shutdown_timeout {
+            if tokio::time::timeout(limit, self.wait_for_all()).await.is_ok() {
+                return;
+            }
+            event::cutting(self.connections.len(), limit);
+            phase.send_replace(Phase::Ending);
+            // What does not end now is out of anybody's reach, such as a check that hangs.
+            let _ = tokio::time::timeout(LAST_MOMENT, self.wait_for_all()).await;
+        } else {
+            self.wait_for_all().await;
+        }
+    }
+
+    async fn wait_for_all(&mut self) {
         while let Some(ended) = self.connections.join_next().await {
             self.farewell(&ended);
         }

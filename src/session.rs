@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep_until;
 
+use crate::admission::Place;
 use crate::event;
+use crate::rest::Exchange;
 use crate::service::Service;
 use crate::stderr::Stderr;
 use crate::sys::process::{Child, End};
@@ -45,6 +48,8 @@ pub struct Session {
     pub corked: bool,
     /// How long it may stand still.
     pub timeout: Option<Duration>,
+    /// What the client has said so far.
+    pub exchange: Exchange,
 }
 
 /// How a session ended.
@@ -67,16 +72,24 @@ impl Outcome {
 
 impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then.
+    /// the pipe then. Meanwhile `place` is lent to others when the session rests. Once
+    /// the server is `ending`, the service must end too.
     ///
     /// # Errors
     /// When the service cannot be watched at all, for lack of memory or descriptors.
-    pub async fn watch(self) -> io::Result<(Outcome, Stderr)> {
-        let Session { wire, process, service, mut stderr, corked, timeout } = self;
+    pub async fn watch(
+        self,
+        place: &mut Place,
+        ending: impl Future<Output = ()>,
+    ) -> io::Result<(Outcome, Stderr)> {
+        let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
         let ended = wait_for(process.pidfd(), Interest::READABLE)?;
         let client = Arc::clone(wire.get_ref());
-        let mut traffic = Traffic::new(Arc::clone(&client), process.pid, service, corked, timeout);
+        let mut traffic =
+            Traffic::new(Arc::clone(&client), process.pid, service, corked, timeout, exchange);
         let mut wire = Some(wire);
+        let mut ending = pin!(ending);
+        let mut told = false;
         let end = loop {
             tokio::select! {
                 biased;
@@ -93,11 +106,19 @@ impl Session {
                 }
                 hung_up = arrival(wire.as_ref()) => traffic.arrived(hung_up),
                 () = until(traffic.next_look()) => match traffic.look(Instant::now()) {
-                    Fate::Open => stderr.listen(),
+                    Fate::Open => {
+                        stderr.listen();
+                        lend(place, &traffic);
+                    }
                     // It may have ended on its own by now.
                     Fate::Sealed(signal) => drop(process.signal(signal)),
                 },
                 () = stderr.read() => {}
+                () = &mut ending, if !told => {
+                    told = true;
+                    traffic.seal(Instant::now());
+                    drop(process.signal(libc::SIGHUP));
+                }
             }
             if traffic.wants_arrivals() != wire.is_some() {
                 // For lack of memory the session goes on without: slower, not broken.
@@ -105,6 +126,15 @@ impl Session {
             }
         };
         Ok((Outcome { end, counters: traffic.finish() }, stderr))
+    }
+}
+
+/// A session at rest needs no place as long as others wait for one; as soon as it moves it counts again.
+fn lend(place: &mut Place, traffic: &Traffic) {
+    if place.is_scarce() && traffic.is_at_rest() {
+        place.rest();
+    } else {
+        place.resume();
     }
 }
 

@@ -12,22 +12,27 @@ use thiserror::Error;
 
 use crate::activation::{self, BadSocket};
 use crate::address::Address;
-use crate::admission::Admission;
+use crate::admission::{Admission, Bounds};
 use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
-use crate::connection::House;
+use crate::connection::{House, Phase};
 use crate::listener::{Listener, Listening};
 use crate::notify::Manager;
 use crate::options::{Destination, Options, Port, Stop};
+use crate::pending::Pending;
 use crate::starter::Starter;
 use crate::state_file::StateFile;
 use crate::sys::process::{Side, Spawner};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text, process};
+use crate::threads::Threads;
 use crate::unix::SocketFile;
 use crate::{escape::Escaped, event, inetd, listener, log, server};
 
 /// The descriptors that somebody else opened for this process.
 type Passed = Result<Vec<OwnedFd>, BadSocket>;
+
+/// How many requests are checked at once where the number of services has no limit.
+const MOST_CHECKS: usize = 4096;
 
 /// How the program ends.
 #[derive(Debug)]
@@ -154,11 +159,22 @@ fn start_daemon(daemon: &Daemon, config: &Config, passed: Vec<OwnedFd>) -> Resul
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let starter = Starter::new(spawner, &config.git, seconds(&config.limits));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let (phase, observed) = tokio::sync::watch::channel(Phase::Serving);
     let limits = config.limits.clone();
-    let admission = Admission::new(limits.max_connections, limits.max_queue);
-    let policy = config.policy.clone();
-    let house = Arc::new(House { policy, limits, starter, admission, stopping: stopped });
+    let bounds = Bounds {
+        places: limits.max_connections,
+        per_address: limits.max_connections_per_address,
+        room: limits.max_queue,
+    };
+    let house = Arc::new(House {
+        policy: config.policy.clone(),
+        starter,
+        admission: Admission::new(bounds),
+        pending: Pending::new(limits.max_pending),
+        threads: Threads::new(bounds.most().unwrap_or(MOST_CHECKS)),
+        phase: observed,
+        limits,
+    });
     // The first line that tools wait for; everything else comes after it.
     event::ready();
     let Listening { listeners, warnings: more, .. } = listening;
@@ -175,9 +191,7 @@ fn start_daemon(daemon: &Daemon, config: &Config, passed: Vec<OwnedFd>) -> Resul
     let manager = Arc::new(Manager::find());
     manager.ready();
     let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
-    let signal = runtime.block_on(server::serve(house, sockets, signals, stopping, manager))?;
-    // Threads that wait for a dead file system or an endless hook must not keep the process.
-    runtime.shutdown_background();
+    let signal = runtime.block_on(server::serve(house, sockets, signals, phase, manager))?;
     drop(files);
     Ok(Ending::Signal(signal))
 }

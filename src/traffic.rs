@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::event;
+use crate::rest::{self, Exchange};
 use crate::service::Service;
 use crate::sys::socket;
+use crate::sys::wait::{Wait, wait};
 use crate::watch::{self, BULK, Counters, Transport};
 
 /// How often a session is looked at while it moves.
@@ -43,6 +45,9 @@ const VANISHED: Duration = Duration::from_secs(5);
 /// How long a service may take to notice that its connection was shut down before it is killed.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
+/// How many times as long as others a session at rest may stand still: its client works.
+const AT_REST: u32 = 10;
+
 /// What becomes of the service after a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -60,6 +65,7 @@ pub struct Traffic {
     pid: u32,
     service: Service,
     timeout: Option<Duration>,
+    exchange: Exchange,
     /// What was held back at the last look, while segments are held back.
     corked: Option<u64>,
     /// Whether this is the phase for full segments.
@@ -96,6 +102,7 @@ impl Traffic {
         service: Service,
         corked: bool,
         timeout: Option<Duration>,
+        exchange: Exchange,
     ) -> Self {
         let now = Instant::now();
         Traffic {
@@ -103,6 +110,7 @@ impl Traffic {
             pid,
             service,
             timeout,
+            exchange,
             corked: corked.then_some(0),
             bulk: false,
             hung_up: false,
@@ -150,17 +158,39 @@ impl Traffic {
         Some(Counters { transport: last.transport.max(self.transport), ..last })
     }
 
+    /// Shuts the connection down: the server ends, and the service with it.
+    pub fn seal(&mut self, now: Instant) {
+        // ENOTCONN says that it is down already.
+        let _ = self.client.shutdown(Shutdown::Both);
+        self.sealed = Some(Seal { since: now, kill: true });
+        self.next_look = Some(now + CAREFUL_TICK);
+    }
+
+    /// Whether the client has its answer and works on its own: see [`rest`].
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.moved.elapsed() >= rest::STILL
+            && self.sealed.is_none()
+            && self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
+    }
+
     /// Looks at the counters and does what they call for.
     pub fn look(&mut self, now: Instant) -> Fate {
         let Some(seen) = Counters::read(&self.client) else {
             self.next_look = None;
             return Fate::Open;
         };
+        // In bulk nobody waits for events, by which the client's end would have been seen.
+        if self.bulk && !self.hung_up {
+            let end = &mut [Wait::finished(self.client.as_fd())];
+            self.hung_up = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
+        }
         let moving = self.last.is_none_or(|last| last.octets() != seen.octets());
         let pause = now - self.moved;
         if moving {
             self.moved = now;
         }
+        self.exchange.look(self.last.as_ref(), &seen);
         self.last = Some(seen);
         self.transport = self.transport.max(seen.transport);
         self.choose_phase(&seen, moving);
@@ -204,7 +234,9 @@ impl Traffic {
     fn judge(&mut self, now: Instant, seen: &Counters) -> Fate {
         let still = now - self.moved;
         let vanished = self.hung_up && seen.unacknowledged > 0 && still >= VANISHED;
-        let timed_out = self.timeout.is_some_and(|timeout| still >= timeout);
+        let timed_out = self.timeout.is_some_and(|timeout| {
+            still >= timeout && (still >= timeout * AT_REST || !self.is_at_rest())
+        });
         match &self.sealed {
             None if vanished || timed_out => {
                 event::session_stuck(self.pid, vanished, still);
@@ -230,7 +262,9 @@ impl Traffic {
         }
         let careful = self.hung_up || self.sealed.is_some() || self.transport > Transport::FellBack;
         let longest = if careful { CAREFUL_TICK } else { SLOWEST_TICK };
-        let due = self.timeout.map_or(longest, |timeout| (self.moved + timeout) - now);
+        let due = self.timeout.map(|timeout| (self.moved + timeout) - now);
+        // Past its time only a session at rest goes on.
+        let due = due.filter(|left| !left.is_zero()).unwrap_or(longest);
         pause.min(longest).min(due).max(TICK)
     }
 }

@@ -100,20 +100,32 @@ fn listening() -> [Arg; 14] {
     ]
 }
 
-fn limits() -> [Arg; 3] {
+fn limits() -> [Arg; 8] {
     let seconds = |name, help| {
         valued(name, "seconds", help)
             .value_parser(OsStringValueParser::new().try_map(value::seconds(name)))
     };
+    let count = |name, help| {
+        valued(name, "n", help).value_parser(OsStringValueParser::new().try_map(value::count(name)))
+    };
     [
         seconds("init-timeout", "How long a client may take to send its request (default: 60)"),
         seconds("timeout", "How long a session may stand still (default: 0, for ever)"),
-        valued(
-            "max-connections",
-            "n",
-            "Serve at most <n> clients at once (default: 32; 0: no limit)",
-        )
-        .value_parser(OsStringValueParser::new().try_map(value::count("max-connections"))),
+        count("max-connections", "Serve at most <n> clients at once (default: 32; 0: no limit)"),
+        count(
+            "max-connections-per-address",
+            "Serve at most <n> of them from one address, or IPv6 /64 (default: no limit)",
+        ),
+        count("max-queue", "Let at most <n> requests wait for their turn (default: 256)"),
+        seconds("queue-timeout", "How long they may wait (default: 30; 0: for ever)"),
+        count(
+            "max-pending",
+            "Keep at most <n> clients that have not sent a request (default: 4096; 0: no limit)",
+        ),
+        seconds(
+            "shutdown-timeout",
+            "How long running services may finish at the end (default: 0, for ever)",
+        ),
     ]
 }
 

@@ -28,6 +28,11 @@ impl<'fd> Wait<'fd> {
         Self { descriptor, interest: 0, ready: false }
     }
 
+    /// Waits for the other side to say that it sends no more, or for its death.
+    pub fn finished(descriptor: BorrowedFd<'fd>) -> Self {
+        Self { descriptor, interest: libc::POLLRDHUP, ready: false }
+    }
+
     /// Did it happen, or an error instead?
     pub fn is_ready(&self) -> bool {
         self.ready

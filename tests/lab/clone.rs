@@ -176,11 +176,6 @@ impl Outcome {
         succeed(git(&self.destination).args(["fsck", "--strict", "--no-dangling"]));
         assert_eq!(tip(&self.destination), repository.tip());
     }
-
-    /// Bits per second of the pack alone.
-    pub fn bits_per_second(&self) -> f64 {
-        self.bytes as f64 * 8.0 / self.duration.as_secs_f64()
-    }
 }
 
 /// The bytes of the pack where it arrives: at once among the packs of a clone, in quarantine for a push.

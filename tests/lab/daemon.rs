@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::repository::isolate;
@@ -76,6 +76,20 @@ impl Server {
     /// What it has logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that contains `text`, and returns it.
+    #[track_caller]
+    pub fn await_line(&self, text: &str) -> String {
+        let begin = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(line) = log.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "no {text:?} in {log:#?}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn pid(&self) -> u32 {

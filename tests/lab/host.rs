@@ -84,6 +84,15 @@ impl Host {
             .collect()
     }
 
+    /// Does a process with this word in its command line run on this host?
+    pub fn runs(&self, word: &str) -> bool {
+        let command_line =
+            |pid: &String| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        self.processes()
+            .iter()
+            .any(|pid| String::from_utf8_lossy(&command_line(pid)).contains(word))
+    }
+
     /// A counter of the kernel's MPTCP, as `nstat` names it without its prefix; 0 if this kernel has none of that name.
     pub fn mptcp_counter(&self, name: &str) -> u64 {
         let table = fs::read_to_string(format!("/proc/{}/net/netstat", self.pid())).unwrap();

@@ -143,6 +143,14 @@ impl Network {
     }
 }
 
+/// Between the hosts, as near to the server as there is a place for rules of nftables.
+pub fn middlebox(network: &Network, rule: &str) {
+    network.server.nft(&format!(
+        "add table inet box; add chain inet box c {{ type filter hook prerouting priority raw; }}; \
+         add rule inet box c {rule}"
+    ));
+}
+
 /// Waits until no other laboratory is in use on this machine by this project, in this process or another.
 fn take_turn() -> File {
     let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab.lock");

@@ -44,6 +44,15 @@ impl Record {
         longest
     }
 
+    /// Bits per second of the pack in the middle four fifths of it: what the links carry, whatever the processors of a busy
+    /// machine take for git's beginning and end.
+    pub fn bits_per_second(&self) -> f64 {
+        let total = self.samples.last().map_or(0, |sample| sample.progress);
+        let reached = |share: u64| self.samples.iter().find(|at| at.progress >= total / 10 * share);
+        let (Some(first), Some(last)) = (reached(1), reached(9)) else { return 0.0 };
+        (last.progress - first.progress) as f64 * 8.0 / (last.at - first.at).as_secs_f64()
+    }
+
     /// How long nothing had arrived when it ended.
     pub fn silence_at_the_end(&self) -> Duration {
         let (Some(last), mut moves) = (

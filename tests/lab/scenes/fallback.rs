@@ -2,26 +2,20 @@
 
 use super::{ADDRESS, LIMIT, serve};
 use crate::MULTIPATH;
-use crate::lab::{Client, Daemon, Network, Repository, Transfer};
+use crate::lab::{Client, Daemon, Network, Repository, Transfer, middlebox};
 use crate::table::{Spread, Table, row};
 
 type Hinder = fn(&Network);
-
-fn box_with(network: &Network, rule: &str) {
-    network.server.nft(&format!(
-        "add table inet box; add chain inet box c {{ type filter hook input priority 0; }}; add rule inet box c {rule}"
-    ));
-}
 
 const CASES: [(&str, Daemon, Hinder); 5] = [
     ("nothing in the way", MULTIPATH, |_| ()),
     ("server without MPTCP", Daemon::Stock, |_| ()),
     ("client's kernel refuses", MULTIPATH, |network| network.client.sysctl("net.mptcp.enabled=0")),
     ("a middlebox strips the option", MULTIPATH, |network| {
-        box_with(network, "reset tcp option mptcp")
+        middlebox(network, "reset tcp option mptcp")
     }),
     ("a middlebox drops SYNs with it", MULTIPATH, |network| {
-        box_with(network, "tcp flags syn tcp option mptcp exists drop");
+        middlebox(network, "tcp flags syn tcp option mptcp exists drop");
     }),
 ];
 

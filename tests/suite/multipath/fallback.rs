@@ -1,7 +1,7 @@
 //! Where MPTCP is refused, stripped or dropped, git works over TCP.
 
 use super::{LIMIT, Lab, MULTIPATH};
-use crate::lab::{Client, Daemon, Outcome, Transfer};
+use crate::lab::{Client, Daemon, Outcome, Transfer, middlebox};
 
 const SMALL: u32 = 2;
 const SERVER: &str = "10.50.1.1";
@@ -54,19 +54,11 @@ fn a_server_without_mptcp_is_reached_by_tcp() {
     assert_eq!(clone(&lab, Client::Connect, SERVER).1, [0, 0]);
 }
 
-/// Between the hosts, as near to the server as a test can get.
-fn middlebox(lab: &Lab, rule: &str) {
-    lab.network.server.nft(&format!(
-        "add table inet box; add chain inet box c {{ type filter hook prerouting priority raw; }}; \
-         add rule inet box c {rule}"
-    ));
-}
-
 #[test]
 fn a_middlebox_that_strips_the_option_costs_nothing() {
     needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, SMALL);
-    middlebox(&lab, "reset tcp option mptcp");
+    middlebox(&lab.network, "reset tcp option mptcp");
     let (_, seen) = clone(&lab, Client::Connect, SERVER);
     assert_eq!(seen, [0, 0]);
     // Not because the client had not asked.
@@ -77,7 +69,7 @@ fn a_middlebox_that_strips_the_option_costs_nothing() {
 fn a_middlebox_that_drops_the_option_is_found_out_by_the_kernel() {
     needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, SMALL);
-    middlebox(&lab, "tcp flags syn tcp option mptcp exists drop");
+    middlebox(&lab.network, "tcp flags syn tcp option mptcp exists drop");
     let (_, seen) = clone(&lab, Client::Connect, SERVER);
     assert_eq!(seen, [0, 0]);
     assert_eq!(lab.network.client.mptcp_counter("MPCapableSYNTXDrop"), 1);

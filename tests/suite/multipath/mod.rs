@@ -11,8 +11,10 @@ macro_rules! needs_lab {
 }
 
 mod fallback;
+mod log;
 mod loss;
 mod throughput;
+mod vanished;
 mod work;
 
 use std::time::Duration;
@@ -27,7 +29,7 @@ const MULTIPATH: Daemon = Daemon::Gitd;
 
 /// A network with the daemon under test on its server.
 struct Lab {
-    _server: Server,
+    server: Server,
     repository: Repository,
     network: Network,
 }
@@ -37,6 +39,6 @@ impl Lab {
         let repository = Repository::of_megabytes(megabytes);
         let network = Network::new(rates);
         let server = Server::start(&network.server, daemon, repository.base());
-        Self { _server: server, repository, network }
+        Self { server, repository, network }
     }
 }
