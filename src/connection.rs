@@ -23,7 +23,7 @@ use crate::farewell;
 use crate::inbound::{Packet, Unread};
 use crate::peer::{Origin, Peer};
 use crate::pending::{Entry, Pending};
-use crate::pktline;
+use crate::pktline::PREFIX;
 use crate::request::{Fields, Request};
 use crate::rest::Exchange;
 use crate::session::{Outcome, Session, Wire, register};
@@ -128,7 +128,7 @@ impl Client {
         };
         match understand(&payload) {
             Ok(request) => {
-                let exchange = Exchange::new(&request, pktline::PREFIX + payload.len());
+                let exchange = Exchange::new(&request, PREFIX + payload.len());
                 Some((wire, request, exchange))
             }
             Err(reason) => {

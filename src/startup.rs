@@ -35,6 +35,7 @@ const MOST_CHECKS: usize = 4096;
 
 /// The descriptors that somebody else opened for this process.
 type Passed = Result<Vec<OwnedFd>, BadSocket>;
+
 /// How long the last lines of the log may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
