@@ -2,6 +2,7 @@
 
 mod activation;
 mod boot;
+mod documents;
 mod manager;
 mod moved;
 mod package;
