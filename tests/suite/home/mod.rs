@@ -2,6 +2,7 @@
 
 mod activation;
 mod boot;
+mod completions;
 mod documents;
 mod manager;
 mod moved;
