@@ -343,6 +343,8 @@ mod tests {
         assert_eq!(most(&["--max-connections=7"]), Some(7));
         let plain = limits(&[]);
         assert_eq!(plain.max_connections_per_address, None);
+        let each = limits(&["--max-connections-per-address=2"]).max_connections_per_address;
+        assert_eq!(each.map(NonZeroUsize::get), Some(2));
         assert_eq!((plain.max_queue, plain.queue_timeout), (Some(256), seconds(30)));
         assert_eq!(plain.max_pending.map(NonZeroUsize::get), Some(4096));
         assert_eq!(plain.shutdown_timeout, None);

@@ -49,6 +49,8 @@ pub mod listener;
 pub mod activation;
 pub mod notify;
 pub mod server;
+pub mod outlet;
 pub mod log;
 pub mod state_file;
+pub mod init;
 pub mod startup;

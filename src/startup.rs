@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -18,21 +19,25 @@ use crate::connection::{House, Phase};
 use crate::listener::{Listener, Listening};
 use crate::notify::Manager;
 use crate::options::{Destination, Options, Port, Stop};
+use crate::outlet::Outlet;
 use crate::pending::Pending;
 use crate::starter::Starter;
 use crate::state_file::StateFile;
-use crate::sys::process::{Side, Spawner};
+use crate::sys::process::{End, Side, Spawner};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text, process};
 use crate::threads::Threads;
 use crate::unix::SocketFile;
-use crate::{escape::Escaped, event, inetd, listener, log, server};
+use crate::{escape::Escaped, event, inetd, init, listener, log, server};
+
+/// How many requests are checked at once where the number of services has no limit.
+const MOST_CHECKS: usize = 4096;
 
 /// The descriptors that somebody else opened for this process.
 type Passed = Result<Vec<OwnedFd>, BadSocket>;
 
-/// How many requests are checked at once where the number of services has no limit.
-const MOST_CHECKS: usize = 4096;
+/// How long the last lines of the log may take to get out.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How the program ends.
 #[derive(Debug)]
@@ -84,12 +89,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
         Err(stop) => return Ending::Exit(ExitCode::from(explain(&stop))),
     };
     let destination = config::destination(&options);
-    log::start(destination, options.verbose);
+    let log = log::start(destination, options.verbose);
     let config = Config::understand(options).map_err(Failure::from);
-    match config.and_then(|config| start(&config, passed)) {
+    let ending = match config.and_then(|config| start(&config, passed, log.as_ref())) {
         Ok(ending) => ending,
         Err(failure) => Ending::Exit(ExitCode::from(complain(destination, &failure))),
+    };
+    if let Some(log) = log {
+        log.flush(LAST_LINES);
     }
+    ending
 }
 
 /// Errors of the command line go to standard error, wherever the log goes (contract 6).
@@ -121,18 +130,26 @@ fn complain(destination: Destination, failure: &Failure) -> u8 {
     }
 }
 
-fn start(config: &Config, passed: Passed) -> Result<Ending, Failure> {
+fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<Ending, Failure> {
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
             let starter = Starter::new(Spawner::new()?, &config.git, seconds(&config.limits));
             Ok(Ending::Exit(inetd::serve(&config.policy, &config.limits, &starter).into()))
         }
-        Mode::Daemon(daemon) => start_daemon(daemon, config, passed?),
+        Mode::Daemon(daemon) => start_daemon(daemon, config, passed?, log),
     }
 }
 
-fn start_daemon(daemon: &Daemon, config: &Config, passed: Vec<OwnedFd>) -> Result<Ending, Failure> {
+fn start_daemon(
+    daemon: &Daemon,
+    config: &Config,
+    passed: Vec<OwnedFd>,
+    log: Option<&Arc<Outlet>>,
+) -> Result<Ending, Failure> {
+    if let Some(end) = init::divide()? {
+        return Ok(end.into());
+    }
     let (passed, warnings) = activation::listeners(passed, daemon.multipath)?;
     let listening = listener::listen(daemon, passed)?;
     if listening.listeners.is_empty() {
@@ -175,6 +192,10 @@ fn start_daemon(daemon: &Daemon, config: &Config, passed: Vec<OwnedFd>) -> Resul
         phase: observed,
         limits,
     });
+    if let Some(log) = log {
+        // Without a thread the lines are written where they arise, as they were until here.
+        let _ = log.serve();
+    }
     // The first line that tools wait for; everything else comes after it.
     event::ready();
     let Listening { listeners, warnings: more, .. } = listening;
@@ -247,7 +268,7 @@ fn detach() -> Result<Detached, Failure> {
     let failed = |error: io::Error| Failure::Detach(errno_text(&error));
     let (mut reader, writer) = io::pipe().map_err(failed)?;
     match process::fork().map_err(failed)? {
-        Side::Parent => {
+        Side::Parent(_) => {
             drop(writer);
             let mut answer = Vec::new();
             let listening = reader.read_to_end(&mut answer).is_ok() && answer == [LISTENING];
@@ -280,6 +301,15 @@ fn silence_stderr(destination: Destination) -> Result<(), Failure> {
 fn become_identity(identity: &Identity) -> Result<(), Failure> {
     account::become_user(&identity.name, identity.uid, identity.gid)
         .map_err(|error| Failure::Privileges(errno_text(&error)))
+}
+
+impl From<End> for Ending {
+    fn from(end: End) -> Self {
+        match end {
+            End::Exited(status) => Ending::Exit(ExitCode::from(u8::try_from(status).unwrap_or(1))),
+            End::Killed(signal) => Ending::Signal(signal),
+        }
+    }
 }
 
 impl Ending {

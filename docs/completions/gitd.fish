@@ -17,7 +17,7 @@ complete -c gitd -l forbid-override -x -a 'upload-pack upload-archive receive-pa
 complete -c gitd -l git-config -x -d 'Configure git as git -c does (repeatable)'
 complete -c gitd -l nice -x -d 'Start the services this much nicer than gitd, 0 to 19'
 complete -c gitd -l listen -x -d 'Listen on this address, or unix:/path (repeatable; default: all)'
-complete -c gitd -l port -x -a 'auto' -d 'Listen on this port (default: 9418), or on a free one: auto'
+complete -c gitd -l port -x -a 'auto' -d 'Listen on this port, or on a free one: auto (default: 9418)'
 complete -c gitd -l port-file -r -F -d 'Keep the addresses and ports in <file> while listening'
 complete -c gitd -l require-all-listeners -d 'Fail unless every address can be listened on'
 complete -c gitd -l socket-mode -x -d 'Permissions of Unix sockets, octal (default: 666)'

@@ -10,4 +10,5 @@ mod package;
 mod ports;
 mod server;
 mod settings;
+mod units;
 mod unix_socket;
