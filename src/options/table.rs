@@ -79,7 +79,7 @@ fn listening() -> [Arg; 14] {
     [
         bytes("listen", "host", "Listen on this address, or unix:/path (repeatable; default: all)")
             .action(ArgAction::Append),
-        valued("port", "n", "Listen on this port (default: 9418), or on a free one: auto")
+        valued("port", "n", "Listen on this port, or on a free one: auto (default: 9418)")
             .value_parser(OsStringValueParser::new().try_map(value::port)),
         bytes("port-file", "file", "Keep the addresses and ports in <file> while listening"),
         flag("require-all-listeners", "Fail unless every address can be listened on"),

@@ -2,10 +2,13 @@
 
 mod activation;
 mod boot;
+mod completions;
+mod documents;
 mod manager;
 mod moved;
 mod package;
 mod ports;
 mod server;
 mod settings;
+mod units;
 mod unix_socket;

@@ -123,3 +123,21 @@ fn all_or_nothing_when_all_is_well() {
     assert_eq!(addresses[0].port(), addresses[1].port());
     assert_serves((Ipv6Addr::LOCALHOST, addresses[1].port()).into());
 }
+
+/// A pipe is written through, and so is a file behind a symbolic link: neither is gitd's to replace or to remove.
+#[test]
+fn the_port_file_may_be_no_plain_file() {
+    let scratch = scratch();
+    let (link, file) = (scratch.root().join("link"), scratch.root().join("file"));
+    fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut server = Server::start(
+        gitd(&scratch).args(["--listen=127.0.0.1", "--port=auto"]).option("--port-file", &link),
+    );
+    let address = server.addresses(1)[0];
+    let text = format!("{} {}\n", address.ip(), address.port());
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    server.signal(Signal::TERM);
+    server.wait();
+    assert_eq!(fs::read_to_string(&link).unwrap(), text);
+}
