@@ -3,16 +3,15 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::io::Interest;
+use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::access::authorize;
 use crate::admission::{Admission, Answer, Place};
@@ -22,20 +21,38 @@ use crate::denial::Denial;
 use crate::event;
 use crate::farewell;
 use crate::inbound::{Packet, Unread};
-use crate::peer::Peer;
+use crate::peer::{Origin, Peer};
+use crate::pending::{Entry, Pending};
 use crate::pktline;
 use crate::request::{Fields, Request};
-use crate::session::{Outcome, Session};
+use crate::rest::Exchange;
+use crate::session::{Outcome, Session, Wire, register};
 use crate::starter::Starter;
 use crate::stderr::Stderr;
 use crate::summary::Summary;
-use crate::sys::readiness::wait_for;
-use crate::sys::socket;
-use crate::traffic::Wire;
+use crate::sys::{errno_text, socket};
+use crate::threads::Threads;
 use crate::watch;
 
 /// How long a client that has not sent its request may still do so once the server stops.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// From when on a check counts as slow: it gives its place to others until it is done.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// From when on a slow check is told of.
+const HANGING: Duration = Duration::from_secs(10);
+
+/// How far a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It accepts clients.
+    Serving,
+    /// It lets those finish that it has.
+    Draining,
+    /// It ends those that have not finished.
+    Ending,
+}
 
 /// What all connections of a server share.
 #[derive(Debug)]
@@ -48,37 +65,55 @@ pub struct House {
     pub starter: Starter,
     /// Who runs and who waits.
     pub admission: Arc<Admission>,
+    /// Who has not sent a request.
+    pub pending: Arc<Pending>,
+    /// Where requests are checked.
+    pub threads: Threads,
     /// Whether the server is stopping.
-    pub stopping: Receiver<bool>,
+    pub phase: Receiver<Phase>,
+}
+
+impl House {
+    fn enter(&self) -> Entry {
+        let (entry, crowded) = self.pending.enter();
+        if crowded {
+            event::crowded(self.limits.max_pending.map_or(0, NonZeroUsize::get));
+        }
+        entry
+    }
+
+    async fn reaches(&self, phase: Phase) {
+        // An error means that the server is gone, which is as final.
+        let _ = self.phase.clone().wait_for(|&now| now >= phase).await;
+    }
 }
 
 /// One client.
 struct Client {
     socket: Arc<Socket>,
-    address: SocketAddr,
+    origin: Origin,
     accepted: Instant,
 }
 
 /// Serves one client until it is gone.
-pub async fn serve(house: Arc<House>, socket: Socket, address: SocketAddr) {
-    event::connection(&Peer::from(address));
+pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin) {
+    event::connection(&Peer::from(origin));
     watch::prepare(&socket);
-    let client = Client { socket: Arc::new(socket), address, accepted: Instant::now() };
-    let Some((wire, request)) = client.request(&house).await else { return };
+    let client = Client { socket: Arc::new(socket), origin, accepted: Instant::now() };
+    let Some((wire, request, exchange)) = client.request(&house).await else { return };
     // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
-    Box::pin(client.admit_and_serve(house, wire, request)).await;
+    Box::pin(client.admit_and_serve(house, wire, request, exchange)).await;
 }
 
 impl Client {
     fn peer(&self) -> Peer {
-        Peer::from(self.address)
+        Peer::from(self.origin)
     }
 
     /// Reads and understands the request; `None` when there is none, which has been logged.
-    async fn request(&self, house: &House) -> Option<(Wire, Request)> {
-        // Both directions from the start: one registration serves reading the request and watching.
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let received = match wait_for(Arc::clone(&self.socket), both) {
+    async fn request(&self, house: &House) -> Option<(Wire, Request, Exchange)> {
+        // This one registration serves reading the request and watching the session.
+        let received = match register(&self.socket) {
             Ok(wire) => self.read_packet(&wire, house).await.map(|payload| (wire, payload)),
             Err(error) => Err(error.into()),
         };
@@ -92,7 +127,10 @@ impl Client {
             }
         };
         match understand(&payload) {
-            Ok(request) => Some((wire, request)),
+            Ok(request) => {
+                let exchange = Exchange::new(&request, pktline::PREFIX + payload.len());
+                Some((wire, request, exchange))
+            }
             Err(reason) => {
                 reason.log(&self.peer());
                 event::refused(&self.summary(None, None));
@@ -105,20 +143,25 @@ impl Client {
         let mut packet = Packet::default();
         // One deadline from accept on: a byte a second must not move it.
         let limit = house.limits.init_timeout;
-        let mut stopping = house.stopping.clone();
         let stopped = async {
-            // An error means that the server is gone, which is as final.
-            let _ = stopping.wait_for(|&stopping| stopping).await;
-            tokio::time::sleep(GRACE).await;
+            house.reaches(Phase::Draining).await;
+            sleep(GRACE).await;
         };
+        let mut entry = house.enter();
         let read = async {
             loop {
                 if let Some(payload) = packet.complete() {
                     return Ok(payload);
                 }
-                let mut ready = wire.readable().await?;
+                let mut ready = tokio::select! {
+                    ready = wire.readable() => ready?,
+                    () = entry.dismissed() => return Err(Unread::Dismissed),
+                };
                 match socket::receive(wire.get_ref(), packet.room()) {
-                    Ok(read) => packet.advance(read)?,
+                    Ok(read) => {
+                        packet.advance(read)?;
+                        entry.spoke();
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                     Err(error) => return Err(error.into()),
                 }
@@ -133,18 +176,24 @@ impl Client {
         }
     }
 
-    async fn admit_and_serve(self, house: Arc<House>, wire: Wire, request: Request) {
-        let Some(place) = self.admit(&house).await else {
+    async fn admit_and_serve(
+        self,
+        house: Arc<House>,
+        wire: Wire,
+        request: Request,
+        exchange: Exchange,
+    ) {
+        let Some(mut place) = self.admit(&house, &request).await else {
             return self.turn_away(&house, wire, &request, &Denial::Busy).await;
         };
         let request = Arc::new(request);
         let corked = watch::cork_if_far(&self.socket);
-        match self.start(&house, &request).await {
+        match self.start(&house, &request, &mut place).await {
             Ok(Running { process, stderr }) => {
                 let timeout = house.limits.timeout;
                 let service = request.service;
                 let stderr = Stderr::new(process.pid, stderr);
-                let session = Session { wire, process, service, stderr, corked, timeout };
+                let session = Session { wire, process, service, stderr, corked, timeout, exchange };
                 self.attend(&house, &request, session, place).await;
             }
             Err(denial) => {
@@ -154,8 +203,8 @@ impl Client {
         }
     }
 
-    async fn admit(&self, house: &House) -> Option<Place> {
-        match house.admission.ask(self.address.ip()) {
+    async fn admit(&self, house: &House, request: &Request) -> Option<Place> {
+        match house.admission.ask(self.origin.ip(), &request.pathname) {
             Answer::Now(place) => Some(place),
             Answer::Never => None,
             Answer::Later(place) => {
@@ -168,29 +217,59 @@ impl Client {
     }
 
     /// Decides and starts the service, on a thread that may wait: for a slow file system, a resolver,
-    /// an access hook.
-    async fn start(&self, house: &Arc<House>, request: &Arc<Request>) -> Result<Running, Denial> {
-        let (house, request) = (Arc::clone(house), Arc::clone(request));
-        let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
+    /// an access hook. What takes long has no need for its place meanwhile.
+    async fn start(
+        &self,
+        house: &Arc<House>,
+        request: &Arc<Request>,
+        place: &mut Place,
+    ) -> Result<Running, Denial> {
+        let started = Instant::now();
+        let service = request.service;
         let spawn = move |reason| Denial::Spawn { service, reason };
-        let work = spawn_blocking(move || {
+        let work = self.check_and_start(Arc::clone(house), Arc::clone(request));
+        let mut work = work.map_err(|error| spawn(errno_text(&error)))?;
+        let mut told = false;
+        let result = loop {
+            tokio::select! {
+                result = &mut work => break result,
+                () = sleep(SLOW) => {
+                    place.rest();
+                    if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {
+                        event::check_hangs(&request.pathname, HANGING, &self.peer());
+                    }
+                }
+            }
+        };
+        place.resume();
+        place.checked();
+        result.unwrap_or_else(|_| Err(spawn("internal error".to_owned())))
+    }
+
+    fn check_and_start(
+        &self,
+        house: Arc<House>,
+        request: Arc<Request>,
+    ) -> io::Result<oneshot::Receiver<Result<Running, Denial>>> {
+        let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
+        house.clone().threads.run(move || {
             let grant = authorize(&house.policy, &house.starter, &request, &peer)?;
             let extra = request.extra_parameters.as_deref();
             watch::acknowledge(&socket);
             child::start(&house.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
-                .map_err(|error| spawn(crate::sys::errno_text(&error)))
-        });
-        work.await.unwrap_or_else(|_| Err(spawn("internal error".to_owned())))
+                .map_err(|error| Denial::Spawn { service, reason: errno_text(&error) })
+        })
     }
 
     /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
     /// duplicate, the client does not see the end of the answer.
-    async fn attend(self, house: &House, request: &Request, session: Session, place: Place) {
+    async fn attend(self, house: &House, request: &Request, session: Session, mut place: Place) {
         let pid = session.process.pid;
-        let (outcome, stderr) = match session.watch().await {
+        let watched = session.watch(&mut place, house.reaches(Phase::Ending)).await;
+        let (outcome, stderr) = match watched {
             Ok((outcome, stderr)) => (outcome, Some(stderr)),
             Err(error) => {
-                event::service_lost(pid, &crate::sys::errno_text(&error));
+                event::service_lost(pid, &errno_text(&error));
                 (Outcome { end: None, counters: None }, None)
             }
         };
@@ -219,8 +298,12 @@ impl Client {
 
     async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
         event::denied(denial, &denial.remedy(), &self.peer());
-        let reason = denial.reason(house.policy.informative_errors);
-        farewell::say(&self.socket, &pktline::refusal(reason, &request.pathname)).await;
+        let packet = denial.packet(house.policy.informative_errors, &request.pathname);
+        let mut entry = house.enter();
+        tokio::select! {
+            () = farewell::say(&self.socket, &packet) => {}
+            () = entry.dismissed() => {}
+        }
     }
 
     fn summary(&self, request: Option<&Request>, counters: Option<watch::Counters>) -> Summary {

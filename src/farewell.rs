@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::io::Interest;
 use tokio::time::timeout;
 
-use crate::sys::readiness::wait_for;
+use crate::session::register;
 use crate::sys::socket;
 
 /// How long a client that was refused may take to read why.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many octets a refused client may have sent ahead.
-const MAX_SENT_AHEAD: usize = 1 << 20;
+pub const MAX_SENT_AHEAD: usize = 1 << 20;
 
 /// Sends the packet and closes this side; then reads what the client had sent ahead. Closing over
 /// unread bytes resets the connection, and the reset can overtake the packet (B8).
@@ -26,7 +25,7 @@ pub async fn say(client: &Arc<Socket>, packet: &[u8]) {
 }
 
 async fn send_and_drain(client: &Arc<Socket>, mut packet: &[u8]) -> io::Result<()> {
-    let wire = wait_for(Arc::clone(client), Interest::READABLE | Interest::WRITABLE)?;
+    let wire = register(client)?;
     while !packet.is_empty() {
         match socket::send(client, packet) {
             Ok(sent) => packet = &packet[sent..],

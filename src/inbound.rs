@@ -29,6 +29,9 @@ pub enum Unread {
     /// The packet was not complete in this time.
     #[error("no request within {} seconds", .0.as_secs())]
     TimedOut(Duration),
+    /// Others came, and this one had been silent longest.
+    #[error("no request, and no room for more clients without one")]
+    Dismissed,
     /// The connection broke.
     #[error("read error: {}", errno_text(.0))]
     Broken(#[from] io::Error),
@@ -39,6 +42,7 @@ impl Unread {
     pub fn log(&self, peer: &Peer) -> bool {
         match self {
             Unread::Nothing => event::probe(peer),
+            Unread::Dismissed => event::dismissed(peer),
             Unread::Broken(error) => event::connection_lost(peer, &errno_text(error)),
             Unread::HungUp | Unread::Length(_) | Unread::TimedOut(_) => {
                 event::died(self, peer);

@@ -1,17 +1,37 @@
 //! A running service and its client, until both are gone.
 
+use std::future::pending;
 use std::io;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use socket2::Socket;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep_until;
 
+use crate::admission::Place;
 use crate::event;
+use crate::rest::Exchange;
 use crate::service::Service;
 use crate::stderr::Stderr;
 use crate::sys::process::{Child, End};
 use crate::sys::readiness::wait_for;
-use crate::traffic::{Fate, Traffic, Wire};
+use crate::traffic::{Fate, Traffic};
 use crate::watch::Counters;
+
+/// A client's socket, registered with the runtime; the service shares the same socket.
+pub type Wire = AsyncFd<Arc<Socket>>;
+
+/// Registers a client's socket, which can be done once at a time. Both directions: when the service has
+/// already taken what arrived, epoll would drop an event for reading alone.
+///
+/// # Errors
+/// Those of `epoll_ctl(2)`, for lack of memory.
+pub fn register(client: &Arc<Socket>) -> io::Result<Wire> {
+    wait_for(Arc::clone(client), Interest::READABLE | Interest::WRITABLE)
+}
 
 /// What a session starts from.
 #[derive(Debug)]
@@ -28,6 +48,8 @@ pub struct Session {
     pub corked: bool,
     /// How long it may stand still.
     pub timeout: Option<Duration>,
+    /// What the client has said so far.
+    pub exchange: Exchange,
 }
 
 /// How a session ended.
@@ -50,14 +72,24 @@ impl Outcome {
 
 impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then.
+    /// the pipe then. Meanwhile `place` is lent to others when the session rests. Once
+    /// the server is `ending`, the service must end too.
     ///
     /// # Errors
     /// When the service cannot be watched at all, for lack of memory or descriptors.
-    pub async fn watch(self) -> io::Result<(Outcome, Stderr)> {
-        let Session { wire, process, service, mut stderr, corked, timeout } = self;
+    pub async fn watch(
+        self,
+        place: &mut Place,
+        ending: impl Future<Output = ()>,
+    ) -> io::Result<(Outcome, Stderr)> {
+        let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
         let ended = wait_for(process.pidfd(), Interest::READABLE)?;
-        let mut traffic = Traffic::new(wire, process.pid, service, corked, timeout);
+        let client = Arc::clone(wire.get_ref());
+        let mut traffic =
+            Traffic::new(Arc::clone(&client), process.pid, service, corked, timeout, exchange);
+        let mut wire = Some(wire);
+        let mut ending = pin!(ending);
+        let mut told = false;
         let end = loop {
             tokio::select! {
                 biased;
@@ -72,15 +104,58 @@ impl Session {
                         }
                     }
                 }
-                fate = traffic.next() => match fate {
-                    None => {}
-                    Some(Fate::Open) => stderr.listen(),
+                hung_up = arrival(wire.as_ref()) => traffic.arrived(hung_up),
+                () = until(traffic.next_look()) => match traffic.look(Instant::now()) {
+                    Fate::Open => {
+                        stderr.listen();
+                        lend(place, &traffic);
+                    }
                     // It may have ended on its own by now.
-                    Some(Fate::Sealed(signal)) => drop(process.signal(signal)),
+                    Fate::Sealed(signal) => drop(process.signal(signal)),
                 },
                 () = stderr.read() => {}
+                () = &mut ending, if !told => {
+                    told = true;
+                    traffic.seal(Instant::now());
+                    drop(process.signal(libc::SIGHUP));
+                }
+            }
+            if traffic.wants_arrivals() != wire.is_some() {
+                // For lack of memory the session goes on without: slower, not broken.
+                wire = if wire.is_none() { register(&client).ok() } else { None };
             }
         };
         Ok((Outcome { end, counters: traffic.finish() }, stderr))
+    }
+}
+
+/// A session at rest needs no place as long as others wait for one; as soon as it moves it counts again.
+fn lend(place: &mut Place, traffic: &Traffic) {
+    if place.is_scarce() && traffic.is_at_rest() {
+        place.rest();
+    } else {
+        place.resume();
+    }
+}
+
+/// Waits until something has arrived or left; for ever without a registration. `true` when the client
+/// has closed its side.
+async fn arrival(wire: Option<&Wire>) -> bool {
+    let Some(wire) = wire else { return pending().await };
+    match wire.ready(Interest::READABLE | Interest::WRITABLE).await {
+        Ok(mut event) => {
+            let hung_up = event.ready().is_read_closed();
+            event.clear_ready();
+            hung_up
+        }
+        // The runtime is going away, and this session with it.
+        Err(_) => pending().await,
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant.into()).await,
+        None => pending().await,
     }
 }

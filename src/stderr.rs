@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::future::pending;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use tokio::io::Interest;
@@ -76,6 +76,16 @@ impl Stderr {
             self.pipe = Pipe::Ended;
         }
         ended
+    }
+
+    /// The pipe, for who waits without a runtime; `None` once it has ended.
+    #[must_use]
+    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        match &self.pipe {
+            Pipe::Unwatched(pipe) => Some(pipe.as_fd()),
+            Pipe::Watched(pipe) => Some(pipe.get_ref().as_fd()),
+            Pipe::Ended => None,
+        }
     }
 
     /// Logs until the pipe ends.

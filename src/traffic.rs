@@ -6,21 +6,20 @@
 //! it is *bulk*: now full segments count, ACKs come by themselves, and every wake-up of gitd would take
 //! time from the service, so it lets go of the socket and only looks at the counters now and then. When
 //! all has been acknowledged and nothing moves, it is prompt again.
+//!
+//! Here is decided and done what is to be done; whoever has the session waits, be it with a runtime
+//! ([`crate::session`]) or without ([`crate::inetd`]).
 
-use std::future::pending;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep_until};
 
 use crate::event;
+use crate::rest::{self, Exchange};
 use crate::service::Service;
-use crate::sys::readiness::wait_for;
 use crate::sys::socket;
 use crate::sys::wait::{Wait, wait};
 use crate::watch::{self, BULK, Counters, Transport};
@@ -46,8 +45,8 @@ const VANISHED: Duration = Duration::from_secs(5);
 /// How long a service may take to notice that its connection was shut down before it is killed.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
-/// A client's socket, registered with the runtime; the service shares the same socket.
-pub type Wire = AsyncFd<Arc<Socket>>;
+/// How many times as long as others a session at rest may stand still: its client works.
+const AT_REST: u32 = 10;
 
 /// What becomes of the service after a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +62,10 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Traffic {
     client: Arc<Socket>,
-    /// The registration for arrivals: none in bulk, none once the client has closed its side, as a
-    /// closed connection stays ready for ever.
-    arrivals: Option<Wire>,
     pid: u32,
     service: Service,
     timeout: Option<Duration>,
+    exchange: Exchange,
     /// What was held back at the last look, while segments are held back.
     corked: Option<u64>,
     /// Whether this is the phase for full segments.
@@ -100,19 +97,20 @@ impl Traffic {
     /// Starts to look after a connection that a service was just given.
     #[must_use]
     pub fn new(
-        wire: Wire,
+        client: Arc<Socket>,
         pid: u32,
         service: Service,
         corked: bool,
         timeout: Option<Duration>,
+        exchange: Exchange,
     ) -> Self {
         let now = Instant::now();
         Traffic {
-            client: Arc::clone(wire.get_ref()),
-            arrivals: Some(wire),
+            client,
             pid,
             service,
             timeout,
+            exchange,
             corked: corked.then_some(0),
             bulk: false,
             hung_up: false,
@@ -125,18 +123,31 @@ impl Traffic {
         }
     }
 
-    /// Waits for the next arrival or look, and does what it calls for. Losing this future loses
-    /// nothing. `None` after an arrival, which decides nothing.
-    pub async fn next(&mut self) -> Option<Fate> {
-        tokio::select! {
-            () = arrival(&mut self.arrivals, &mut self.hung_up) => {
-                watch::acknowledge(&self.client);
-                let soon = Instant::now() + TICK;
-                self.next_look = Some(self.next_look.map_or(soon, |planned| planned.min(soon)));
-                None
-            }
-            () = until(self.next_look) => Some(self.look(Instant::now())),
-        }
+    /// Whether to wait for arrivals: not in bulk, and not once the client has closed its side, as a
+    /// closed connection stays ready for ever.
+    #[must_use]
+    pub fn wants_arrivals(&self) -> bool {
+        !self.bulk && !self.hung_up
+    }
+
+    /// The client's socket, to wait for arrivals.
+    #[must_use]
+    pub fn client(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    /// When to look next; `None` for never.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Something has arrived or left, or the client has closed its side.
+    pub fn arrived(&mut self, hung_up: bool) {
+        watch::acknowledge(&self.client);
+        self.hung_up |= hung_up;
+        let soon = Instant::now() + TICK;
+        self.next_look = Some(self.next_look.map_or(soon, |planned| planned.min(soon)));
     }
 
     /// The last counters, with the most paths that there ever were. Lets go of the connection: the
@@ -147,13 +158,30 @@ impl Traffic {
         Some(Counters { transport: last.transport.max(self.transport), ..last })
     }
 
-    fn look(&mut self, now: Instant) -> Fate {
+    /// Shuts the connection down: the server ends, and the service with it.
+    pub fn seal(&mut self, now: Instant) {
+        // ENOTCONN says that it is down already.
+        let _ = self.client.shutdown(Shutdown::Both);
+        self.sealed = Some(Seal { since: now, kill: true });
+        self.next_look = Some(now + CAREFUL_TICK);
+    }
+
+    /// Whether the client has its answer and works on its own: see [`rest`].
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.moved.elapsed() >= rest::STILL
+            && self.sealed.is_none()
+            && self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
+    }
+
+    /// Looks at the counters and does what they call for.
+    pub fn look(&mut self, now: Instant) -> Fate {
         let Some(seen) = Counters::read(&self.client) else {
             self.next_look = None;
             return Fate::Open;
         };
         // In bulk nobody waits for events, by which the client's end would have been seen.
-        if self.arrivals.is_none() && !self.hung_up {
+        if self.bulk && !self.hung_up {
             let end = &mut [Wait::finished(self.client.as_fd())];
             self.hung_up = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
         }
@@ -162,6 +190,7 @@ impl Traffic {
         if moving {
             self.moved = now;
         }
+        self.exchange.look(self.last.as_ref(), &seen);
         self.last = Some(seen);
         self.transport = self.transport.max(seen.transport);
         self.choose_phase(&seen, moving);
@@ -179,14 +208,10 @@ impl Traffic {
                 self.bulk = false;
                 self.phase_began_at = sent + received;
                 watch::prefer_prompt_segments(&self.client);
-                if !self.hung_up {
-                    self.arrivals = register(&self.client);
-                }
                 watch::acknowledge(&self.client);
             }
         } else if sent + received > self.phase_began_at + BULK {
             self.bulk = true;
-            self.arrivals = None;
             watch::prefer_full_segments(&self.client);
         }
     }
@@ -209,7 +234,9 @@ impl Traffic {
     fn judge(&mut self, now: Instant, seen: &Counters) -> Fate {
         let still = now - self.moved;
         let vanished = self.hung_up && seen.unacknowledged > 0 && still >= VANISHED;
-        let timed_out = self.timeout.is_some_and(|timeout| still >= timeout);
+        let timed_out = self.timeout.is_some_and(|timeout| {
+            still >= timeout && (still >= timeout * AT_REST || !self.is_at_rest())
+        });
         match &self.sealed {
             None if vanished || timed_out => {
                 event::session_stuck(self.pid, vanished, still);
@@ -235,38 +262,9 @@ impl Traffic {
         }
         let careful = self.hung_up || self.sealed.is_some() || self.transport > Transport::FellBack;
         let longest = if careful { CAREFUL_TICK } else { SLOWEST_TICK };
-        let due = self.timeout.map_or(longest, |timeout| (self.moved + timeout) - now);
+        let due = self.timeout.map(|timeout| (self.moved + timeout) - now);
+        // Past its time only a session at rest goes on.
+        let due = due.filter(|left| !left.is_zero()).unwrap_or(longest);
         pause.min(longest).min(due).max(TICK)
-    }
-}
-
-/// Waits until something has arrived or left; for ever without a registration.
-async fn arrival(wire: &mut Option<Wire>, hung_up: &mut bool) {
-    let Some(registered) = wire else { return pending().await };
-    // OUT beside IN: when the service has already taken what arrived, epoll would drop an event for IN
-    // alone.
-    let ready = match registered.ready(Interest::READABLE | Interest::WRITABLE).await {
-        Ok(mut event) => {
-            let ready = event.ready();
-            event.clear_ready();
-            ready
-        }
-        Err(_) => return *wire = None,
-    };
-    if ready.is_read_closed() {
-        *hung_up = true;
-        *wire = None;
-    }
-}
-
-/// `None` for lack of memory: the session is then slower, not broken.
-fn register(client: &Arc<Socket>) -> Option<Wire> {
-    wait_for(Arc::clone(client), Interest::READABLE | Interest::WRITABLE).ok()
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => pending().await,
     }
 }

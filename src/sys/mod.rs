@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod descriptor;
+pub mod inherited;
 pub mod process;
 pub mod readiness;
 pub mod resolve;

@@ -22,6 +22,7 @@ mod documents;
 mod enabled;
 mod formats;
 mod gitfiles;
+mod home;
 mod hook;
 mod inetd;
 mod interpolation;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Each address that failed, and why.
 pub(crate) type Failures = Vec<(SocketAddr, io::Error)>;
@@ -12,6 +13,8 @@ pub(crate) type Failures = Vec<(SocketAddr, io::Error)>;
 pub(crate) enum DialError {
     /// The host has no address.
     Unknown { host: String, error: io::Error },
+    /// The Unix socket did not let us in.
+    Socket { path: PathBuf, error: io::Error },
     /// No address of the host let us in; each with its reason.
     Failed { host: String, port: u16, failures: Failures },
 }
@@ -26,6 +29,14 @@ impl fmt::Display for DialError {
                     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
                 write!(f, "cannot find the host '{host}': {cause}; ")?;
                 f.write_str("check its spelling, and your network's name server")
+            }
+            Self::Socket { path, error } => {
+                write!(
+                    f,
+                    "cannot connect to {}: {}; does gitd listen there, and may you write to it?",
+                    path.display(),
+                    reason(error)
+                )
             }
             Self::Failed { host, port, failures } => {
                 write!(f, "cannot connect to {host} port {port}: ")?;
