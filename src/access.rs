@@ -9,6 +9,8 @@ use crate::denial::Denial;
 use crate::hook::{self, Question};
 use crate::host::Host;
 use crate::inquiry;
+use crate::moved;
+use crate::ownership;
 use crate::path;
 use crate::peer::Peer;
 use crate::repository::Repository;
@@ -48,6 +50,9 @@ pub fn authorize(
     request: &Request,
     peer: &Peer,
 ) -> Result<Grant, Denial> {
+    if let Some(template) = &policy.moved_to {
+        return Err(Denial::Moved(moved::url(template, request)));
+    }
     let service = request.service;
     let offer = policy.offers[service];
     if !offer.enabled && !offer.overridable {
@@ -55,7 +60,7 @@ pub fn authorize(
     }
     let host = Host::new(request.virtual_host.as_ref());
     let repository = path::enter(policy, &request.pathname, &host)?;
-    check_owner(starter, &repository)?;
+    ownership::check(starter, &repository)?;
     check_listed(policy, &repository)?;
     if !policy.export_all && !repository.exported() {
         return Err(Denial::NotExported(repository.path));
@@ -92,21 +97,4 @@ fn check_listed(policy: &Policy, repository: &Repository) -> Result<(), Denial> 
     } else {
         Err(Denial::NotListed(repository.path.clone()))
     }
-}
-
-/// Refuses a repository of another user unless `safe.directory` names it (contract 45 to 47).
-fn check_owner(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
-    let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
-    if repository.owners().iter().all(ours) {
-        return Ok(());
-    }
-    let gitfile = repository.behind_gitfile();
-    // Of a gitfile it is the gitfile's own name that safe.directory must have.
-    let safe = gitfile.as_ref().map(|(gitfile, _)| gitfile.clone());
-    let safe = safe.or_else(|| repository.real_path()).unwrap_or_default();
-    if inquiry::is_safe(starter, repository, &safe)? {
-        return Ok(());
-    }
-    let path = gitfile.map_or_else(|| repository.path.clone(), |(_, directory)| directory);
-    Err(Denial::Foreign { path, safe, uid: starter.uid })
 }

@@ -1,40 +1,111 @@
-//! Who runs, who waits, and who goes next: bookkeeping without sockets.
+//! Who runs, who rests, who waits, and who goes next: bookkeeping without sockets or clocks.
 //!
 //! A client that has sent its request asks for a place. While there are places it gets one; then it
 //! waits in a queue that serves client addresses in turn, so that an address with a thousand requests
 //! delays the others by no more than its share. When the queue is full, the address that waits most
 //! often loses its latest request, which may be the one that just came.
+//!
+//! A place whose holder has nothing to do with it can be lent to those that wait: its holder *rests*.
+//! It goes on without a place, and once it has work again it counts again, at once, be it one too many.
+//! How many may rest has a bound, so that there is one for all processes and threads.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+mod tests;
+
+/// How many may rest for each place that there is.
+const RESTING: usize = 4;
+
+/// How many requests for one pathname may be in their checks where places have no limit.
+const CHECKS: usize = 128;
+
+/// Who counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Address(IpAddr);
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        Address(match address.to_canonical() {
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+/// What is limited; `None` for what is not.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounds {
+    /// Places for running services.
+    pub places: Option<NonZeroUsize>,
+    /// How many of them one address may have; those that rest count too.
+    pub per_address: Option<NonZeroUsize>,
+    /// How many requests may wait.
+    pub room: Option<usize>,
+}
+
+impl Bounds {
+    /// How many may be at work, running and resting.
+    #[must_use]
+    pub fn most(&self) -> Option<usize> {
+        self.places.map(|places| places.get().saturating_mul(1 + RESTING))
+    }
+
+    /// How many requests for one pathname may be in their checks. A file system or an access hook that
+    /// hangs over one repository must leave places to the others.
+    fn checks(&self) -> usize {
+        self.places.map_or(CHECKS, |places| places.get().div_ceil(2))
+    }
+}
+
 /// The places of a server and the queue before them.
 #[derive(Debug)]
 pub struct Admission {
-    /// Places for running services; `None` for any number.
-    places: Option<NonZeroUsize>,
-    /// How many may wait.
-    room: usize,
+    bounds: Bounds,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    taken: usize,
+    running: usize,
+    resting: usize,
     waiting: usize,
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
-    turn: VecDeque<IpAddr>,
-    /// Their requests, oldest first. No queue in here is empty.
-    queues: HashMap<IpAddr, VecDeque<oneshot::Sender<Place>>>,
+    turn: VecDeque<Address>,
+    accounts: HashMap<Address, Account>,
+    /// The requests in their checks, by pathname.
+    checks: HashMap<Box<[u8]>, usize>,
 }
 
-/// A place among the running services; free again when dropped.
+/// One address. None that has nothing is kept.
+#[derive(Debug, Default)]
+struct Account {
+    /// Places it has, and requests that rest.
+    held: usize,
+    /// Its requests that wait, oldest first.
+    queue: VecDeque<Waiting>,
+}
+
 #[derive(Debug)]
-pub struct Place(Arc<Admission>);
+struct Waiting {
+    pathname: Box<[u8]>,
+    sender: oneshot::Sender<Place>,
+}
+
+/// A place among the running services, or among the resting; free again when dropped.
+#[derive(Debug)]
+pub struct Place {
+    house: Arc<Admission>,
+    client: Address,
+    /// The pathname, until its checks are over.
+    checking: Option<Box<[u8]>>,
+    resting: bool,
+}
 
 /// The answer to a client that asks for a place.
 #[derive(Debug)]
@@ -50,49 +121,57 @@ pub enum Answer {
 impl Admission {
     /// Opens an empty house.
     #[must_use]
-    pub fn new(places: Option<NonZeroUsize>, room: usize) -> Arc<Self> {
-        Arc::new(Admission { places, room, state: Mutex::default() })
+    pub fn new(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Admission { bounds, state: Mutex::default() })
     }
 
-    /// Asks for a place in the name of a client address.
-    pub fn ask(self: &Arc<Self>, client: IpAddr) -> Answer {
+    /// Asks for a place in the name of a client address, for a request about `pathname`.
+    pub fn ask(self: &Arc<Self>, client: impl Into<Address>, pathname: &[u8]) -> Answer {
+        let client = client.into();
         let mut state = self.lock();
-        if self.places.is_none_or(|places| state.taken < places.get()) {
-            state.taken += 1;
-            return Answer::Now(Place(Arc::clone(self)));
+        let may_have = state.has_free(&self.bounds)
+            && state.may_have_more(&self.bounds, client)
+            && state.may_check(&self.bounds, pathname);
+        if may_have {
+            let place = self.give(&mut state, client, pathname.into());
+            return Answer::Now(place);
         }
         state.forget_the_gone();
-        if state.waiting >= self.room && !state.push_out_for(client) {
+        let full = self.bounds.room.is_some_and(|room| state.waiting >= room);
+        if full && !state.push_out_for(client) {
             return Answer::Never;
         }
         let (sender, receiver) = oneshot::channel();
-        state.enqueue(client, sender);
+        state.enqueue(client, Waiting { pathname: pathname.into(), sender });
         Answer::Later(receiver)
     }
 
     /// The number of services that run.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.lock().taken
+        self.lock().running
     }
 
-    /// Hands a free place to the next that still waits. The lock is not held while a place is offered:
-    /// an offer that nobody takes comes back as a dropped place.
-    fn release(self: &Arc<Self>) {
-        loop {
-            let next = {
-                let mut state = self.lock();
-                let next = state.dequeue();
-                if next.is_none() {
-                    state.taken -= 1;
-                }
-                next
-            };
-            let Some(waiting) = next else { return };
-            match waiting.send(Place(Arc::clone(self))) {
-                Ok(()) => return,
-                Err(place) => std::mem::forget(place),
-            }
+    fn give(self: &Arc<Self>, state: &mut State, client: Address, pathname: Box<[u8]>) -> Place {
+        state.running += 1;
+        state.accounts.entry(client).or_default().held += 1;
+        *state.checks.entry(pathname.clone()).or_default() += 1;
+        Place { house: Arc::clone(self), client, checking: Some(pathname), resting: false }
+    }
+
+    /// Hands free places to those whose turn it is. The lock is not held while a place is offered: an
+    /// offer that nobody takes comes back as a dropped place.
+    fn hand_out(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let mut offers = Vec::new();
+        while state.has_free(&self.bounds)
+            && let Some((client, waiting)) = state.dequeue(&self.bounds)
+        {
+            let place = self.give(&mut state, client, waiting.pathname);
+            offers.push((waiting.sender, place));
+        }
+        drop(state);
+        for (sender, place) in offers {
+            drop(sender.send(place));
         }
     }
 
@@ -101,143 +180,153 @@ impl Admission {
     }
 }
 
+impl Place {
+    /// The request has passed its checks.
+    pub fn checked(&mut self) {
+        if let Some(pathname) = self.checking.take() {
+            let mut state = self.house.lock();
+            state.end_check(&pathname);
+            self.house.hand_out(state);
+        }
+    }
+
+    /// Lends the place to a request that waits. `false` when none waits that could use it, or when too
+    /// many rest already.
+    pub fn rest(&mut self) -> bool {
+        let mut state = self.house.lock();
+        let most = self.house.bounds.places.map_or(0, |places| places.get() * RESTING);
+        if self.resting || state.resting >= most || !state.is_wanted(&self.house.bounds) {
+            return false;
+        }
+        state.running -= 1;
+        state.resting += 1;
+        self.resting = true;
+        self.house.hand_out(state);
+        true
+    }
+
+    /// Counts again among those that run.
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.resting) {
+            let mut state = self.house.lock();
+            state.resting -= 1;
+            state.running += 1;
+        }
+    }
+
+    /// Whether there is a limit that makes others wait for this place.
+    #[must_use]
+    pub fn is_scarce(&self) -> bool {
+        self.house.bounds.places.is_some()
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.release();
+        let mut state = self.house.lock();
+        if self.resting {
+            state.resting -= 1;
+        } else {
+            state.running -= 1;
+        }
+        if let Some(pathname) = &self.checking {
+            state.end_check(pathname);
+        }
+        if let Some(account) = state.accounts.get_mut(&self.client) {
+            account.held -= 1;
+        }
+        state.close_if_empty(self.client);
+        self.house.hand_out(state);
     }
 }
 
 impl State {
-    fn enqueue(&mut self, client: IpAddr, sender: oneshot::Sender<Place>) {
-        let queue = self.queues.entry(client).or_default();
+    fn has_free(&self, bounds: &Bounds) -> bool {
+        bounds.places.is_none_or(|places| self.running < places.get())
+    }
+
+    fn may_have_more(&self, bounds: &Bounds, client: Address) -> bool {
+        let held = self.accounts.get(&client).map_or(0, |account| account.held);
+        bounds.per_address.is_none_or(|most| held < most.get())
+    }
+
+    fn may_check(&self, bounds: &Bounds, pathname: &[u8]) -> bool {
+        self.checks.get(pathname).is_none_or(|&count| count < bounds.checks())
+    }
+
+    fn end_check(&mut self, pathname: &[u8]) {
+        if let Some(count) = self.checks.get_mut(pathname) {
+            *count -= 1;
+            if *count == 0 {
+                self.checks.remove(pathname);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, client: Address, waiting: Waiting) {
+        let queue = &mut self.accounts.entry(client).or_default().queue;
         if queue.is_empty() {
             self.turn.push_back(client);
         }
-        queue.push_back(sender);
+        queue.push_back(waiting);
         self.waiting += 1;
     }
 
-    fn dequeue(&mut self) -> Option<oneshot::Sender<Place>> {
-        let client = self.turn.pop_front()?;
-        let queue = self.queues.get_mut(&client)?;
-        let sender = queue.pop_front();
-        if queue.is_empty() {
-            self.queues.remove(&client);
-        } else {
+    /// The first in turn that may have a place: its place in `turn` and in its address's queue.
+    fn next(&self, bounds: &Bounds) -> Option<(usize, usize)> {
+        self.turn.iter().enumerate().find_map(|(turn, &client)| {
+            let queue = &self.accounts.get(&client)?.queue;
+            let may = |waiting: &Waiting| {
+                !waiting.sender.is_closed() && self.may_check(bounds, &waiting.pathname)
+            };
+            let index = queue.iter().position(may)?;
+            self.may_have_more(bounds, client).then_some((turn, index))
+        })
+    }
+
+    fn is_wanted(&self, bounds: &Bounds) -> bool {
+        self.next(bounds).is_some()
+    }
+
+    fn dequeue(&mut self, bounds: &Bounds) -> Option<(Address, Waiting)> {
+        let (turn, index) = self.next(bounds)?;
+        let client = self.turn.remove(turn)?;
+        let queue = &mut self.accounts.get_mut(&client)?.queue;
+        let waiting = queue.remove(index)?;
+        if !queue.is_empty() {
             self.turn.push_back(client);
         }
         self.waiting -= 1;
-        sender
+        Some((client, waiting))
     }
 
     /// Requests whose clients have left take no room.
     fn forget_the_gone(&mut self) {
-        self.queues.retain(|_, queue| {
-            queue.retain(|sender| !sender.is_closed());
-            !queue.is_empty()
+        self.accounts.retain(|_, account| {
+            account.queue.retain(|waiting| !waiting.sender.is_closed());
+            account.held > 0 || !account.queue.is_empty()
         });
-        self.turn.retain(|client| self.queues.contains_key(client));
-        self.waiting = self.queues.values().map(VecDeque::len).sum();
+        let accounts = &self.accounts;
+        self.turn.retain(|client| accounts.get(client).is_some_and(|a| !a.queue.is_empty()));
+        self.waiting = self.accounts.values().map(|account| account.queue.len()).sum();
     }
 
     /// Makes room for `client` at the cost of the address that waits most often, if that is another
     /// one that would still wait at least as often.
-    fn push_out_for(&mut self, client: IpAddr) -> bool {
-        let own = self.queues.get(&client).map_or(0, VecDeque::len);
-        let Some((&greedy, queue)) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len())
-        else {
+    fn push_out_for(&mut self, client: Address) -> bool {
+        let own = self.accounts.get(&client).map_or(0, |account| account.queue.len());
+        let greedy = self.accounts.iter_mut().max_by_key(|(_, account)| account.queue.len());
+        let Some((_, account)) = greedy.filter(|(_, account)| account.queue.len() > own + 1) else {
             return false;
         };
-        if queue.len() <= own + 1 {
-            return false;
-        }
-        queue.pop_back();
+        account.queue.pop_back();
         self.waiting -= 1;
-        debug_assert_ne!(greedy, client);
         true
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([127, 0, 0, last])
-    }
-
-    fn house(places: usize, room: usize) -> Arc<Admission> {
-        Admission::new(NonZeroUsize::new(places), room)
-    }
-
-    fn now(answer: Answer) -> Place {
-        let Answer::Now(place) = answer else { panic!("{answer:?}") };
-        place
-    }
-
-    fn later(answer: Answer) -> oneshot::Receiver<Place> {
-        let Answer::Later(receiver) = answer else { panic!("{answer:?}") };
-        receiver
-    }
-
-    #[test]
-    fn a_place_is_free_again_when_dropped() {
-        let house = house(1, 0);
-        let place = now(house.ask(address(1)));
-        assert!(matches!(house.ask(address(2)), Answer::Never));
-        drop(place);
-        drop(now(house.ask(address(2))));
-        assert_eq!(house.running(), 0);
-    }
-
-    #[test]
-    fn no_limit_means_no_queue() {
-        let house = Admission::new(None, 0);
-        let places: Vec<Place> = (0..1000).map(|_| now(house.ask(address(1)))).collect();
-        assert_eq!(house.running(), 1000);
-        drop(places);
-        assert_eq!(house.running(), 0);
-    }
-
-    #[test]
-    fn addresses_take_turns() {
-        let house = house(1, 100);
-        let first = now(house.ask(address(1)));
-        let mut greedy: Vec<_> = (0..10).map(|_| later(house.ask(address(1)))).collect();
-        let mut modest = later(house.ask(address(2)));
-        drop(first);
-        let second = greedy[0].try_recv().unwrap();
-        assert!(modest.try_recv().is_err());
-        drop(second);
-        let third = modest.try_recv().unwrap();
-        assert!(greedy[1].try_recv().is_err());
-        drop(third);
-        assert!(greedy[1].try_recv().is_ok());
-    }
-
-    #[test]
-    fn who_left_is_passed_over() {
-        let house = house(1, 2);
-        let first = now(house.ask(address(1)));
-        drop(later(house.ask(address(1))));
-        drop(later(house.ask(address(2))));
-        let mut third = later(house.ask(address(3)));
-        drop(later(house.ask(address(4))));
-        drop(first);
-        drop(third.try_recv().unwrap());
-        assert_eq!(house.running(), 0);
-        drop(now(house.ask(address(1))));
-    }
-
-    #[test]
-    fn a_full_queue_pushes_out_the_greedy() {
-        let house = house(1, 3);
-        let _running = now(house.ask(address(1)));
-        let mut greedy: Vec<_> = (0..3).map(|_| later(house.ask(address(1)))).collect();
-        assert!(matches!(house.ask(address(1)), Answer::Never));
-        let _modest = later(house.ask(address(2)));
-        assert!(matches!(greedy[2].try_recv(), Err(oneshot::error::TryRecvError::Closed)));
-        assert!(matches!(greedy[1].try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-        assert!(matches!(house.ask(address(2)), Answer::Never));
+    fn close_if_empty(&mut self, client: Address) {
+        if self.accounts.get(&client).is_some_and(|a| a.held == 0 && a.queue.is_empty()) {
+            self.accounts.remove(&client);
+        }
     }
 }

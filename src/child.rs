@@ -47,7 +47,8 @@ pub fn start(
         environment: &environment,
         directory: grant.repository().directory(),
         streams: [input, output, writer.as_fd()],
-        ignore_sigterm: true,
+        outlives: true,
+        niceness: starter.niceness,
     })?;
     Ok(Running { process, stderr })
 }

@@ -3,16 +3,15 @@
 
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::access::authorize;
 use crate::admission::{Admission, Answer, Place};
@@ -20,25 +19,40 @@ use crate::child::{self, Running};
 use crate::config::{Limits, Policy};
 use crate::denial::Denial;
 use crate::event;
+use crate::farewell;
 use crate::inbound::{Packet, Unread};
-use crate::peer::Peer;
-use crate::pktline;
+use crate::peer::{Origin, Peer};
+use crate::pending::{Entry, Pending};
+use crate::pktline::PREFIX;
 use crate::request::{Fields, Request};
-use crate::session::{self, Log, Outcome};
+use crate::rest::Exchange;
+use crate::session::{Outcome, Session, Wire, register};
 use crate::starter::Starter;
+use crate::stderr::Stderr;
 use crate::summary::Summary;
-use crate::sys::readiness::wait_for;
-use crate::sys::socket;
+use crate::sys::{errno_text, socket};
+use crate::threads::Threads;
 use crate::watch;
-
-/// How long a client that was refused may take to read why.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How many octets a refused client may have sent ahead.
-const MAX_SENT_AHEAD: usize = 1 << 20;
 
 /// How long a client that has not sent its request may still do so once the server stops.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// From when on a check counts as slow: it gives its place to others until it is done.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// From when on a slow check is told of.
+const HANGING: Duration = Duration::from_secs(10);
+
+/// How far a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It accepts clients.
+    Serving,
+    /// It lets those finish that it has.
+    Draining,
+    /// It ends those that have not finished.
+    Ending,
+}
 
 /// What all connections of a server share.
 #[derive(Debug)]
@@ -51,75 +65,103 @@ pub struct House {
     pub starter: Starter,
     /// Who runs and who waits.
     pub admission: Arc<Admission>,
+    /// Who has not sent a request.
+    pub pending: Arc<Pending>,
+    /// Where requests are checked.
+    pub threads: Threads,
     /// Whether the server is stopping.
-    pub stopping: Receiver<bool>,
+    pub phase: Receiver<Phase>,
+}
+
+impl House {
+    fn enter(&self) -> Entry {
+        let (entry, crowded) = self.pending.enter();
+        if crowded {
+            event::crowded(self.limits.max_pending.map_or(0, NonZeroUsize::get));
+        }
+        entry
+    }
+
+    async fn reaches(&self, phase: Phase) {
+        // An error means that the server is gone, which is as final.
+        let _ = self.phase.clone().wait_for(|&now| now >= phase).await;
+    }
 }
 
 /// One client.
 struct Client {
-    socket: AsyncFd<Socket>,
-    peer: Peer,
-    address: IpAddr,
+    socket: Arc<Socket>,
+    origin: Origin,
     accepted: Instant,
 }
 
 /// Serves one client until it is gone.
-pub async fn serve(house: Arc<House>, socket: Socket, peer: Peer, address: IpAddr) {
-    let accepted = Instant::now();
-    event::connection(&peer);
+pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin) {
+    event::connection(&Peer::from(origin));
     watch::prepare(&socket);
-    // Both directions from the start: one registration serves reading the request and watching.
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    let socket = match wait_for(socket, interest) {
-        Ok(socket) => socket,
-        Err(error) => return event::connection_lost(&peer, &crate::sys::errno_text(&error)),
-    };
-    let client = Client { socket, peer, address, accepted };
-    if let Some(request) = client.request(&house).await {
-        client.admit_and_serve(house, request).await;
-    }
+    let client = Client { socket: Arc::new(socket), origin, accepted: Instant::now() };
+    let Some((wire, request, exchange)) = client.request(&house).await else { return };
+    // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
+    Box::pin(client.admit_and_serve(house, wire, request, exchange)).await;
 }
 
 impl Client {
+    fn peer(&self) -> Peer {
+        Peer::from(self.origin)
+    }
+
     /// Reads and understands the request; `None` when there is none, which has been logged.
-    async fn request(&self, house: &House) -> Option<Request> {
-        let payload = match self.read_packet(house).await {
-            Ok(payload) => payload,
+    async fn request(&self, house: &House) -> Option<(Wire, Request, Exchange)> {
+        // This one registration serves reading the request and watching the session.
+        let received = match register(&self.socket) {
+            Ok(wire) => self.read_packet(&wire, house).await.map(|payload| (wire, payload)),
+            Err(error) => Err(error.into()),
+        };
+        let (wire, payload) = match received {
+            Ok(received) => received,
             Err(reason) => {
-                if reason.log(&self.peer) {
+                if reason.log(&self.peer()) {
                     event::refused(&self.summary(None, None));
                 }
                 return None;
             }
         };
         match understand(&payload) {
-            Ok(request) => Some(request),
+            Ok(request) => {
+                let exchange = Exchange::new(&request, PREFIX + payload.len());
+                Some((wire, request, exchange))
+            }
             Err(reason) => {
-                event::malformed(&reason, &self.peer);
+                reason.log(&self.peer());
                 event::refused(&self.summary(None, None));
                 None
             }
         }
     }
 
-    async fn read_packet(&self, house: &House) -> Result<Vec<u8>, Unread> {
+    async fn read_packet(&self, wire: &Wire, house: &House) -> Result<Vec<u8>, Unread> {
         let mut packet = Packet::default();
         // One deadline from accept on: a byte a second must not move it.
-        let deadline = house.limits.init_timeout.map(|limit| self.accepted + limit);
-        let mut stopping = house.stopping.clone();
+        let limit = house.limits.init_timeout;
         let stopped = async {
-            // An error means that the server is gone, which is as final.
-            let _ = stopping.wait_for(|&stopping| stopping).await;
-            tokio::time::sleep(GRACE).await;
+            house.reaches(Phase::Draining).await;
+            sleep(GRACE).await;
         };
+        let mut entry = house.enter();
         let read = async {
             loop {
                 if let Some(payload) = packet.complete() {
                     return Ok(payload);
                 }
-                let mut ready = self.socket.readable().await?;
-                match socket::receive(self.socket.get_ref(), packet.room()) {
-                    Ok(read) => packet.advance(read)?,
+                let mut ready = tokio::select! {
+                    ready = wire.readable() => ready?,
+                    () = entry.dismissed() => return Err(Unread::Dismissed),
+                };
+                match socket::receive(wire.get_ref(), packet.room()) {
+                    Ok(read) => {
+                        packet.advance(read)?;
+                        entry.spoke();
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                     Err(error) => return Err(error.into()),
                 }
@@ -127,27 +169,42 @@ impl Client {
         };
         tokio::select! {
             result = read => result,
-            () = until(deadline) => Err(Unread::TimedOut(house.limits.init_timeout.unwrap_or_default())),
+            () = until(limit.map(|limit| self.accepted + limit)) => {
+                Err(Unread::TimedOut(limit.unwrap_or_default()))
+            }
             () = stopped => Err(Unread::Nothing),
         }
     }
 
-    async fn admit_and_serve(self, house: Arc<House>, request: Request) {
-        let Some(place) = self.admit(&house).await else {
-            return self.refuse(&house, &request, &Denial::Busy).await;
+    async fn admit_and_serve(
+        self,
+        house: Arc<House>,
+        wire: Wire,
+        request: Request,
+        exchange: Exchange,
+    ) {
+        let Some(mut place) = self.admit(&house, &request).await else {
+            return self.turn_away(&house, wire, &request, &Denial::Busy).await;
         };
         let request = Arc::new(request);
-        match self.start(&house, &request).await {
-            Ok(running) => self.attend(&house, &request, running, place).await,
+        let corked = watch::cork_if_far(&self.socket);
+        match self.start(&house, &request, &mut place).await {
+            Ok(Running { process, stderr }) => {
+                let timeout = house.limits.timeout;
+                let service = request.service;
+                let stderr = Stderr::new(process.pid, stderr);
+                let session = Session { wire, process, service, stderr, corked, timeout, exchange };
+                self.attend(&house, &request, session, place).await;
+            }
             Err(denial) => {
                 drop(place);
-                self.refuse(&house, &request, &denial).await;
+                self.turn_away(&house, wire, &request, &denial).await;
             }
         }
     }
 
-    async fn admit(&self, house: &House) -> Option<Place> {
-        match house.admission.ask(self.address) {
+    async fn admit(&self, house: &House, request: &Request) -> Option<Place> {
+        match house.admission.ask(self.origin.ip(), &request.pathname) {
             Answer::Now(place) => Some(place),
             Answer::Never => None,
             Answer::Later(place) => {
@@ -160,102 +217,98 @@ impl Client {
     }
 
     /// Decides and starts the service, on a thread that may wait: for a slow file system, a resolver,
-    /// an access hook.
-    async fn start(&self, house: &Arc<House>, request: &Arc<Request>) -> Result<Running, Denial> {
-        let (house, request, peer) = (Arc::clone(house), Arc::clone(request), self.peer.clone());
+    /// an access hook. What takes long has no need for its place meanwhile.
+    async fn start(
+        &self,
+        house: &Arc<House>,
+        request: &Arc<Request>,
+        place: &mut Place,
+    ) -> Result<Running, Denial> {
+        let started = Instant::now();
         let service = request.service;
-        // The thread gets its own descriptor: this task may be gone before it is done.
-        let socket = self.socket.get_ref().try_clone();
         let spawn = move |reason| Denial::Spawn { service, reason };
-        let work = spawn_blocking(move || {
-            let socket = socket.map_err(|error| spawn(crate::sys::errno_text(&error)))?;
+        let work = self.check_and_start(Arc::clone(house), Arc::clone(request));
+        let mut work = work.map_err(|error| spawn(errno_text(&error)))?;
+        let mut told = false;
+        let result = loop {
+            tokio::select! {
+                result = &mut work => break result,
+                () = sleep(SLOW) => {
+                    place.rest();
+                    if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {
+                        event::check_hangs(&request.pathname, HANGING, &self.peer());
+                    }
+                }
+            }
+        };
+        place.resume();
+        place.checked();
+        result.unwrap_or_else(|_| Err(spawn("internal error".to_owned())))
+    }
+
+    fn check_and_start(
+        &self,
+        house: Arc<House>,
+        request: Arc<Request>,
+    ) -> io::Result<oneshot::Receiver<Result<Running, Denial>>> {
+        let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
+        house.clone().threads.run(move || {
             let grant = authorize(&house.policy, &house.starter, &request, &peer)?;
             let extra = request.extra_parameters.as_deref();
-            let streams = (std::os::fd::AsFd::as_fd(&socket), std::os::fd::AsFd::as_fd(&socket));
             watch::acknowledge(&socket);
-            child::start(&house.starter, &grant, &peer, extra, streams)
-                .map_err(|error| spawn(crate::sys::errno_text(&error)))
-        });
-        work.await.unwrap_or_else(|_| Err(spawn("internal error".to_owned())))
+            child::start(&house.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
+                .map_err(|error| Denial::Spawn { service, reason: errno_text(&error) })
+        })
     }
 
     /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
     /// duplicate, the client does not see the end of the answer.
-    async fn attend(self, house: &House, request: &Request, running: Running, place: Place) {
-        let Running { process, stderr } = running;
-        let pid = process.pid;
-        let outcome = match Log::new(pid, stderr) {
-            Ok(mut log) => {
-                let outcome = session::watch(&self.socket, &process, &mut log).await;
-                if !log.read_now() {
-                    tokio::spawn(log.read_to_end());
-                }
-                outcome
+    async fn attend(self, house: &House, request: &Request, session: Session, mut place: Place) {
+        let pid = session.process.pid;
+        let watched = session.watch(&mut place, house.reaches(Phase::Ending)).await;
+        let (outcome, stderr) = match watched {
+            Ok((outcome, stderr)) => (outcome, Some(stderr)),
+            Err(error) => {
+                event::service_lost(pid, &errno_text(&error));
+                (Outcome { end: None, counters: None }, None)
             }
-            Err(error) => Err(error),
         };
-        drop(place);
-        let outcome = outcome.unwrap_or_else(|error| {
-            event::service_lost(pid, &crate::sys::errno_text(&error));
-            Outcome { end: None, counters: None }
-        });
         let summary = self.summary(Some(request), outcome.counters);
-        if outcome.stillborn() {
-            let reason = pktline::refusal(
-                refusal_text(house, b"server cannot serve this repository"),
-                &request.pathname,
-            );
-            self.say_farewell(&reason).await;
+        let unheard = outcome.stillborn().then_some(self);
+        drop(place);
+        if let Some(mut stderr) = stderr
+            && !stderr.read_now()
+        {
+            tokio::spawn(stderr.read_to_end());
         }
-        drop(self);
         event::ended(pid, request.service, outcome.end, &summary);
+        if let Some(client) = unheard {
+            let denial = Denial::Stillborn { service: request.service, pid };
+            client.refuse(house, request, &denial).await;
+        }
     }
 
-    async fn refuse(self, house: &House, request: &Request, denial: &Denial) {
-        event::denied(denial, &denial.remedy(), &self.peer);
-        let reason = denial.reason(house.policy.informative_errors);
-        self.say_farewell(&pktline::refusal(reason, &request.pathname)).await;
+    /// Ends a connection for which nothing was started.
+    async fn turn_away(&self, house: &House, wire: Wire, request: &Request, denial: &Denial) {
+        // A socket can be registered once.
+        drop(wire);
+        self.refuse(house, request, denial).await;
         event::refused(&self.summary(Some(request), None));
     }
 
-    /// Sends the reason, then reads what the client had sent ahead: closing over unread bytes resets
-    /// the connection, and the reset can overtake the reason.
-    async fn say_farewell(&self, packet: &[u8]) {
-        let end = Instant::now() + FAREWELL;
-        // The client may be gone already; there is nobody left to tell.
-        let _ = timeout_at(end, self.send_and_drain(packet)).await;
-    }
-
-    async fn send_and_drain(&self, mut packet: &[u8]) -> io::Result<()> {
-        // Try before waiting: what epoll reported once, it does not report again.
-        while !packet.is_empty() {
-            match socket::send(self.socket.get_ref(), packet) {
-                Ok(sent) => packet = &packet[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.writable().await?.clear_ready();
-                }
-                Err(error) => return Err(error),
-            }
+    async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
+        event::denied(denial, &denial.remedy(), &self.peer());
+        let packet = denial.packet(house.policy.informative_errors, &request.pathname);
+        let mut entry = house.enter();
+        tokio::select! {
+            () = farewell::say(&self.socket, &packet) => {}
+            () = entry.dismissed() => {}
         }
-        self.socket.get_ref().shutdown(std::net::Shutdown::Write)?;
-        let mut buffer = [0; 4096];
-        let mut left = MAX_SENT_AHEAD;
-        while left > 0 {
-            match socket::receive(self.socket.get_ref(), &mut buffer) {
-                Ok(0) => break,
-                Ok(read) => left = left.saturating_sub(read),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.readable().await?.clear_ready();
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     fn summary(&self, request: Option<&Request>, counters: Option<watch::Counters>) -> Summary {
         Summary {
-            peer: self.peer.to_string(),
+            peer: self.peer().to_string(),
             request: request.map(|request| (request.service, request.pathname.clone())),
             duration: self.accepted.elapsed(),
             counters,
@@ -277,14 +330,6 @@ pub(crate) fn understand(payload: &[u8]) -> Result<Request, crate::request::Malf
     let request = Request::understand(fields.line, parameters)?;
     event::request(request.service, &request.pathname);
     Ok(request)
-}
-
-fn refusal_text<'a>(house: &House, informative: &'a [u8]) -> &'a [u8] {
-    if house.policy.informative_errors {
-        informative
-    } else {
-        b"access denied or repository not exported"
-    }
 }
 
 async fn until(deadline: Option<Instant>) {

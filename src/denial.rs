@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::escape::Escaped;
+use crate::pktline;
 use crate::service::Service;
 
 /// Why a request is refused. `Display` is the line for the log, in the stock daemon's words.
@@ -76,18 +77,37 @@ pub enum Denial {
         /// The system's reason.
         reason: String,
     },
+    /// git ended before it said a word, as it does over a format or configuration that it refuses
+    /// (contract 33, 49).
+    #[error("{} failed before it answered", service.name())]
+    Stillborn {
+        /// The service that ran.
+        service: Service,
+        /// The process, whose lines in the log say why.
+        pid: u32,
+    },
+    /// The server is retired: where to go instead.
+    #[error("moved to {}", Escaped(.0))]
+    Moved(Vec<u8>),
     /// Too many services run already.
     #[error("Too many children, dropping connection")]
     Busy,
 }
 
 impl Denial {
+    /// Only git could have answered a question about the repository, and it could not be run.
+    #[must_use]
+    pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
+        let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
+        Denial::Config { path: path.to_vec(), reason }
+    }
+
     /// What the client hears: the reason if clients may know it (contract 32). Whatever lets a client
     /// probe for files has one and the same answer.
-    #[must_use]
-    pub fn reason(&self, informative: bool) -> &[u8] {
+    fn reason(&self, informative: bool) -> &[u8] {
         match self {
             Denial::Busy => b"server is busy, try again later",
+            Denial::Moved(_) => b"moved",
             _ if !informative => b"access denied or repository not exported",
             Denial::ServiceOff(_) | Denial::ServiceOffFor(..) => b"service not enabled",
             Denial::Aliased(_)
@@ -100,6 +120,17 @@ impl Denial {
             Denial::Config { .. } => b"repository has a configuration that git refuses",
             Denial::Hook { reason, .. } => reason,
             Denial::Spawn { .. } => b"server cannot run git",
+            Denial::Stillborn { .. } => b"git cannot serve this repository",
+        }
+    }
+
+    /// The packet for the client that asked for `pathname`.
+    #[must_use]
+    pub fn packet(&self, informative: bool, pathname: &[u8]) -> Vec<u8> {
+        match self {
+            // The URL comes last and alone, to be copied.
+            Denial::Moved(url) => pktline::error(&[b"moved; use ".as_slice(), url].concat()),
+            _ => pktline::refusal(self.reason(informative), pathname),
         }
     }
 
@@ -128,10 +159,12 @@ impl Denial {
             Denial::Spawn { .. } => {
                 "is git installed, in PATH, and executable for gitd's user?".to_owned()
             }
+            Denial::Stillborn { pid, .. } => format!("the lines of [{pid}] say why"),
             Denial::Busy => "see --max-connections".to_owned(),
             Denial::Aliased(_)
             | Denial::TooLong { .. }
             | Denial::NotListed(_)
+            | Denial::Moved(_)
             | Denial::Hook { .. } => String::new(),
         }
     }

@@ -7,8 +7,9 @@
 //! one that the line is about.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
@@ -21,9 +22,14 @@ pub fn ready() {
     info!("Ready to rumble");
 }
 
+/// One of the places where the server listens.
+pub fn listening(address: &dyn Display) {
+    info!("Listening on {address}");
+}
+
 /// An address could not be listened on; others may be.
-pub fn bind_failed(address: &SocketAddr, reason: &str) {
-    error!("Could not bind to {}: {reason}", address.ip());
+pub fn bind_failed(address: &dyn Display, reason: &str) {
+    error!("Could not bind to {address}: {reason}");
 }
 
 /// A host to listen on has no address.
@@ -32,7 +38,7 @@ pub fn resolve_failed(host: &[u8], reason: &dyn Display) {
 }
 
 /// None of a host's addresses could be listened on.
-pub fn host_failed(host: &[u8], port: u16) {
+pub fn host_failed(host: &[u8], port: &dyn Display) {
     error!("unable to allocate any listen sockets for host {} on port {port}", Escaped(host));
 }
 
@@ -78,8 +84,14 @@ pub fn interpolated(path: &[u8]) {
     info!("Interpolated dir '{}'", Escaped(path));
 }
 
-/// The request was no request; the client hears nothing.
-pub fn malformed(reason: &dyn Display, peer: &dyn Display) {
+/// What the client sent is no request: one of the ends that the stock daemon calls fatal, though only
+/// this connection ends. The client hears nothing.
+pub fn died(reason: &dyn Display, peer: &dyn Display) {
+    error!(fatal = true, "{reason} (client {peer})");
+}
+
+/// The request names none of git's services. The client hears nothing.
+pub fn protocol_error(reason: &dyn Display, peer: &dyn Display) {
     error!("{reason} (client {peer})");
 }
 
@@ -87,6 +99,29 @@ pub fn malformed(reason: &dyn Display, peer: &dyn Display) {
 /// lives (B12).
 pub fn probe(peer: &dyn Display) {
     info!("{peer} closed without a request");
+}
+
+/// A client without a request had to make room for another.
+pub fn dismissed(peer: &dyn Display) {
+    info!("no request, and no room for more clients without one: closing (client {peer})");
+}
+
+/// The first one had to make room, after a time in which nobody had to.
+pub fn crowded(most: usize) {
+    warn!(
+        "{most} clients have sent no request; from now on the one silent longest makes room for each \
+         new one (see --max-pending)"
+    );
+}
+
+/// The checks of a request take so long that something must be wrong.
+pub fn check_hangs(pathname: &[u8], after: Duration, peer: &dyn Display) {
+    warn!(
+        "'{}': not decided after {} s; does its file system, the resolver or the access hook hang? \
+         (client {peer})",
+        Escaped(pathname),
+        after.as_secs()
+    );
 }
 
 /// The request was refused: the reason, to whom, and how the administrator could mend it.
@@ -99,7 +134,8 @@ pub fn denied(reason: &dyn Display, remedy: &str, peer: &dyn Display) {
 
 /// The access hook could not be run.
 pub fn hook_failed(hook: &[u8], reason: &str) {
-    error!("daemon access hook '{}' failed to start: {reason}", Escaped(hook));
+    error!("daemon access hook '{}' failed to start", Escaped(hook));
+    error!(fatal = true, "cannot exec '{}': {reason}", Escaped(hook));
 }
 
 /// The access hook was killed.
@@ -110,6 +146,12 @@ pub fn hook_killed(hook: &[u8], signal: i32) {
 /// One line that a service wrote to its standard error.
 pub fn service_said(pid: u32, line: &[u8]) {
     error!(pid, "{}", Escaped(line));
+}
+
+/// A session is ended from here: its client is gone, or nothing has moved for as long as allowed.
+pub fn session_stuck(pid: u32, vanished: bool, still: Duration) {
+    let reason = if vanished { "client is gone" } else { "session stands still" };
+    error!(pid, "{reason}: no byte moved for {} s; ending it", still.as_secs());
 }
 
 /// A service could not be waited for; its end is unknown.
@@ -146,14 +188,19 @@ pub fn connection_lost(peer: &dyn Display, reason: &str) {
     info!("connection lost: {reason} (client {peer})");
 }
 
-/// The pid file could not be removed at the end.
-pub fn pid_file_left(path: &Path, reason: &str) {
-    warn!("could not remove pid file '{}': {reason}", path.display());
+/// A file about the running server could not be removed at the end.
+pub fn file_left(path: &Path, reason: &str) {
+    warn!("could not remove '{}': {reason}", Escaped(path.as_os_str().as_bytes()));
 }
 
-/// A signal asks gitd to end; running services are waited for.
-pub fn draining(services: usize) {
-    info!("stopped listening; {services} running services may finish");
+/// A signal asked gitd to end; what has been accepted may still be served.
+pub fn draining(clients: usize) {
+    info!("stopped listening; waiting for {clients} clients to finish");
+}
+
+/// The drain has taken as long as it may.
+pub fn cutting(clients: usize, after: Duration) {
+    warn!("{clients} clients have not finished within {} s; ending them", after.as_secs());
 }
 
 /// The server cannot start or go on.

@@ -1,19 +1,20 @@
 //! The installed git: where it is, the environment its processes start from, and what its
 //! configuration could say. All of it is found once, at start.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use crate::repository::{Repository, read_config};
-use crate::sys::descriptor::{self, Access, Base};
+use crate::sys::descriptor::{self, Access, Base, Kind};
 
 /// Variables that would lead git to another repository than the one that was checked, or make it
 /// believe a client said what the daemon's own environment says (B16). `GIT_CONFIG_COUNT` and its
 /// kind stay: they are the administrator's configuration.
-const SCRUBBED: [&str; 18] = [
+const SCRUBBED: [&str; 24] = [
     "GIT_PROTOCOL",
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -32,6 +33,13 @@ const SCRUBBED: [&str; 18] = [
     "GIT_INTERNAL_SUPER_PREFIX",
     "REMOTE_ADDR",
     "REMOTE_PORT",
+    // What the service manager tells gitd is for gitd.
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
 ];
 
 /// The installed git.
@@ -49,13 +57,14 @@ pub struct Git {
 }
 
 impl Git {
-    /// Looks at this process's environment and asks git where its configuration is. Without a usable
+    /// Looks at this process's environment, adds `config` to it in command scope, and asks git where its configuration is. Without a usable
     /// git this succeeds too: it may be installed later, and each request will tell.
     #[must_use]
-    pub fn find() -> Self {
-        let variables: Vec<(OsString, OsString)> = std::env::vars_os()
+    pub fn find(config: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
             .filter(|(name, _)| !SCRUBBED.iter().any(|scrubbed| name == scrubbed))
             .collect();
+        append(&mut variables, config);
         let path =
             std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/bin:/usr/bin".into());
         let mut git = Git {
@@ -73,6 +82,11 @@ impl Git {
                 .flat_map(|(_, value)| [value.as_bytes(), b"\n"].concat())
                 .collect(),
         };
+        // The one that is there now is tried first, so that each start spares the others. If it goes
+        // away, the search goes on as usual.
+        if let Some(found) = git.candidates.iter().position(|file| is_program(file)) {
+            git.candidates[..=found].rotate_right(1);
+        }
         git.config_files = git.ask_config_files();
         git
     }
@@ -83,12 +97,22 @@ impl Git {
     #[must_use]
     pub fn config_may_mention(&self, repository: &Repository, word: &str) -> bool {
         let words = [word, "include", "worktreeconfig"];
+        repository.config().is_none_or(|text| contains_any(&text, &words))
+            || self.server_config_may(|text| contains_any(text, &words))
+    }
+
+    /// The same about the configuration outside repositories, which is all that decides about
+    /// ownership.
+    #[must_use]
+    pub fn server_config_may_mention(&self, word: &str) -> bool {
+        self.server_config_may(|text| contains_any(text, &[word, "include"]))
+    }
+
+    fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
         let Some(files) = &self.config_files else { return true };
-        contains_any(&self.command_config, &words)
-            || repository.config().is_none_or(|text| contains_any(&text, &words))
+        mention(&self.command_config)
             || files.iter().any(|file| {
-                let text = read_config(Base::WorkingDirectory, file);
-                text.is_none_or(|text| contains_any(&text, &words))
+                read_config(Base::WorkingDirectory, file).is_none_or(|text| mention(&text))
             })
     }
 
@@ -111,14 +135,13 @@ impl Git {
         command.output()
     }
 
+    /// The search is the one that finds the services' git: `Command`'s own would follow relative directories of PATH
+    /// into the repository, and knows other places where there is no PATH.
     fn command(&self, arguments: &[impl AsRef<OsStr>]) -> io::Result<Command> {
-        // Not the name alone: it would be looked for in the repository, should PATH be relative.
-        let executable = |file: &&CString| {
-            descriptor::access(Base::WorkingDirectory, file, Access::Execute).is_ok()
-        };
-        let program = self.candidates.iter().find(executable).ok_or(io::ErrorKind::NotFound)?;
+        let program = self.candidates.iter().find(|file| is_program(file));
+        let program = program.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         let mut command = Command::new(OsStr::from_bytes(program.to_bytes()));
-        command.args(arguments).env_clear().stdin(Stdio::null());
+        command.arg0("git").args(arguments).env_clear().stdin(Stdio::null());
         for variable in &self.environment {
             let variable = variable.to_bytes();
             // A name may begin with an equals sign, but is never empty.
@@ -155,6 +178,25 @@ impl Git {
     }
 }
 
+/// Adds settings behind those that are in the environment already, where they count more.
+fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>)]) {
+    const COUNT: &str = "GIT_CONFIG_COUNT";
+    if config.is_empty() {
+        return;
+    }
+    let place = variables.iter().position(|(name, _)| name == COUNT);
+    let before = place.map(|place| variables.swap_remove(place).1);
+    let before: usize = before.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(0);
+    variables.push((COUNT.into(), (before + config.len()).to_string().into()));
+    for (number, (key, value)) in (before..).zip(config) {
+        for (kind, text) in [("KEY", key), ("VALUE", value)] {
+            let name = OsString::from(format!("GIT_CONFIG_{kind}_{number}"));
+            variables.retain(|(taken, _)| *taken != name);
+            variables.push((name, OsString::from_vec(text.clone())));
+        }
+    }
+}
+
 /// The files that a search for `name` along `path` would try. Relative directories of `path` are
 /// passed over: the search happens inside a repository, whose owner must not choose the program.
 #[must_use]
@@ -163,6 +205,12 @@ pub fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
         .filter(|directory| directory.is_absolute())
         .filter_map(|directory| CString::new(directory.join(name).into_os_string().into_vec()).ok())
         .collect()
+}
+
+fn is_program(file: &CStr) -> bool {
+    let base = Base::WorkingDirectory;
+    descriptor::access(base, file, Access::Execute).is_ok()
+        && descriptor::status(base, file, true).is_ok_and(|found| found.kind == Kind::Regular)
 }
 
 /// Whether `text` contains one of `words`, which are in lower case, in any case.

@@ -91,7 +91,8 @@ fn start(
             environment: &environment,
             directory: question.repository.directory(),
             streams,
-            ignore_sigterm: false,
+            outlives: false,
+            niceness: None,
         })
     };
     let shell = [c"/bin/sh".to_owned()];

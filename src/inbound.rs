@@ -21,16 +21,19 @@ pub enum Unread {
     #[error("closed without a request")]
     Nothing,
     /// The client left in mid-packet.
-    #[error("fatal: the remote end hung up unexpectedly")]
+    #[error("the remote end hung up unexpectedly")]
     HungUp,
     /// What came is no packet.
-    #[error("fatal: {0}")]
+    #[error("{0}")]
     Length(#[from] BadLength),
     /// The packet was not complete in this time.
     #[error("no request within {} seconds", .0.as_secs())]
     TimedOut(Duration),
+    /// Others came, and this one had been silent longest.
+    #[error("no request, and no room for more clients without one")]
+    Dismissed,
     /// The connection broke.
-    #[error("fatal: read error: {}", errno_text(.0))]
+    #[error("read error: {}", errno_text(.0))]
     Broken(#[from] io::Error),
 }
 
@@ -39,9 +42,10 @@ impl Unread {
     pub fn log(&self, peer: &Peer) -> bool {
         match self {
             Unread::Nothing => event::probe(peer),
+            Unread::Dismissed => event::dismissed(peer),
             Unread::Broken(error) => event::connection_lost(peer, &errno_text(error)),
             Unread::HungUp | Unread::Length(_) | Unread::TimedOut(_) => {
-                event::malformed(self, peer);
+                event::died(self, peer);
                 return true;
             }
         }
@@ -153,10 +157,10 @@ mod tests {
     fn every_early_end_is_named() {
         assert_eq!(feed(b"", 9).0, Err("closed without a request".to_owned()));
         for end in 1..9 {
-            let text = "fatal: the remote end hung up unexpectedly".to_owned();
+            let text = "the remote end hung up unexpectedly".to_owned();
             assert_eq!(feed(&b"0009hello"[..end], 9).0, Err(text), "{end}");
         }
-        let text = "fatal: protocol error: bad line length character: GET ".to_owned();
+        let text = "protocol error: bad line length character: GET ".to_owned();
         assert_eq!(feed(b"GET / HTTP/1.1", 9), (Err(text), 4));
     }
 

@@ -1,9 +1,11 @@
 //! One client on standard input and output, as inetd and systemd hand it over. The same life as
 //! [`crate::connection`], with no runtime to start and nobody to share with.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
 
@@ -13,102 +15,221 @@ use crate::config::{Limits, Policy};
 use crate::connection::understand;
 use crate::denial::Denial;
 use crate::event;
+use crate::farewell::{MAX_SENT_AHEAD, PATIENCE};
 use crate::inbound;
-use crate::peer::Peer;
-use crate::pktline;
+use crate::peer::{Origin, Peer};
+use crate::pktline::PREFIX;
+use crate::request::Request;
+use crate::rest::Exchange;
+use crate::session::Outcome;
 use crate::starter::Starter;
+use crate::stderr::Stderr;
 use crate::summary::Summary;
-use crate::sys::process::End;
+use crate::sys::process::{Child, End};
+use crate::sys::readiness::Readiness;
+use crate::sys::socket::peer_user;
+use crate::sys::{descriptor, errno_text};
+use crate::traffic::{Fate, Traffic};
 use crate::watch;
 
 /// The status of a refused request, as the stock daemon has it (contract 55).
 const REFUSED: u8 = 255;
 
+/// The status of what the stock daemon calls a fatal error.
+const DIED: u8 = 128;
+
+/// The one client.
+struct Client {
+    /// What the super-server says of it. The service and the access hook hear this and nothing more
+    /// (contract 51).
+    told: Peer,
+    /// Who it is in the log: what the super-server says, else what the socket says.
+    peer: Peer,
+    /// Standard input, if that is a socket; it may be a pipe.
+    socket: Option<Arc<Socket>>,
+    started: Instant,
+}
+
 /// Serves the one client. Answers with the exit status of the process.
 #[must_use]
 pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
-    let started = std::time::Instant::now();
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let (input, output) = (stdin.as_fd(), stdout.as_fd());
-    let peer = peer(input);
-    event::connection(&peer);
-    prepare(input);
-    let request = match inbound::read(input, limits.init_timeout) {
-        Ok(payload) => understand(&payload).map_err(|reason| event::malformed(&reason, &peer)),
+    let client = Client::on_standard_input();
+    let received = match inbound::read(io::stdin(), limits.init_timeout) {
+        Ok(payload) => understand(&payload).map(|request| (request, payload.len())),
         Err(reason) => {
-            reason.log(&peer);
-            return REFUSED;
+            reason.log(&client.peer);
+            return DIED;
         }
     };
-    let Ok(request) = request else { return REFUSED };
-    let running = authorize(policy, starter, &request, &peer).and_then(|grant| {
-        let extra = request.extra_parameters.as_deref();
-        child::start(starter, &grant, &peer, extra, (input, output)).map_err(|error| {
-            let reason = crate::sys::errno_text(&error);
-            Denial::Spawn { service: request.service, reason }
-        })
-    });
-    match running {
+    let (request, octets) = match received {
+        Ok(received) => received,
+        Err(reason) => {
+            reason.log(&client.peer);
+            return reason.status();
+        }
+    };
+    let corked = client.socket.as_ref().is_some_and(watch::cork_if_far);
+    let (status, denial) = match client.start(policy, starter, &request) {
         Ok(running) => {
-            let pid = running.process.pid;
-            let end = attend(running);
-            let summary = Summary {
-                peer: peer.to_string(),
-                request: Some((request.service, request.pathname)),
-                duration: started.elapsed(),
-                counters: watch::Counters::read(input),
-            };
-            event::ended(pid, request.service, end, &summary);
-            match end {
-                Some(End::Exited(status)) => u8::try_from(status).unwrap_or(REFUSED),
-                Some(End::Killed(_)) | None => REFUSED,
+            let exchange = Exchange::new(&request, PREFIX + octets);
+            client.attend(running, &request, exchange, corked, limits.timeout)
+        }
+        Err(denial) => (REFUSED, Some(denial)),
+    };
+    if let Some(denial) = denial {
+        event::denied(&denial, &denial.remedy(), &client.peer);
+        client.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
+    }
+    status
+}
+
+impl Client {
+    fn on_standard_input() -> Self {
+        let told = |name| std::env::var(name).ok();
+        let told = Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT"), user: None };
+        let stdin = io::stdin();
+        let address = SockRef::from(&stdin).peer_addr().ok();
+        let socket = address.is_some().then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten();
+        let socket = socket.map(|socket| Arc::new(Socket::from(socket)));
+        let peer = if told.address.is_some() {
+            event::connection(&told);
+            told.clone()
+        } else {
+            let address = address.and_then(|address| address.as_socket());
+            let local = || Origin::Local(peer_user(&stdin));
+            Peer::from(address.map_or_else(local, Origin::Inet))
+        };
+        if let Some(socket) = &socket {
+            watch::prepare(socket);
+            watch::acknowledge(socket);
+        }
+        Client { told, peer, socket, started: Instant::now() }
+    }
+
+    fn start(
+        &self,
+        policy: &Policy,
+        starter: &Starter,
+        request: &Request,
+    ) -> Result<Running, Denial> {
+        let grant = authorize(policy, starter, request, &self.told)?;
+        let extra = request.extra_parameters.as_deref();
+        let streams = (io::stdin(), io::stdout());
+        child::start(starter, &grant, &self.told, extra, (streams.0.as_fd(), streams.1.as_fd()))
+            .map_err(|error| Denial::Spawn { service: request.service, reason: errno_text(&error) })
+    }
+
+    /// Watches the service to its end. Answers with its status, and with what to tell the client if it
+    /// failed without a word.
+    fn attend(
+        &self,
+        Running { process, stderr }: Running,
+        request: &Request,
+        exchange: Exchange,
+        corked: bool,
+        timeout: Option<Duration>,
+    ) -> (u8, Option<Denial>) {
+        let (pid, service) = (process.pid, request.service);
+        let stderr = Stderr::new(pid, stderr);
+        let traffic = self.socket.as_ref().map(|socket| {
+            Traffic::new(Arc::clone(socket), pid, service, corked, timeout, exchange)
+        });
+        let outcome = watch_to_the_end(&process, stderr, traffic).unwrap_or_else(|error| {
+            event::service_lost(pid, &errno_text(&error));
+            Outcome { end: None, counters: None }
+        });
+        let summary = Summary {
+            peer: self.peer.to_string(),
+            request: Some((service, request.pathname.clone())),
+            duration: self.started.elapsed(),
+            counters: outcome.counters,
+        };
+        event::ended(pid, service, outcome.end, &summary);
+        let status = match outcome.end {
+            Some(End::Exited(status)) => u8::try_from(status).unwrap_or(REFUSED),
+            Some(End::Killed(_)) | None => REFUSED,
+        };
+        (status, outcome.stillborn().then_some(Denial::Stillborn { service, pid }))
+    }
+
+    /// Says why, and reads what the client had sent ahead: closing over it would reset the connection,
+    /// and the reset can overtake the reason (B8). The client may be gone already; then there is nobody
+    /// left to tell.
+    fn say_farewell(&self, packet: &[u8]) {
+        let mut stdout = io::stdout();
+        let said = stdout.write_all(packet).and_then(|()| stdout.flush());
+        let Some(socket) = said.ok().and(self.socket.as_ref()) else { return };
+        let _ = socket.shutdown(Shutdown::Write);
+        let end = Instant::now() + PATIENCE;
+        let mut buffer = [0; 4096];
+        let mut left = MAX_SENT_AHEAD;
+        while left > 0 {
+            let time = end.saturating_duration_since(Instant::now());
+            match descriptor::wait_readable(socket, Some(time)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return,
+            }
+            match descriptor::read(socket, &mut buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
             }
         }
-        Err(denial) => {
-            event::denied(&denial, &denial.remedy(), &peer);
-            let reason = denial.reason(policy.informative_errors);
-            // The client may be gone already; there is nobody left to tell.
-            let _ = io::stdout().write_all(&pktline::refusal(reason, &request.pathname));
-            let _ = io::stdout().flush();
-            REFUSED
+    }
+}
+
+const ENDED: u64 = 0;
+const SAID: u64 = 1;
+const ARRIVED: u64 = 2;
+
+/// Waits for the service's end, its words and the client's octets in turn. When the service has ended,
+/// what it left behind may still have something to say, and here nobody else would hear it.
+fn watch_to_the_end(
+    process: &Child,
+    mut stderr: Stderr,
+    mut traffic: Option<Traffic>,
+) -> io::Result<Outcome> {
+    let readiness = Readiness::new()?;
+    readiness.add(process.pidfd(), ENDED)?;
+    if let Some(pipe) = stderr.pipe() {
+        readiness.add(pipe, SAID)?;
+    }
+    let mut registered = false;
+    let mut outcome = None;
+    loop {
+        if let Some(traffic) = &mut traffic {
+            let wanted = outcome.is_none() && traffic.wants_arrivals();
+            if wanted && !registered {
+                readiness.add(traffic.client(), ARRIVED)?;
+            } else if registered && !wanted {
+                readiness.remove(traffic.client())?;
+            }
+            registered = wanted;
+        }
+        let next_look = traffic.as_ref().filter(|_| outcome.is_none());
+        let next_look = next_look.and_then(Traffic::next_look);
+        let pause = next_look.map(|at| at.saturating_duration_since(Instant::now()));
+        for happened in readiness.wait(pause)? {
+            match (happened.key, &mut traffic) {
+                (ENDED, _) if outcome.is_none() => {
+                    outcome = process.try_wait()?;
+                }
+                (ARRIVED, Some(traffic)) => traffic.arrived(happened.hung_up),
+                _ => {}
+            }
+        }
+        let silent = stderr.read_now();
+        if let Some(end) = outcome
+            && silent
+        {
+            let counters = traffic.and_then(Traffic::finish);
+            return Ok(Outcome { end: Some(end), counters });
+        }
+        if let Some(traffic) = &mut traffic
+            && next_look.is_some_and(|at| at <= Instant::now())
+            && let Fate::Sealed(signal) = traffic.look(Instant::now())
+        {
+            // It may have ended on its own by now.
+            let _ = process.signal(signal);
         }
     }
-}
-
-/// What the super-server says of the client, else what the socket says (contract 51).
-fn peer(input: BorrowedFd<'_>) -> Peer {
-    let told = |name| std::env::var(name).ok();
-    match told("REMOTE_ADDR") {
-        Some(address) => Peer { address: Some(address), port: told("REMOTE_PORT") },
-        None => SockRef::from(&input)
-            .peer_addr()
-            .ok()
-            .and_then(|address| address.as_socket())
-            .map_or(Peer { address: None, port: None }, Peer::from),
-    }
-}
-
-fn prepare(input: BorrowedFd<'_>) {
-    // Standard input may be a pipe or a file; then every option is refused, which is fine.
-    if let Ok(socket) = input.try_clone_to_owned().map(Socket::from) {
-        watch::prepare(&socket);
-        watch::acknowledge(&socket);
-    }
-}
-
-/// Logs what the service says, then waits for its end. As here nobody else waits, the pipe's end comes
-/// first: what the service left behind may still have something to say.
-fn attend(running: Running) -> Option<End> {
-    let pid = running.process.pid;
-    let mut lines = BufReader::new(File::from(running.stderr));
-    let mut line = Vec::new();
-    while lines.by_ref().take(8192).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        event::service_said(pid, line.strip_suffix(b"\n").unwrap_or(&line));
-        line.clear();
-    }
-    running
-        .process
-        .wait()
-        .inspect_err(|error| event::service_lost(pid, &crate::sys::errno_text(error)))
-        .ok()
 }

@@ -1,5 +1,5 @@
-//! What only git can say of a repository: whether `safe.directory` names it, whether `daemon.<service>`
-//! is set, whether its configuration makes sense. git is asked only if the answer can change anything:
+//! What only git can say of a repository's configuration: whether `daemon.<service>` is set, and whether
+//! it makes sense at all. git is asked only if the answer can change anything:
 //! a process more for each request would cost half of the speed.
 
 use std::ffi::OsStr;
@@ -10,39 +10,6 @@ use crate::denial::Denial;
 use crate::repository::Repository;
 use crate::service::Service;
 use crate::starter::Starter;
-
-/// Whether `safe.directory` has the name, by git's own rules (contract 47).
-///
-/// It is a service that is asked: the other commands look at a gitfile as a part of the directory
-/// around it, and take their own working directory for `.`. Of the services receive-pack asks in every
-/// version; it is told to take every owner for another one, and to show no ref.
-///
-/// # Errors
-/// [`Denial::Config`], when git cannot be asked.
-pub fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Denial> {
-    if !starter.git.config_may_mention(repository, "safe") {
-        return Ok(false);
-    }
-    // git looks for a `.git` inside before it takes the directory itself.
-    let name = match name.strip_suffix(b"/.git") {
-        Some(around) => around,
-        None if Repository::hides_another(name) => return Ok(false),
-        None => name,
-    };
-    let variables = [("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")];
-    let arguments = [
-        b"-c".as_slice(),
-        b"transfer.hideRefs=refs",
-        b"-c",
-        b"core.alternateRefsCommand=:",
-        b"receive-pack",
-        b"--http-backend-info-refs",
-        name,
-    ];
-    let output = starter.git.ask(None, &variables, &arguments.map(OsStr::from_bytes));
-    let output = output.map_err(|error| unaskable(repository, &error))?;
-    Ok(output.status.success())
-}
 
 /// What `daemon.<service>` says, if anything (contract 52).
 ///
@@ -129,15 +96,10 @@ fn ask_inside(
 ) -> Result<Output, Denial> {
     let variables = [variables, &[("GIT_DIR", ".")]].concat();
     let output = starter.git.ask(Some(repository.directory()), &variables, arguments);
-    output.map_err(|error| unaskable(repository, &error))
+    output.map_err(|error| Denial::unaskable(&repository.path, &error))
 }
 
 fn refused(repository: &Repository, output: &Output) -> Denial {
     let reason = output.stderr.trim_ascii_end().to_vec();
-    Denial::Config { path: repository.path.clone(), reason }
-}
-
-fn unaskable(repository: &Repository, error: &std::io::Error) -> Denial {
-    let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
     Denial::Config { path: repository.path.clone(), reason }
 }

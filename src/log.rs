@@ -1,38 +1,39 @@
-//! Where log lines go, and in which dress: `[pid] text` on standard error, one write a line; the bare
-//! text in syslog (contract 18 to 20).
+//! From events to lines: which are logged, and what they say (contract 18 to 20). How they get out is
+//! the [outlet](crate::outlet)'s affair.
 
 use std::fmt::{self, Debug, Write as _};
-use std::io::Write as _;
+use std::sync::Arc;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::options::Destination;
-use crate::sys::syslog::{self, Severity};
+use crate::outlet::{Kind, Outlet};
+use crate::sys::syslog::Severity;
 
-/// Sends every event from now on to `destination`; ordinary ones only if `verbose`. To be called
-/// once.
-pub fn start(destination: Destination, verbose: bool) {
+/// Sends every event from now on to `destination`; ordinary ones only if `verbose`. To be called once;
+/// returns the way out, if there is one.
+pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
+    let outlet = Outlet::new(match destination {
+        Destination::None => return None,
+        Destination::Stderr => Kind::Stderr,
+        Destination::Syslog => Kind::Syslog,
+    });
     let most = if verbose { Level::INFO } else { Level::WARN };
-    let installed = match destination {
-        Destination::None => Ok(()),
-        Destination::Stderr => install(Sink { most, write: to_stderr }),
-        Destination::Syslog => {
-            syslog::open();
-            install(Sink { most, write: to_syslog })
-        }
-    };
+    let sink =
+        Sink { most, fatal: destination == Destination::Stderr, outlet: Arc::clone(&outlet) };
+    let subscriber = tracing_subscriber::registry().with(sink);
+    let installed = tracing::subscriber::set_global_default(subscriber);
     debug_assert!(installed.is_ok(), "the log was started twice");
-}
-
-fn install(sink: Sink) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(sink))
+    Some(outlet)
 }
 
 struct Sink {
     most: Level,
-    write: fn(&Level, &Line),
+    /// Whether `fatal: ` goes before lines of that kind: it does not in syslog.
+    fatal: bool,
+    outlet: Arc<Outlet>,
 }
 
 impl<S: Subscriber> Layer<S> for Sink {
@@ -42,15 +43,21 @@ impl<S: Subscriber> Layer<S> for Sink {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line { pid: u64::from(std::process::id()), text: String::new() };
+        let mut line =
+            Line { pid: u64::from(std::process::id()), fatal: false, text: String::new() };
         event.record(&mut line);
-        (self.write)(event.metadata().level(), &line);
+        if line.fatal && self.fatal {
+            line.text.insert_str(0, "fatal: ");
+        }
+        self.outlet.send(severity(*event.metadata().level()), line.pid, line.text);
     }
 }
 
 /// An event's text and the process that it is about.
 struct Line {
     pid: u64,
+    /// Whether it is one of stock's last words (contract 19, 20).
+    fatal: bool,
     text: String,
 }
 
@@ -61,6 +68,12 @@ impl Visit for Line {
         }
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if field.name() == "fatal" {
+            self.fatal = value;
+        }
+    }
+
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "pid" {
             self.pid = value;
@@ -68,17 +81,10 @@ impl Visit for Line {
     }
 }
 
-/// One write, so that lines of several processes on one terminal do not mix. What cannot be written
-/// is lost: a closed log must not end the server.
-fn to_stderr(_: &Level, line: &Line) {
-    let _ = std::io::stderr().write_all(format!("[{}] {}\n", line.pid, line.text).as_bytes());
-}
-
-fn to_syslog(level: &Level, line: &Line) {
-    let severity = match *level {
+fn severity(level: Level) -> Severity {
+    match level {
         Level::ERROR => Severity::Error,
         Level::WARN => Severity::Warning,
         _ => Severity::Info,
-    };
-    syslog::send(severity, &line.text);
+    }
 }

@@ -27,6 +27,27 @@ pub enum Destination {
     None,
 }
 
+/// Whether to listen for Multipath TCP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Multipath {
+    /// Listen for TCP only.
+    #[default]
+    Off,
+    /// Listen for both, and for TCP where the kernel refuses.
+    Prefer,
+    /// Listen for both, or not at all.
+    Require,
+}
+
+/// Which port to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// This one; 0 stands for git's port, 9418.
+    Number(u16),
+    /// One that is free.
+    Auto,
+}
+
 /// What was typed. `None` and empty lists stand for what was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -38,6 +59,8 @@ pub struct Options {
     pub strict_paths: bool,
     /// `--base-path-relaxed`
     pub base_path_relaxed: bool,
+    /// The last of `--mptcp`, `--mptcp=require` and `--no-mptcp`
+    pub multipath: Multipath,
     /// `--reuseaddr`
     pub reuse_address: bool,
     /// `--detach`
@@ -48,10 +71,18 @@ pub struct Options {
     pub informative_errors: bool,
     /// The last of `--log-destination=` and `--syslog`
     pub log_destination: Option<Destination>,
-    /// `--listen=`, repeatable, in lower case
+    /// `--listen=`, repeatable; hosts in lower case, paths of `unix:` as they are
     pub listen: Vec<Vec<u8>>,
-    /// `--port=`; 0 stands for git's port, 9418
-    pub port: Option<u16>,
+    /// `--port=`
+    pub port: Option<Port>,
+    /// `--port-file=`
+    pub port_file: Option<Vec<u8>>,
+    /// `--require-all-listeners`
+    pub require_all_listeners: bool,
+    /// `--socket-mode=`
+    pub socket_mode: Option<u32>,
+    /// `--socket-owner=`
+    pub socket_owner: Option<Vec<u8>>,
     /// `--pid-file=`
     pub pid_file: Option<Vec<u8>>,
     /// `--user=`
@@ -66,12 +97,28 @@ pub struct Options {
     pub user_path: Option<Vec<u8>>,
     /// `--access-hook=`
     pub access_hook: Option<Vec<u8>>,
+    /// `--moved-to=`
+    pub moved_to: Option<Vec<u8>>,
+    /// `--git-config=`, repeatable, split at the first equals sign
+    pub git_config: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `--nice=`
+    pub nice: Option<u8>,
     /// `--timeout=`, in seconds
     pub timeout: Option<u32>,
     /// `--init-timeout=`, in seconds
     pub init_timeout: Option<u32>,
     /// `--max-connections=`; 0 and less stand for no limit
     pub max_connections: Option<i32>,
+    /// `--max-connections-per-address=`; 0 and less stand for no limit
+    pub max_connections_per_address: Option<i32>,
+    /// `--max-pending=`; 0 and less stand for no limit
+    pub max_pending: Option<i32>,
+    /// `--max-queue=`; less than 0 stands for no limit
+    pub max_queue: Option<i32>,
+    /// `--queue-timeout=`, in seconds
+    pub queue_timeout: Option<u32>,
+    /// `--shutdown-timeout=`, in seconds
+    pub shutdown_timeout: Option<u32>,
     /// What `--enable`, `--disable`, `--allow-override` and `--forbid-override` come to, in their
     /// order on the command line
     pub offers: Offers,
@@ -129,6 +176,7 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         export_all: flag("export-all"),
         strict_paths: flag("strict-paths"),
         base_path_relaxed: flag("base-path-relaxed"),
+        multipath: multipath(matches),
         reuse_address: flag("reuseaddr"),
         detach: flag("detach"),
         inetd: flag("inetd"),
@@ -136,8 +184,12 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         log_destination: log_destination(matches),
         listen: matches
             .get_many::<Vec<u8>>("listen")
-            .map_or_else(Vec::new, |hosts| hosts.map(|host| host.to_ascii_lowercase()).collect()),
+            .map_or_else(Vec::new, |hosts| hosts.map(|host| in_lower_case(host)).collect()),
         port: matches.get_one("port").copied(),
+        port_file: bytes("port-file"),
+        require_all_listeners: flag("require-all-listeners"),
+        socket_mode: matches.get_one("socket-mode").copied(),
+        socket_owner: bytes("socket-owner"),
         pid_file: bytes("pid-file"),
         user: bytes("user"),
         group: bytes("group"),
@@ -145,22 +197,46 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         interpolated_path: bytes("interpolated-path"),
         user_path: bytes("user-path"),
         access_hook: bytes("access-hook"),
+        moved_to: bytes("moved-to"),
+        git_config: matches
+            .get_many("git-config")
+            .map_or_else(Vec::new, |settings| settings.cloned().collect()),
+        nice: matches.get_one("nice").copied(),
         timeout: matches.get_one("timeout").copied(),
         init_timeout: matches.get_one("init-timeout").copied(),
         max_connections: matches.get_one("max-connections").copied(),
+        max_connections_per_address: matches.get_one("max-connections-per-address").copied(),
+        max_pending: matches.get_one("max-pending").copied(),
+        max_queue: matches.get_one("max-queue").copied(),
+        queue_timeout: matches.get_one("queue-timeout").copied(),
+        shutdown_timeout: matches.get_one("shutdown-timeout").copied(),
         offers: offers(matches),
         directories: directories.into_iter().map(OsString::into_vec).collect(),
     }
 }
 
+/// Hosts are the same in either case (contract 11), paths are not.
+fn in_lower_case(host: &[u8]) -> Vec<u8> {
+    if host.starts_with(b"unix:") { host.to_vec() } else { host.to_ascii_lowercase() }
+}
+
+/// Where on the command line an option stands last; `None` if nowhere.
+fn place(matches: &ArgMatches, name: &str) -> Option<usize> {
+    (matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine))
+        .then(|| matches.indices_of(name).and_then(Iterator::last))
+        .flatten()
+}
+
+fn multipath(matches: &ArgMatches) -> Multipath {
+    if place(matches, "no-mptcp") > place(matches, "mptcp") {
+        return Multipath::Off;
+    }
+    matches.get_one("mptcp").copied().unwrap_or_default()
+}
+
 /// Of `--syslog` and `--log-destination` the last one counts, whichever it is.
 fn log_destination(matches: &ArgMatches) -> Option<Destination> {
-    let place = |name| {
-        (matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine))
-            .then(|| matches.indices_of(name).and_then(Iterator::last))
-            .flatten()
-    };
-    if place("syslog") > place("log-destination") {
+    if place(matches, "syslog") > place(matches, "log-destination") {
         Some(Destination::Syslog)
     } else {
         matches.get_one("log-destination").copied()

@@ -1,6 +1,7 @@
 //! From the pathname of a request to a repository that is served under that name (contract 35 to 44).
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
 
 use crate::config::Policy;
 use crate::denial::Denial;
@@ -92,8 +93,13 @@ fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
         return Repository::search(path);
     }
     let (user, rest) = split_user(path);
-    let name = CString::new(&user[1..]).map_err(|_| Miss::Nothing)?;
-    let home = account::user(&name).ok_or(Miss::Nothing)?.home;
+    let home = match &user[1..] {
+        [] => std::env::var_os("HOME").ok_or(Miss::Nothing)?.into_vec(),
+        name => {
+            let name = CString::new(name).map_err(|_| Miss::Nothing)?;
+            account::user(&name).ok_or(Miss::Nothing)?.home
+        }
+    };
     let mut repository = Repository::search(&[&home, rest].concat())?;
     // The name that lists and logs know begins with the user's, not with the home.
     repository.path.splice(..home.len(), user.iter().copied());

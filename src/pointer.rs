@@ -3,10 +3,10 @@
 //! repository must not be served, and what it takes for another one must not either.
 
 /// The octets of HEAD that count.
-pub const MAX_HEAD: u64 = 255;
+pub const MAX_HEAD: usize = 255;
 
 /// A gitfile that is larger is none.
-pub const MAX_GITFILE: u64 = 1 << 20;
+pub const MAX_GITFILE: usize = 1 << 20;
 
 /// Whether the text of HEAD names a ref, or an object of either format (contract 39). What follows
 /// does not matter, nor whether the ref or the object exists.

@@ -16,10 +16,13 @@ use crate::sys::{account, errno_text};
 pub const MAX_PATH: usize = 4096;
 
 /// A `commondir` is read up to here; no path is as long.
-const MAX_COMMON_DIRECTORY: u64 = 1 << 16;
+const MAX_COMMON_DIRECTORY: usize = 1 << 16;
+
+/// Most files that gitd reads are smaller than this.
+const FIRST_READ: usize = 2048;
 
 /// A configuration file larger than this is not searched for words; git is asked instead.
-const MAX_CONFIG: u64 = 1 << 20;
+const MAX_CONFIG: usize = 1 << 20;
 
 /// The suffixes that are tried, in this order.
 const SUFFIXES: [&[u8]; 4] = [b"/.git", b"", b".git/.git", b".git"];
@@ -160,7 +163,7 @@ impl Repository {
 
     fn follow_gitfile(path: Vec<u8>, name: &CString, gitfile: OwnedFd) -> Option<Self> {
         let text = read(Base::WorkingDirectory, name, MAX_GITFILE + 1).ok()?;
-        if text.len() as u64 > MAX_GITFILE {
+        if text.len() > MAX_GITFILE {
             return None;
         }
         let target = CString::new(pointer::gitfile_target(&text, &path)?).ok()?;
@@ -255,15 +258,22 @@ pub fn diagnose(path: &[u8]) -> String {
 #[must_use]
 pub fn read_config(base: Base<'_>, name: &std::ffi::CStr) -> Option<Vec<u8>> {
     match read(base, name, MAX_CONFIG) {
-        Ok(text) if (text.len() as u64) < MAX_CONFIG => Some(text),
+        Ok(text) if text.len() < MAX_CONFIG => Some(text),
         Ok(_) => None,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
         Err(_) => None,
     }
 }
 
-fn read(base: Base<'_>, name: &std::ffi::CStr, most: u64) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    descriptor::open_to_read(base, name)?.take(most).read_to_end(&mut text)?;
+fn read(base: Base<'_>, name: &std::ffi::CStr, most: usize) -> io::Result<Vec<u8>> {
+    let mut file = descriptor::open_to_read(base, name)?;
+    let room = FIRST_READ.min(most);
+    let mut text = vec![0; room];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    // Of a regular file a short read is the whole file; asking for its end would be one call more.
+    if length == room {
+        file.take((most - room) as u64).read_to_end(&mut text)?;
+    }
     Ok(text)
 }

@@ -10,6 +10,8 @@
 use thiserror::Error;
 
 use crate::escape::Escaped;
+use crate::event;
+use crate::peer::Peer;
 use crate::service::Service;
 
 /// A packet split at its NULs, nothing understood yet.
@@ -91,6 +93,15 @@ pub struct Request {
 }
 
 impl Request {
+    /// Understands a whole packet at once.
+    ///
+    /// # Errors
+    /// [`Malformed`], of the first thing that is wrong.
+    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+        let fields = Fields::split(payload);
+        Self::understand(fields.line, fields.parameters()?)
+    }
+
     /// Understands the line. It comes last: a bad parameter outweighs an unknown command (contract 29).
     ///
     /// # Errors
@@ -112,17 +123,35 @@ impl Request {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// The parameters after the first NUL break the grammar.
-    #[error("fatal: Invalid request")]
+    #[error("Invalid request")]
     Invalid,
     /// A host that opens a bracket and does not close it.
-    #[error("fatal: Invalid request ('[' without ']')")]
+    #[error("Invalid request ('[' without ']')")]
     UnclosedBracket,
     /// A host in brackets, followed by something else than a port.
-    #[error("fatal: Garbage after end of host part")]
+    #[error("Garbage after end of host part")]
     GarbageAfterHost,
     /// A line that does not begin with one of the three request-commands and a blank.
     #[error("Protocol error: '{}'", Escaped(.0))]
     UnknownCommand(Vec<u8>),
+}
+
+impl Malformed {
+    /// Logs what is wrong with the request.
+    pub fn log(&self, peer: &Peer) {
+        match self {
+            Malformed::UnknownCommand(_) => event::protocol_error(self, peer),
+            Malformed::Invalid | Malformed::UnclosedBracket | Malformed::GarbageAfterHost => {
+                event::died(self, peer);
+            }
+        }
+    }
+
+    /// The exit status of a process that serves only this client (contract 29, 33).
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        if matches!(self, Malformed::UnknownCommand(_)) { 255 } else { 128 }
+    }
 }
 
 /// The host-parameter, cleaned so that neither part can climb out of a path template.
@@ -178,9 +207,7 @@ mod tests {
     use super::*;
 
     fn parse(payload: &[u8]) -> Result<Request, String> {
-        let fields = Fields::split(payload);
-        let parameters = fields.parameters().map_err(|e| e.to_string())?;
-        Request::understand(fields.line, parameters).map_err(|e| e.to_string())
+        Request::parse(payload).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -226,13 +253,13 @@ mod tests {
             (b"git-upload-packx /r", "Protocol error: 'git-upload-packx /r'"),
             (b"GIT-upload-pack /r", "Protocol error: 'GIT-upload-pack /r'"),
             (b"a\nb", "Protocol error: 'a\\nb'"),
-            (b"x\0host=h\0version=1\0", "fatal: Invalid request"),
-            (b"git-upload-pack /r\0foo", "fatal: Invalid request"),
-            (b"git-upload-pack /r\0\n", "fatal: Invalid request"),
-            (b"git-upload-pack /r\0host", "fatal: Invalid request"),
-            (b"nonsense\0host=[::1\0", "fatal: Invalid request ('[' without ']')"),
-            (b"nonsense\0host=[::1]x\0", "fatal: Garbage after end of host part"),
-            (b"nonsense\0host=[::1]x\0a\0", "fatal: Garbage after end of host part"),
+            (b"x\0host=h\0version=1\0", "Invalid request"),
+            (b"git-upload-pack /r\0foo", "Invalid request"),
+            (b"git-upload-pack /r\0\n", "Invalid request"),
+            (b"git-upload-pack /r\0host", "Invalid request"),
+            (b"nonsense\0host=[::1\0", "Invalid request ('[' without ']')"),
+            (b"nonsense\0host=[::1]x\0", "Garbage after end of host part"),
+            (b"nonsense\0host=[::1]x\0a\0", "Garbage after end of host part"),
             (b"x\0\0a\0host=[::1]x\0", "Protocol error: 'x'"),
         ];
         for (payload, text) in cases {

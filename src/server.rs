@@ -11,20 +11,25 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinSet;
 
-use crate::connection::{self, House};
+use crate::connection::{self, House, Phase};
 use crate::event;
-use crate::peer::Peer;
+use crate::notify::{self, Census, Manager};
+use crate::peer::Origin;
 use crate::sys::readiness::wait_for;
 use crate::sys::signal::Signals;
+use crate::sys::socket::peer_user;
 
 /// How long to wait before asking again a kernel that had no descriptor or memory left.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How long services may take to end once they were told to.
+const LAST_MOMENT: Duration = Duration::from_secs(8);
+
 /// How many clients are taken from one queue before the others get their turn.
 const BATCH: usize = 64;
 
-/// Serves until one of `signals` arrives and returns it once all running services have ended; or at
-/// once when a second one arrives.
+/// Serves until one of `signals` arrives and returns it once all running services have ended, which
+/// may have a limit; or at once when a second one arrives.
 ///
 /// # Errors
 /// When the listening sockets or the signals cannot be watched, for lack of memory.
@@ -32,10 +37,14 @@ pub async fn serve(
     house: Arc<House>,
     listeners: Vec<Socket>,
     signals: Signals,
-    stopping: Sender<bool>,
+    phase: Sender<Phase>,
+    manager: Arc<Manager>,
 ) -> io::Result<i32> {
     let signals = wait_for(signals, Interest::READABLE)?;
-    let mut server = Server { house, connections: JoinSet::new() };
+    let census = Arc::default();
+    let running = Arc::clone(&house.admission);
+    tokio::spawn(notify::keep_informed(Arc::clone(&manager), Arc::clone(&census), running));
+    let mut server = Server { house, connections: JoinSet::new(), census };
     let listeners: Vec<AsyncFd<Socket>> = listeners
         .into_iter()
         .map(|listener| wait_for(listener, Interest::READABLE))
@@ -44,15 +53,18 @@ pub async fn serve(
         signal = next(&signals) => signal?,
         never = server.accept_for_ever(&listeners) => match never {},
     };
+    manager.stopping();
     // Who has already been queued by the kernel would be reset when the sockets close.
     for listener in &listeners {
         let _ = server.take_in(listener.get_ref(), usize::MAX);
     }
     drop(listeners);
-    stopping.send_replace(true);
-    event::draining(server.house.admission.running());
+    phase.send_replace(Phase::Draining);
+    if !server.connections.is_empty() {
+        event::draining(server.connections.len());
+    }
     tokio::select! {
-        () = server.finish() => Ok(signal),
+        () = server.finish(&phase) => Ok(signal),
         second = next(&signals) => second,
     }
 }
@@ -73,6 +85,7 @@ type Ready<'a> = AsyncFdReadyGuard<'a, Socket>;
 struct Server {
     house: Arc<House>,
     connections: JoinSet<()>,
+    census: Arc<Census>,
 }
 
 enum Never {}
@@ -95,13 +108,18 @@ impl Server {
                             if !std::mem::replace(&mut stuck, true) {
                                 event::accept_failed(&crate::sys::errno_text(&error));
                             }
-                            tokio::time::sleep(BACK_OFF).await;
+                            self.make_room().await;
                         }
                     }
                 }
-                Some(ended) = self.connections.join_next() => report(&ended),
+                Some(ended) = self.connections.join_next() => self.farewell(&ended),
             }
         }
+    }
+
+    fn farewell(&mut self, ended: &Result<(), tokio::task::JoinError>) {
+        report(ended);
+        self.census.left(self.connections.len());
     }
 
     /// Accepts at most `most` clients. An error says that there is none left, or that the kernel has
@@ -119,15 +137,41 @@ impl Server {
     }
 
     fn welcome(&mut self, socket: Socket, address: &socket2::SockAddr) {
-        let Some(address) = address.as_socket() else { return };
-        let peer = Peer::from(address);
+        let origin = match address.as_socket() {
+            Some(address) => Origin::Inet(address),
+            None => Origin::Local(peer_user(&socket)),
+        };
         let house = Arc::clone(&self.house);
-        self.connections.spawn(connection::serve(house, socket, peer, address.ip()));
+        self.connections.spawn(connection::serve(house, socket, origin));
+        self.census.arrived(self.connections.len());
     }
 
-    async fn finish(&mut self) {
+    /// Those that have been silent longest give their descriptors to those that come.
+    async fn make_room(&mut self) {
+        if self.house.pending.push_out(BATCH) == 0 {
+            tokio::time::sleep(BACK_OFF).await;
+        }
+        // They close when they are next to run, which is before this task runs again.
+        tokio::task::yield_now().await;
+    }
+
+    async fn finish(&mut self, phase: &Sender<Phase>) {
+        if let Some(limit) = self.house.limits.shutdown_timeout {
+            if tokio::time::timeout(limit, self.wait_for_all()).await.is_ok() {
+                return;
+            }
+            event::cutting(self.connections.len(), limit);
+            phase.send_replace(Phase::Ending);
+            // What does not end now is out of anybody's reach, such as a check that hangs.
+            let _ = tokio::time::timeout(LAST_MOMENT, self.wait_for_all()).await;
+        } else {
+            self.wait_for_all().await;
+        }
+    }
+
+    async fn wait_for_all(&mut self) {
         while let Some(ended) = self.connections.join_next().await {
-            report(&ended);
+            self.farewell(&ended);
         }
     }
 }

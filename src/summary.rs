@@ -28,7 +28,8 @@ impl Display for Summary {
         }
         write!(f, ", {:.3} s", self.duration.as_secs_f64())?;
         if let Some(counters) = self.counters {
-            write!(f, ", {} bytes out, {} bytes in", counters.sent, counters.received)?;
+            let Counters { sent, received, transport, .. } = counters;
+            write!(f, ", {sent} bytes out, {received} bytes in, {transport}")?;
         }
         Ok(())
     }

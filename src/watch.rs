@@ -1,34 +1,35 @@
-//! The client's socket, seen from outside while the service owns it.
+//! The client's socket, seen from outside while the service owns it: options and counters.
 //!
-//! gitd is never in the data path. What it does from here: it keeps both kernels from delaying small
-//! packets, which makes a fetch eight times faster, and reads the counters that say whether a session
-//! still moves and whether the service ever answered.
+//! gitd is never in the data path. What it can do from here: keep both kernels from delaying small
+//! packets, which makes a fetch eight times faster, and read the counters that say whether a session
+//! still moves and whether the service ever answered. Every option is best effort: MPTCP and older
+//! kernels lack some, and a session without them is slower, not broken.
 
+use std::fmt::{self, Display, Formatter};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::Socket;
 
 use crate::sys::socket;
 
-/// `TCP_DELACK_MAX_US` (Linux 7.0 or so): the most time that the kernel may delay an ACK.
+/// `TCP_DELACK_MAX_US`: the most time that the kernel may delay an ACK, in microseconds.
 const TCP_DELACK_MAX_US: libc::c_int = 46;
-
-/// The offset of `tcpi_bytes_acked` in `struct tcp_info`, a u64 (Linux 4.1).
-const BYTES_ACKED: usize = 120;
-/// The offset of `tcpi_bytes_received`, a u64 (Linux 4.1).
-const BYTES_RECEIVED: usize = 128;
-/// The octets of `struct tcp_info` up to the fields that gitd reads.
-const TCP_INFO_SIZE: usize = 136;
 
 /// The octets after which a session counts as bulk: from here on full segments matter more than
 /// prompt ones, and TCP_NODELAY costs a third of the throughput.
 pub const BULK: u64 = 256 * 1024;
 
-/// Prepares an accepted socket. Every option is best effort: MPTCP and older kernels lack some.
+/// The round trip from which on holding back the first segments saves one. On a LAN it costs more than
+/// it saves.
+const FAR: Duration = Duration::from_millis(5);
+
+/// Prepares an accepted socket.
 pub fn prepare(client: &Socket) {
     let _ = client.set_keepalive(true);
-    let _ = client.set_tcp_nodelay(true);
-    // An overloaded gitd may be late with its prompt ACKs; this bounds the damage.
+    prefer_prompt_segments(client);
+    // An overloaded gitd may be late with its prompt ACKs; this bounds the damage. What is the least
+    // depends on the kernel's clock.
     for microseconds in [1001, 4001, 10001] {
         if socket::set_option(client, libc::IPPROTO_TCP, TCP_DELACK_MAX_US, microseconds).is_ok() {
             break;
@@ -36,19 +37,44 @@ pub fn prepare(client: &Socket) {
     }
 }
 
-/// Has the kernel acknowledge what has arrived at once. It falls back to delaying by itself, so this
+/// Has the kernel acknowledge at once what has arrived. It falls back to delaying by itself, so this
 /// must be said again at each arrival.
 pub fn acknowledge(client: impl AsFd) {
     let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1);
 }
 
-/// Lets the kernel fill its segments again.
+/// Holds back what the service writes if the client is far: the greeting of upload-pack leaves as
+/// eleven small segments otherwise, and the initial window of ten costs a round trip. `true` if it
+/// must be [uncorked](uncork).
+#[must_use]
+pub fn cork_if_far(client: impl AsFd) -> bool {
+    round_trip(&client).is_some_and(|time| time > FAR)
+        && socket::set_option(&client, libc::IPPROTO_TCP, libc::TCP_CORK, 1).is_ok()
+}
+
+/// The smoothed round trip of the (first) path.
+fn round_trip(client: impl AsFd) -> Option<Duration> {
+    let tcp = Structure::<72>::read(client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    Some(Duration::from_micros(tcp.u32(68)?.into()))
+}
+
+/// Sends what was held back.
+pub fn uncork(client: impl AsFd) {
+    let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_CORK, 0);
+}
+
+/// Lets the kernel fill its segments, at the cost of waiting for more.
 pub fn prefer_full_segments(client: &Socket) {
     let _ = client.set_tcp_nodelay(false);
 }
 
-/// What has crossed a connection so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Has the kernel send what is written at once.
+pub fn prefer_prompt_segments(client: &Socket) {
+    let _ = client.set_tcp_nodelay(true);
+}
+
+/// What has crossed a connection so far, and what it crossed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
     /// Octets that the client has acknowledged.
     pub sent: u64,
@@ -56,29 +82,112 @@ pub struct Counters {
     pub received: u64,
     /// Octets that were written and are not acknowledged.
     pub unacknowledged: u64,
+    /// What the octets travel by.
+    pub transport: Transport,
+}
+
+/// TCP, or Multipath TCP and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// The client asked for TCP.
+    Tcp,
+    /// The client asked for MPTCP, and something between it and here did not let it through.
+    FellBack,
+    /// MPTCP with this many paths: 0 when the last one has died.
+    Multipath {
+        /// The subflows that are established.
+        paths: u8,
+    },
+}
+
+impl Display for Transport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Transport::Tcp => f.write_str("tcp"),
+            Transport::FellBack => f.write_str("mptcp, fell back"),
+            Transport::Multipath { paths: 1 } => f.write_str("mptcp, 1 path"),
+            Transport::Multipath { paths } => write!(f, "mptcp, {paths} paths"),
+        }
+    }
 }
 
 impl Counters {
     /// Reads the kernel's counters; `None` where there are none, as on a pipe.
     #[must_use]
     pub fn read(client: impl AsFd) -> Option<Self> {
-        let (info, length) =
-            socket::option::<TCP_INFO_SIZE>(&client, libc::IPPROTO_TCP, libc::TCP_INFO).ok()?;
-        let unacknowledged = socket::unacknowledged(client).unwrap_or(0);
-        let field = |offset: usize| {
-            let octets = info[..length].get(offset..offset + 8)?;
-            Some(u64::from_ne_bytes(octets.try_into().ok()?))
+        let tcp = Structure::<136>::read(&client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+        let unacknowledged = socket::unacknowledged(&client).unwrap_or(0);
+        // struct tcp_info, Linux 4.1 and later.
+        let by_tcp = Counters {
+            sent: tcp.u64(120)?,
+            received: tcp.u64(128)?,
+            unacknowledged,
+            transport: Transport::Tcp,
+        };
+        if !socket::is_mptcp(&client) {
+            return Some(by_tcp);
+        }
+        let Some(info) = Structure::<96>::read(&client, SOL_MPTCP, MPTCP_INFO) else {
+            return Some(Counters { transport: Transport::FellBack, ..by_tcp });
         };
         Some(Counters {
-            sent: field(BYTES_ACKED)?,
-            received: field(BYTES_RECEIVED)?,
-            unacknowledged,
+            // Before Linux 6.5 only the first path's are counted, which still shows progress.
+            received: info.u64(64).unwrap_or(by_tcp.received),
+            sent: info.u64(72).unwrap_or(by_tcp.sent),
+            transport: Transport::Multipath { paths: paths(&info) },
+            ..by_tcp
         })
+    }
+
+    /// The octets acknowledged, received and on their way; when all stay the same, nothing moves.
+    #[must_use]
+    pub fn octets(&self) -> (u64, u64, u64) {
+        (self.sent, self.received, self.unacknowledged)
     }
 
     /// Whether the service has written anything.
     #[must_use]
     pub fn answered(&self) -> bool {
         self.sent + self.unacknowledged > 0
+    }
+}
+
+const SOL_MPTCP: libc::c_int = 284;
+
+/// `struct mptcp_info`, Linux 5.16 and later.
+const MPTCP_INFO: libc::c_int = 1;
+
+/// Linux 6.8 and later count all subflows; before that only those beside the first were counted, and
+/// the first is taken to live.
+fn paths(info: &Structure<96>) -> u8 {
+    info.u8(80).unwrap_or_else(|| info.u8(0).unwrap_or(0).saturating_add(1))
+}
+
+/// A structure that the kernel filled, as far as its version knows it.
+struct Structure<const N: usize> {
+    octets: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Structure<N> {
+    fn read(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> Option<Self> {
+        let (octets, length) = socket::option(socket, level, option).ok()?;
+        Some(Structure { octets, length })
+    }
+
+    fn field<const M: usize>(&self, offset: usize) -> Option<[u8; M]> {
+        self.octets[..self.length].get(offset..offset + M)?.try_into().ok()
+    }
+
+    fn u8(&self, offset: usize) -> Option<u8> {
+        self.field::<1>(offset).map(|[octet]| octet)
+    }
+
+    fn u32(&self, offset: usize) -> Option<u32> {
+        self.field(offset).map(u32::from_ne_bytes)
+    }
+
+    fn u64(&self, offset: usize) -> Option<u64> {
+        self.field(offset).map(u64::from_ne_bytes)
     }
 }

@@ -6,12 +6,14 @@
 
 pub mod account;
 pub mod descriptor;
+pub mod inherited;
 pub mod process;
 pub mod readiness;
 pub mod resolve;
 pub mod signal;
 pub mod socket;
 pub mod syslog;
+pub mod wait;
 
 use std::io;
 

@@ -31,8 +31,12 @@ pub struct Spawn<'a> {
     pub directory: BorrowedFd<'a>,
     /// Standard input, output and error.
     pub streams: [BorrowedFd<'a>; 3],
-    /// Whether SIGTERM is ignored from the first instruction on, and by all that descends.
-    pub ignore_sigterm: bool,
+    /// Whether it is to outlive a daemon that is told to end: SIGTERM is ignored from the first
+    /// instruction on, by all that descends too, and a process group of its own keeps a terminal's
+    /// Ctrl-C away.
+    pub outlives: bool,
+    /// Its niceness, if it is another than this process's own.
+    pub niceness: Option<libc::c_int>,
 }
 
 /// A process that was spawned here and must be waited for.
@@ -100,22 +104,38 @@ impl Child {
 }
 
 fn wait(pidfd: &OwnedFd, flags: libc::c_int) -> io::Result<Option<End>> {
+    let id = pidfd.as_raw_fd().cast_unsigned();
+    Ok(wait_for(libc::P_PIDFD, id, flags)?.map(|(_, end)| end))
+}
+
+/// Reaps one child that has ended, whichever it is; `None` when there is none. Takes the status away
+/// from whoever else may wait for it.
+///
+/// # Errors
+/// Those of `waitid(2)`; `ECHILD` when there are no children at all.
+pub fn wait_any() -> io::Result<Option<(u32, End)>> {
+    wait_for(libc::P_ALL, 0, libc::WNOHANG)
+}
+
+fn wait_for(
+    kind: libc::idtype_t,
+    id: libc::id_t,
+    flags: libc::c_int,
+) -> io::Result<Option<(u32, End)>> {
     // SAFETY: all-zero is a valid siginfo_t.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let id = pidfd.as_raw_fd().cast_unsigned();
     // SAFETY: `info` is writable and outlives the call.
-    check(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | flags) })?;
+    check(unsafe { libc::waitid(kind, id, &raw mut info, libc::WEXITED | flags) })?;
     // SAFETY: waitid succeeded, so `info` is either zero or of the SIGCHLD kind.
-    if unsafe { info.si_pid() } == 0 {
+    let pid = unsafe { info.si_pid() };
+    if pid == 0 {
         return Ok(None);
     }
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
-    Ok(Some(if info.si_code == libc::CLD_EXITED {
-        End::Exited(status)
-    } else {
-        End::Killed(status)
-    }))
+    let exited = info.si_code == libc::CLD_EXITED;
+    let end = if exited { End::Exited(status) } else { End::Killed(status) };
+    Ok(Some((pid.cast_unsigned(), end)))
 }
 
 /// The one place processes are made: holds the reserved slots and the child's stack.
@@ -147,7 +167,8 @@ struct Order {
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     slots: [RawFd; 4],
-    ignore_sigterm: bool,
+    outlives: bool,
+    niceness: Option<libc::c_int>,
     /// The errno of the step that failed; 0 while none has.
     errno: libc::c_int,
 }
@@ -205,7 +226,8 @@ impl Workshop {
             arguments: pointers(spawn.arguments.iter().copied()),
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
-            ignore_sigterm: spawn.ignore_sigterm,
+            outlives: spawn.outlives,
+            niceness: spawn.niceness,
             errno: 0,
         };
         let mut pidfd: libc::c_int = -1;
@@ -276,7 +298,17 @@ fn become_program(order: &Order) -> libc::c_int {
     if unsafe { libc::fchdir(directory) } != 0 {
         return errno();
     }
-    let sigterm = if order.ignore_sigterm { libc::SIG_IGN } else { libc::SIG_DFL };
+    if let Some(niceness) = order.niceness {
+        // SAFETY: changes a number of the calling thread, which is the child's only one.
+        if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) } != 0 {
+            return errno();
+        }
+    }
+    if order.outlives {
+        // SAFETY: moves only this child, into a group of its own number.
+        unsafe { libc::setpgid(0, 0) };
+    }
+    let sigterm = if order.outlives { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: CLONE_SIGHAND was not asked for, so dispositions are the child's own; no code installed.
     unsafe { libc::signal(libc::SIGTERM, sigterm) };
     // SAFETY: as above; Rust's runtime had ignored it, and git must die of a vanished reader.
@@ -311,11 +343,18 @@ fn errno() -> libc::c_int {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
+/// This process's niceness, -20 to 19.
+#[must_use]
+pub fn niceness() -> i32 {
+    // SAFETY: reads a number; for the calling process that cannot fail.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The process that called.
-    Parent,
+    /// The process that called, and the child's id.
+    Parent(u32),
     /// The new one.
     Child,
 }
@@ -328,7 +367,16 @@ pub enum Side {
 pub fn fork() -> io::Result<Side> {
     // SAFETY: the caller has one thread, so the child's memory is consistent.
     let pid = check(unsafe { libc::fork() })?;
-    Ok(if pid == 0 { Side::Child } else { Side::Parent })
+    Ok(if pid == 0 { Side::Child } else { Side::Parent(pid.cast_unsigned()) })
+}
+
+/// Sends a signal to a child that has not been waited for, so that its number is still its own.
+///
+/// # Errors
+/// Those of `kill(2)`.
+pub fn kill(child: u32, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes two numbers and touches no memory.
+    check(unsafe { libc::kill(child.cast_signed(), signal) }).map(drop)
 }
 
 /// Leaves the terminal: the process leads a session of its own.

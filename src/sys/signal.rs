@@ -59,6 +59,14 @@ impl AsFd for Signals {
     }
 }
 
+/// Lets all signals in again, for the calling thread.
+///
+/// # Errors
+/// Those of `pthread_sigmask(3)`, of which there are none.
+pub fn unblock_all() -> io::Result<()> {
+    set_mask(libc::SIG_SETMASK, &set_of(&[]))
+}
+
 /// Ends this process by `signal`, so that its parent sees that death and not an exit status
 /// (contract 15). Returns only if the signal did not kill.
 pub fn die_by(signal: libc::c_int) {

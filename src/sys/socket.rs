@@ -79,3 +79,30 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
     check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
+
+/// Octets that were written into the socket and not sent yet (`SIOCOUTQNSD`).
+///
+/// # Errors
+/// Those of `ioctl(2)`; `EINVAL` on what is no connected stream.
+pub fn unsent(socket: impl AsFd) -> io::Result<u64> {
+    const SIOCOUTQNSD: libc::c_ulong = 0x894b;
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQNSD writes one int through the pointer.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// Whether the socket was made for Multipath TCP. An accepted one is, if the client asked for it; a
+/// client that asked for TCP gets a TCP socket from the same listener.
+pub fn is_mptcp(socket: impl AsFd) -> bool {
+    option::<4>(socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)
+        .is_ok_and(|(value, _)| i32::from_ne_bytes(value) == libc::IPPROTO_MPTCP)
+}
+
+/// The user at the other end of a Unix socket, when it connected.
+pub fn peer_user(socket: impl AsFd) -> Option<u32> {
+    // struct ucred: pid, uid, gid; 32 bits each. What is no Unix socket has no user, and says -1.
+    let (credentials, length) = option::<12>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).ok()?;
+    let user = u32::from_ne_bytes(credentials[..length].get(4..8)?.try_into().ok()?);
+    (user != u32::MAX).then_some(user)
+}

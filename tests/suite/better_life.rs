@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, getpgid};
 
 use crate::better::busy;
 use crate::support::process::{alive, children, listening, signal, wait_until};
@@ -48,6 +48,17 @@ fn probes_are_not_logged() {
     daemon.ask("upload-pack", "/nothing");
     let log = daemon.log.wait(0, |line| line.contains("/nothing"));
     assert_eq!(log.len(), 1, "{log:?}");
+}
+
+/// B13: Ctrl-C in the terminal of a daemon goes to its process group, and services must not be in it.
+#[test]
+fn services_have_a_process_group_of_their_own() {
+    let (_scratch, daemon) = Gitd.serve_one();
+    let _client = busy(&daemon);
+    let services = children(daemon.pid());
+    assert_eq!(services.len(), 1);
+    let pid = Pid::from_raw(services[0].cast_signed());
+    assert_eq!(getpgid(pid).unwrap(), pid.unwrap());
 }
 
 /// B13: nothing to wait for.

@@ -14,6 +14,7 @@ compliance! {
     refusals_in_the_clients_words,
     submodules,
     many_refs,
+    many_at_once,
 }
 
 /// A clone with one more commit.
@@ -121,4 +122,19 @@ fn many_refs(d: Implementation) {
             .ok();
         assert_eq!(refs.lines().count(), 5000);
     }
+}
+
+/// Clients beside one another, each by the protocol that it likes.
+fn many_at_once(d: Implementation) {
+    let (scratch, daemon) = d.serve_one();
+    std::thread::scope(|scope| {
+        for n in 0..12 {
+            let (scratch, daemon) = (&scratch, &daemon);
+            scope.spawn(move || {
+                let name = format!("copy{n}");
+                clone_into(scratch, n % 3, &name).arg(daemon.url("/repo.git")).arg(&name).ok();
+                assert_clone(scratch, &name);
+            });
+        }
+    });
 }

@@ -4,13 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::scratch::{config, export};
-use crate::support::{GENERIC, Git, Implementation, Scratch, Stock, compliance};
+use crate::support::{GENERIC, Git, Implementation, Scratch, Stock, Verdict, compliance};
 
 compliance! {
     booleans,
     bad_boolean,
     names_of_the_keys,
     scopes,
+    places_of_configuration,
+    a_variable_of_git_config_alone,
+    spellings_of_configuration,
+    chains_of_includes,
     overrides,
     defaults,
     export_ok,
@@ -104,7 +108,7 @@ fn scopes(d: Implementation) {
         prepare(&scratch, &repo);
         let daemon = d.serve(&scratch).command_config(pairs).start();
         let session = daemon.ask("receive-pack", "/repo.git");
-        matches!(session.verdict, crate::support::Verdict::Served(_))
+        matches!(session.verdict, Verdict::Served(_))
     };
     assert!(!enabled(&|_, _| (), &[]));
     assert!(enabled(&|scratch, _| fs::write(scratch.home().join("system"), text).unwrap(), &[]));
@@ -145,6 +149,126 @@ fn scopes(d: Implementation) {
         &[]
     ));
     assert!(!enabled(&|_, repo| config(repo, text), &[("daemon.receivepack", "false")]));
+}
+
+/// Contract 52: where git looks for configuration is for the environment to say.
+fn places_of_configuration(d: Implementation) {
+    let text = "[daemon] receivepack = true\n";
+    for (variables, file, enabled) in [
+        (&[("GIT_CONFIG_GLOBAL", "ROOT/elsewhere")][..], "elsewhere", true),
+        (&[("GIT_CONFIG_GLOBAL", "ROOT/elsewhere")], "home/.gitconfig", false),
+        (&[("GIT_CONFIG_GLOBAL", "ROOT/elsewhere")], "home/.config/git/config", false),
+        (&[("GIT_CONFIG_GLOBAL", "")], "home/.gitconfig", false),
+        (&[("GIT_CONFIG_SYSTEM", "ROOT/elsewhere")], "elsewhere", true),
+        (
+            &[("GIT_CONFIG_SYSTEM", "ROOT/elsewhere"), ("GIT_CONFIG_NOSYSTEM", "1")],
+            "elsewhere",
+            false,
+        ),
+        (&[("GIT_CONFIG_NOSYSTEM", "0")], "home/system", true),
+        (&[("XDG_CONFIG_HOME", "ROOT/xdg")], "xdg/git/config", true),
+        (&[("XDG_CONFIG_HOME", "ROOT/xdg")], "home/.config/git/config", false),
+        (&[("XDG_CONFIG_HOME", "")], "home/.config/git/config", true),
+        (&[("HOME", "ROOT/other")], "other/.gitconfig", true),
+        (&[("HOME", "ROOT/other")], "home/.gitconfig", false),
+        (&[("GIT_CONFIG_PARAMETERS", "'daemon.receivepack'='true'")], "none", true),
+        (&[("GIT_CONFIG_PARAMETERS", "'daemon.receivepack=true'")], "none", true),
+        (&[("GIT_CONFIG_COUNT", "0")], "none", false),
+        (&[("GIT_CONFIG", "ROOT/elsewhere")], "elsewhere", false),
+    ] {
+        let scratch = Scratch::new();
+        scratch.bare("repo.git");
+        let file = scratch.root().join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        let mut invocation = d.serve(&scratch);
+        for (name, value) in variables {
+            invocation =
+                invocation.env(name, value.replace("ROOT", scratch.root().to_str().unwrap()));
+        }
+        let session = invocation.start().ask("receive-pack", "/repo.git");
+        let served = matches!(session.verdict, Verdict::Served(_));
+        assert_eq!(served, enabled, "{variables:?} {}: {session:#?}", file.display());
+    }
+}
+
+/// Contract 52: `GIT_CONFIG` means something to `git config`, and nothing to a daemon.
+fn a_variable_of_git_config_alone(d: Implementation) {
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    config(&repo, "[daemon]\n uploadpack = false\n uploadarch = true\n");
+    let other = scratch.root().join("other");
+    fs::write(&other, "[daemon] receivepack = true\n").unwrap();
+    let daemon = d.serve(&scratch).env("GIT_CONFIG", &other).start();
+    for service in ["upload-pack", "receive-pack"] {
+        daemon.ask(service, "/repo.git").assert_refused(&format!("{GENERIC}: /repo.git"));
+    }
+    archive(&scratch, &daemon.url("/repo.git")).ok();
+}
+
+/// Contract 52: as git reads it, not as it looks.
+fn spellings_of_configuration(d: Implementation) {
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    let original = fs::read_to_string(repo.join("config")).unwrap();
+    let daemon = d.serve(&scratch).start();
+    for (text, enabled) in [
+        ("\u{feff}[daemon]receivepack=true", false),
+        ("[daemon]receivepack=true", true),
+        ("[daemon]\r\n\treceivepack = true\r\n", true),
+        ("[daemon] # comment\n receivepack = true # comment\n", true),
+        ("[daemon]\n receivepack = \"true\"\n", true),
+        ("[daemon]\n receivepack = tr\\\nue\n", true),
+        ("[DaEmOn]\n rEcEiVePaCk = TrUe\n", true),
+        ("[daemon]\n;receivepack = true\n", false),
+        ("[daemon \"\"]\n receivepack = true\n", false),
+        ("[daemon.x]\n receivepack = true\n", false),
+        ("[ daemon]\n receivepack = true\n", false),
+    ] {
+        fs::write(repo.join("config"), format!("{original}{text}")).unwrap();
+        let session = daemon.ask("receive-pack", "/repo.git");
+        let served = matches!(session.verdict, Verdict::Served(_));
+        assert_eq!(served, enabled, "{text:?}: {session:#?}");
+    }
+    fs::write(repo.join("config"), format!("\u{feff}{original}[daemon]\nreceivepack\n")).unwrap();
+    daemon.ask("receive-pack", "/repo.git").assert_served("repo.git");
+}
+
+/// Contract 52: a setting may be at the end of a chain, behind conditions and links.
+fn chains_of_includes(d: Implementation) {
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    let root = scratch.root();
+    let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
+    write("last", "[daemon] receivepack = true\n");
+    write("middle", "[include] path = last\n");
+    std::os::unix::fs::symlink("middle", root.join("link")).unwrap();
+    let original = fs::read_to_string(repo.join("config")).unwrap();
+    let daemon = d.serve(&scratch).start();
+    let root = root.display();
+    for (text, enabled) in [
+        (format!("[include] path = {root}/middle\n"), true),
+        (format!("[include] path = {root}/link\n"), true),
+        ("[include] path = ../../middle\n".to_owned(), true),
+        (format!("[INCLUDE]\n PATH = {root}/middle\n"), true),
+        (format!("[includeIf \"onbranch:main\"] path = {root}/last\n"), true),
+        (format!("[includeIf \"onbranch:other\"] path = {root}/last\n"), false),
+        (format!("[includeIf \"gitdir:**/repo.git\"] path = {root}/last\n"), true),
+        (format!("[includeIf \"gitdir:/nowhere/\"] path = {root}/last\n"), false),
+        ("[include] path = ~/../last\n".to_owned(), true),
+        ("[include] path = nothing\n".to_owned(), false),
+    ] {
+        fs::write(repo.join("config"), format!("{original}{text}")).unwrap();
+        let session = daemon.ask("receive-pack", "/repo.git");
+        let served = matches!(session.verdict, Verdict::Served(_));
+        assert_eq!(served, enabled, "{text:?}: {session:#?}");
+    }
+    // The repository's own file may be a link as well.
+    fs::write(scratch.root().join("moved"), format!("{original}[daemon] receivepack = true\n"))
+        .unwrap();
+    fs::remove_file(repo.join("config")).unwrap();
+    std::os::unix::fs::symlink(scratch.root().join("moved"), repo.join("config")).unwrap();
+    daemon.ask("receive-pack", "/repo.git").assert_served("repo.git");
 }
 
 /// Contract 52: what the command line and the repository may say against each other.
@@ -229,7 +353,7 @@ fn end_of_a_service(d: Implementation) {
         let fake = scratch.fake_git(&format!("printf 0000\ncat >/dev/null\n{script}\n"));
         let daemon = d.serve(&scratch).path_first(&fake).start();
         let session = daemon.ask("upload-pack", "/repo.git");
-        assert_eq!(matches!(session.verdict, crate::support::Verdict::Served(_)), served);
+        assert_eq!(matches!(session.verdict, Verdict::Served(_)), served);
         assert_eq!(&session.log[3..], expected);
     }
 }

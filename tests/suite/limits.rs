@@ -1,8 +1,8 @@
 //! Timeouts and the number of connections: contract 60 to 62.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::support::process::{children, signal, wait_until};
+use crate::support::process::{children, descriptor, signal, wait_until};
 use crate::support::{
     Client, Daemon, End, Gitd, Implementation, Packet, Scratch, Stock, compliance, pkt, request,
 };
@@ -15,9 +15,11 @@ compliance! {
     timeout_of_upload_pack,
     timeout_of_other_services,
     max_connections,
+    silent_clients_at_the_limit,
     no_limit,
     sixty_at_once,
     a_child_killed_before_its_request,
+    out_of_descriptors,
 }
 
 /// Contract 60: who says nothing is sent away without a word.
@@ -158,6 +160,30 @@ fn busy(daemon: &Daemon) -> Client {
     client
 }
 
+/// Contract 61, B4: stock ends the newest of the silent ones for another client of the same address, and then drops that
+/// one if it took too long; with gitd they are in nobody's way.
+fn silent_clients_at_the_limit(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = d.serve(&scratch).args(["--max-connections=2"]).start();
+    let mut silent = [daemon.connect(), daemon.connect()];
+    wait_until("both are known", || {
+        let log = daemon.log.since(0);
+        log.iter().filter(|line| line.starts_with("Connection from")).count() == 2
+    });
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    if d == Stock {
+        assert_eq!(silent[1].rest().0, b"");
+        silent[0].send(request("upload-pack", "/repo.git"));
+        assert!(!silent[0].packets_to_flush().is_empty());
+    } else {
+        for client in &mut silent {
+            client.send(request("upload-pack", "/repo.git"));
+            assert!(!client.packets_to_flush().is_empty());
+        }
+    }
+}
+
 /// Contract 61: 0 and less mean none; without the option there are 32.
 fn no_limit(d: Implementation) {
     let scratch = Scratch::new();
@@ -203,4 +229,32 @@ fn a_child_killed_before_its_request(d: Implementation) {
     }
     assert_eq!(client.rest().0, b"");
     assert_eq!(daemon.wait_disconnected(mark).last().unwrap(), "Disconnected (with error)");
+}
+
+/// Contract 17, B2: accept() without a descriptor to give.
+fn out_of_descriptors(d: Implementation) {
+    let (_scratch, mut daemon) = d.serve_one();
+    let pid = Pid::from_raw(daemon.pid().cast_signed());
+    let limit = |current: u64| {
+        let maximum = Some(4096);
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap();
+    };
+    let free = (0..).find(|fd| descriptor(daemon.pid(), *fd).is_none()).unwrap();
+    limit(free.into());
+    let mark = daemon.log.mark();
+    let mut client = daemon.connect();
+    let reason = "accept returned: Too many open files";
+    match d {
+        Stock => {
+            assert_eq!(daemon.wait().code(), Some(128));
+            assert_eq!(daemon.log.wait_end()[mark..], [format!("fatal: {reason}")]);
+        }
+        Gitd => {
+            daemon.log.wait(mark, |line| line.starts_with(reason));
+            assert_eq!(daemon.try_status(), None);
+            limit(4096);
+            client.send(request("upload-pack", "/repo.git"));
+            assert!(!client.packets_to_flush().is_empty());
+        }
+    }
 }

@@ -11,6 +11,7 @@ compliance! {
     destinations_on_stderr,
     stderr_of_the_service,
     line_feeds_from_a_client,
+    control_characters_in_a_last_word,
 }
 
 /// Contract 18: each line is `[pid] text`.
@@ -160,4 +161,16 @@ fn line_feeds_from_a_client(d: Implementation) {
     if d == Gitd {
         assert_eq!(session.log.len(), 5, "{:?}", session.log);
     }
+}
+
+/// Contract 19, B9: stock cleans what it dies with, if nothing else.
+fn control_characters_in_a_last_word(d: Implementation) {
+    let scratch = Scratch::new();
+    let daemon = d.serve(&scratch).start();
+    let session = daemon.talk(b"\x01\x1b\x7fz");
+    let shown = match d {
+        Stock => "???z".to_owned(),
+        Gitd => b"\x01\x1b\x7fz".escape_ascii().to_string(),
+    };
+    session.assert_logged(&[&format!("fatal: protocol error: bad line length character: {shown}")]);
 }

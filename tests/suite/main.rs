@@ -8,21 +8,29 @@
 
 mod support;
 
+#[path = "../lab/mod.rs"]
+mod lab;
+
 mod base_path;
 mod better;
 mod better_life;
 mod clients;
 mod clients_push;
 mod command_line;
+mod connect;
 mod differential;
+mod documents;
 mod enabled;
 mod formats;
+mod gitfiles;
+mod home;
 mod hook;
 mod inetd;
 mod interpolation;
 mod limits;
 mod listening;
 mod logging;
+mod multipath;
 mod numbers;
 mod order;
 mod ownership;
@@ -30,9 +38,12 @@ mod packet;
 mod paths;
 mod pid_file;
 mod privileges;
+mod prompt;
 mod request;
 mod services;
+mod setups;
 mod signals;
 mod strict;
 mod syslog;
 mod user_path;
+mod worktrees;

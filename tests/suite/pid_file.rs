@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
 
-use crate::support::process::{alive, descriptor, listening, session, signal, wait_until};
+use crate::support::process::{alive, descriptor, listening, session, signal, status, wait_until};
 use crate::support::{Gitd, Implementation, Scratch, Stock, compliance};
 
 compliance! {
@@ -77,12 +77,14 @@ fn detached(d: Implementation) {
         .arg("--detach")
         .port(port)
         .cwd(scratch.home())
+        .shell("umask 027")
         .run_as_server();
     assert_eq!((outcome.code(), outcome.stderr.as_str()), (Some(0), ""));
     wait_until("it listens", || listening(port));
     let text = fs::read_to_string(&file).unwrap();
     let pid: u32 = text.trim_end().parse().unwrap();
     assert_eq!(session(pid), Some(pid));
+    assert_eq!(status(pid, "Umask").unwrap(), "0027");
     for fd in 0..3 {
         assert_eq!(descriptor(pid, fd).unwrap().to_str(), Some("/dev/null"));
     }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Git, Implementation, Scratch, compliance, pkt, request};
+use crate::support::scratch::config;
+use crate::support::{Git, Gitd, Implementation, Scratch, compliance, pkt, request};
 
 /// What the fake git has seen: its arguments, directory, environment and ignored signals.
 struct Seen(Vec<String>);
@@ -147,4 +148,19 @@ fn environment_of_the_daemon(d: Implementation) {
     assert_eq!(first.env("GIT_PROTOCOL"), d.differs("B16", Some("version=1"), None));
     daemon.talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=0\0")).assert_served("repo.git");
     assert_eq!(Seen::read(&seen).env("GIT_PROTOCOL"), Some("version=0"));
+}
+
+/// A repository's owner does not choose the program: what stands in a relative directory of PATH is passed over, both for
+/// the service and for what gitd asks git before.
+#[test]
+fn no_program_of_the_repository() {
+    let scratch = Scratch::new();
+    let repository = scratch.bare("repo.git");
+    config(&repository, "[daemon] uploadpack = true\n");
+    let seen = scratch.root().join("seen");
+    let trap = format!("#!/bin/sh\necho \"$@\" >>{}\nexit 1\n", seen.display());
+    scratch.script("srv/repo.git/git", &trap);
+    let daemon = Gitd.serve(&scratch).path_first(Path::new(".")).start();
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    assert!(!seen.exists(), "{}", fs::read_to_string(&seen).unwrap());
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::invocation::free_port;
 use super::log::Log;
-use super::process::{descendants, listening, signal, wait_until};
+use super::process::{end, listening, signal, wait_until};
 use super::{Client, Implementation, Invocation, Session};
 
 pub struct Daemon {
@@ -133,17 +133,6 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.try_status().is_some() {
-            return;
-        }
-        // Services ignore SIGTERM, and outlive a daemon that is killed.
-        let services = descendants(self.pid());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        for pid in services {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
-        }
+        end(&mut self.child);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -63,6 +64,27 @@ pub fn session(pid: u32) -> Option<u32> {
 /// What a descriptor of a process is: `socket:[123]`, `/dev/null`, …
 pub fn descriptor(pid: u32, number: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()
+}
+
+/// Ends a child and everything below it: services ignore SIGTERM, and outlive a daemon that is killed.
+pub fn end(child: &mut Child) {
+    if child.try_wait().unwrap().is_some() {
+        return;
+    }
+    let below = descendants(child.id());
+    let _ = child.kill();
+    let _ = child.wait();
+    for pid in below {
+        if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+            // It may have ended with its parent.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 /// A line of /proc/PID/status, e.g. `Uid`.

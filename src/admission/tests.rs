@@ -1,0 +1,235 @@
+//! Houses of every size, and clients that come, wait, rest and go.
+
+use super::*;
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([127, 0, 0, last])
+}
+
+fn house(places: usize, room: usize) -> Arc<Admission> {
+    bounded(places, 0, room)
+}
+
+fn bounded(places: usize, per_address: usize, room: usize) -> Arc<Admission> {
+    let (places, per_address) = (NonZeroUsize::new(places), NonZeroUsize::new(per_address));
+    Admission::new(Bounds { places, per_address, room: Some(room) })
+}
+
+impl Admission {
+    /// A request whose checks are over at once.
+    fn visit(self: &Arc<Self>, last: u8) -> Answer {
+        let answer = self.ask(address(last), b"/repo");
+        if let Answer::Now(mut place) = answer {
+            place.checked();
+            return Answer::Now(place);
+        }
+        answer
+    }
+}
+
+fn now(answer: Answer) -> Place {
+    let Answer::Now(place) = answer else { panic!("{answer:?}") };
+    place
+}
+
+fn later(answer: Answer) -> oneshot::Receiver<Place> {
+    let Answer::Later(receiver) = answer else { panic!("{answer:?}") };
+    receiver
+}
+
+#[test]
+fn a_place_is_free_again_when_dropped() {
+    let house = house(1, 0);
+    let place = now(house.visit(1));
+    assert!(matches!(house.visit(2), Answer::Never));
+    drop(place);
+    drop(now(house.visit(2)));
+    assert_eq!(house.running(), 0);
+    assert!(house.lock().accounts.is_empty() && house.lock().checks.is_empty());
+}
+
+#[test]
+fn no_limit_means_no_queue() {
+    let house = Admission::new(Bounds::default());
+    let places: Vec<Place> = (0..1000).map(|_| now(house.visit(1))).collect();
+    assert_eq!(house.running(), 1000);
+    drop(places);
+    assert_eq!(house.running(), 0);
+}
+
+#[test]
+fn addresses_take_turns() {
+    let house = house(1, 100);
+    let first = now(house.visit(1));
+    let mut greedy: Vec<_> = (0..10).map(|_| later(house.visit(1))).collect();
+    let mut modest = later(house.visit(2));
+    drop(first);
+    let second = greedy[0].try_recv().unwrap();
+    assert!(modest.try_recv().is_err());
+    drop(second);
+    let third = modest.try_recv().unwrap();
+    assert!(greedy[1].try_recv().is_err());
+    drop(third);
+    assert!(greedy[1].try_recv().is_ok());
+}
+
+#[test]
+fn who_left_is_passed_over() {
+    let house = house(1, 2);
+    let first = now(house.visit(1));
+    drop(later(house.visit(1)));
+    drop(later(house.visit(2)));
+    let mut third = later(house.visit(3));
+    drop(later(house.visit(4)));
+    drop(first);
+    drop(third.try_recv().unwrap());
+    assert_eq!(house.running(), 0);
+    drop(now(house.visit(1)));
+    house.lock().forget_the_gone();
+    assert!(house.lock().accounts.is_empty() && house.lock().turn.is_empty());
+}
+
+#[test]
+fn a_full_queue_pushes_out_the_greedy() {
+    let house = house(1, 3);
+    let _running = now(house.visit(1));
+    let mut greedy: Vec<_> = (0..3).map(|_| later(house.visit(1))).collect();
+    assert!(matches!(house.visit(1), Answer::Never));
+    let _modest = later(house.visit(2));
+    assert!(matches!(greedy[2].try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+    assert!(matches!(greedy[1].try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+    assert!(matches!(house.visit(2), Answer::Never));
+}
+
+/// A thousand requests of one address delay ten others by one turn each and no more.
+#[test]
+fn a_thousand_against_ten() {
+    let house = house(1, 2000);
+    let mut running = now(house.visit(1));
+    let mut greedy: Vec<_> = (0..1000).map(|_| later(house.visit(1))).collect();
+    let mut modest: Vec<_> = (2..12).map(|last| later(house.visit(last))).collect();
+    let mut served = 0;
+    for _ in 0..20 {
+        drop(running);
+        let next = modest.iter_mut().chain(&mut greedy).find_map(|waiting| waiting.try_recv().ok());
+        running = next.unwrap();
+        served += usize::from(running.client != Address::from(address(1)));
+        if served == 10 {
+            return;
+        }
+    }
+    panic!("{served} of 10 after 20 turns");
+}
+
+#[test]
+fn an_address_has_a_limit_of_its_own() {
+    let house = bounded(3, 1, 10);
+    let first = now(house.visit(1));
+    let mut second = later(house.visit(1));
+    let other = now(house.visit(2));
+    // There is a place, and it is not for this address.
+    assert!(second.try_recv().is_err());
+    drop(other);
+    assert!(second.try_recv().is_err());
+    drop(first);
+    drop(second.try_recv().unwrap());
+    assert_eq!(house.running(), 0);
+}
+
+#[test]
+fn a_limit_by_address_without_a_limit_in_all() {
+    let house = bounded(0, 2, 10);
+    let places = [now(house.visit(1)), now(house.visit(1)), now(house.visit(2))];
+    let mut third = later(house.visit(1));
+    assert!(third.try_recv().is_err());
+    drop(places);
+    assert!(third.try_recv().is_ok());
+}
+
+#[test]
+fn a_subscriber_is_an_address() {
+    let of = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
+    assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+    assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+    assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    // The same client on a socket for both families.
+    assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+}
+
+#[test]
+fn who_rests_lends_its_place() {
+    let house = house(1, 10);
+    let mut sleeper = now(house.visit(1));
+    assert!(!sleeper.rest(), "nobody waits");
+    let mut waiting = later(house.visit(2));
+    assert!(sleeper.rest());
+    let second = waiting.try_recv().unwrap();
+    assert!(!sleeper.rest(), "it rests already");
+    // Awake again it is one too many, and the next one waits for both.
+    sleeper.resume();
+    assert_eq!(house.running(), 2);
+    let mut third = later(house.visit(3));
+    drop(second);
+    assert!(third.try_recv().is_err());
+    drop(sleeper);
+    assert!(third.try_recv().is_ok());
+    assert_eq!(house.running(), 0);
+}
+
+#[test]
+fn not_all_may_rest() {
+    let house = house(1, 10);
+    let mut places = vec![now(house.visit(1))];
+    for _ in 0..RESTING {
+        let mut waiting = later(house.visit(2));
+        assert!(places.last_mut().unwrap().rest());
+        let mut place = waiting.try_recv().unwrap();
+        place.checked();
+        places.push(place);
+    }
+    let mut waiting = later(house.visit(2));
+    assert!(!places.last_mut().unwrap().rest());
+    assert!(waiting.try_recv().is_err());
+    // One that rests ends, which frees no place but lets another rest.
+    places.remove(0);
+    assert!(waiting.try_recv().is_err());
+    assert!(places.last_mut().unwrap().rest());
+    assert!(waiting.try_recv().is_ok());
+    drop(places);
+    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().resting, 0);
+}
+
+#[test]
+fn resting_is_no_way_around_the_limit_by_address() {
+    let house = bounded(1, 1, 10);
+    let mut sleeper = now(house.visit(1));
+    let mut own = later(house.visit(1));
+    assert!(!sleeper.rest(), "nobody waits that could use the place");
+    let mut other = later(house.visit(2));
+    assert!(sleeper.rest());
+    drop(other.try_recv().unwrap());
+    assert!(own.try_recv().is_err());
+    drop(sleeper);
+    assert!(own.try_recv().is_ok());
+}
+
+#[test]
+fn checks_of_one_repository_leave_places_to_others() {
+    let house = house(4, 10);
+    let mut hanging = [(); 2].map(|()| now(house.ask(address(1), b"/hangs")));
+    let mut third = later(house.ask(address(2), b"/hangs"));
+    let place = now(house.ask(address(1), b"/works"));
+    drop(place);
+    assert!(third.try_recv().is_err());
+    hanging[0].checked();
+    let third = third.try_recv().unwrap();
+    // Behind one that may not, its own address's other request may.
+    let blocked = later(house.ask(address(3), b"/hangs"));
+    let fourth = now(house.ask(address(3), b"/works"));
+    let mut fifth = later(house.ask(address(3), b"/works"));
+    drop(fourth);
+    assert!(fifth.try_recv().is_ok());
+    drop((hanging, third, blocked));
+    assert_eq!(house.running(), 0);
+}

@@ -1,0 +1,52 @@
+//! The last words to a client that is refused.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::time::timeout;
+
+use crate::session::register;
+use crate::sys::socket;
+
+/// How long a client that was refused may take to read why.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many octets a refused client may have sent ahead.
+pub const MAX_SENT_AHEAD: usize = 1 << 20;
+
+/// Sends the packet and closes this side; then reads what the client had sent ahead. Closing over
+/// unread bytes resets the connection, and the reset can overtake the packet (B8).
+pub async fn say(client: &Arc<Socket>, packet: &[u8]) {
+    // The client may be gone already, or never listen; there is nobody left to tell.
+    let _ = timeout(PATIENCE, send_and_drain(client, packet)).await;
+}
+
+async fn send_and_drain(client: &Arc<Socket>, mut packet: &[u8]) -> io::Result<()> {
+    let wire = register(client)?;
+    while !packet.is_empty() {
+        match socket::send(client, packet) {
+            Ok(sent) => packet = &packet[sent..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wire.writable().await?.clear_ready();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    client.shutdown(Shutdown::Write)?;
+    let mut buffer = vec![0; 4096];
+    let mut left = MAX_SENT_AHEAD;
+    while left > 0 {
+        match socket::receive(client, &mut buffer) {
+            Ok(0) => break,
+            Ok(read) => left = left.saturating_sub(read),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wire.readable().await?.clear_ready();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

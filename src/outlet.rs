@@ -1,0 +1,149 @@
+//! Lines of the log on their way out. Whoever reads them may be slow, stopped or stuck: a pipe that
+//! nobody empties, a syslog daemon that was suspended. A write to it waits, and the server must not.
+//!
+//! So once clients are served, a thread of its own writes the lines, from a queue of bounded size. What
+//! does not fit is lost and counted, and as soon as somebody reads again the log says how much it was.
+//! Making the descriptor non-blocking would do without a thread, but the flag belongs to all that share
+//! the pipe or terminal, and syslog(3) has no such thing.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::sys::syslog::{self, Severity};
+
+/// How many octets may wait to be written.
+const MOST: usize = 1 << 20;
+
+/// Where lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Standard error, `[pid] text`, one write a line (contract 18).
+    Stderr,
+    /// `syslog(3)`, the bare text (contract 20).
+    Syslog,
+}
+
+/// The way out.
+#[derive(Debug)]
+pub struct Outlet {
+    kind: Kind,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<(Severity, String)>,
+    octets: usize,
+    lost: u64,
+    /// Whether a thread takes the lines; before that, whoever has one writes it.
+    served: bool,
+    /// Whether a line is being written.
+    busy: bool,
+}
+
+impl Outlet {
+    /// A way that waits, until [`Outlet::serve`].
+    #[must_use]
+    pub fn new(kind: Kind) -> Arc<Self> {
+        if kind == Kind::Syslog {
+            syslog::open();
+        }
+        Arc::new(Outlet { kind, queue: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// Sends a line about the process `pid`.
+    pub fn send(&self, severity: Severity, pid: u64, text: String) {
+        let line = self.dress(pid, text);
+        let mut queue = self.lock();
+        if !queue.served {
+            drop(queue);
+            return self.write(severity, &line);
+        }
+        if queue.octets + line.len() > MOST {
+            queue.lost += 1;
+            return;
+        }
+        self.tell_of_losses(&mut queue);
+        queue.push(severity, line);
+        drop(queue);
+        self.changed.notify_all();
+    }
+
+    /// From now on nobody waits who sends a line.
+    ///
+    /// # Errors
+    /// When there is no thread to be had; then all stays as it was.
+    pub fn serve(self: &Arc<Self>) -> io::Result<()> {
+        let outlet = Arc::clone(self);
+        let mut queue = self.lock();
+        std::thread::Builder::new().name("gitd-log".to_owned()).spawn(move || outlet.run())?;
+        queue.served = true;
+        Ok(())
+    }
+
+    /// Waits until all is written, but no longer than `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let pending = |queue: &mut Queue| queue.busy || !queue.lines.is_empty();
+        drop(self.changed.wait_timeout_while(self.lock(), limit, pending));
+    }
+
+    fn run(&self) {
+        let mut queue = self.lock();
+        loop {
+            let Some((severity, line)) = queue.lines.pop_front() else {
+                let idle = self.changed.wait(queue);
+                queue = idle.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            queue.octets -= line.len();
+            queue.busy = true;
+            drop(queue);
+            self.write(severity, &line);
+            queue = self.lock();
+            queue.busy = false;
+            if queue.lines.is_empty() {
+                self.tell_of_losses(&mut queue);
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    fn tell_of_losses(&self, queue: &mut Queue) {
+        if queue.lost > 0 {
+            let text =
+                format!("warning: {} lines of the log were lost, as nobody read it", queue.lost);
+            queue.lost = 0;
+            queue.push(Severity::Warning, self.dress(std::process::id().into(), text));
+        }
+    }
+
+    fn dress(&self, pid: u64, text: String) -> String {
+        match self.kind {
+            Kind::Stderr => format!("[{pid}] {text}\n"),
+            Kind::Syslog => text,
+        }
+    }
+
+    /// What cannot be written is lost: a closed log must not end the server.
+    fn write(&self, severity: Severity, line: &str) {
+        match self.kind {
+            // One write, so that lines of several processes on one terminal do not mix.
+            Kind::Stderr => drop(io::stderr().write_all(line.as_bytes())),
+            Kind::Syslog => syslog::send(severity, line),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, severity: Severity, line: String) {
+        self.octets += line.len();
+        self.lines.push_back((severity, line));
+    }
+}

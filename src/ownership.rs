@@ -1,0 +1,62 @@
+//! Whose repository is it? One of another user is refused unless `safe.directory` names it (contract
+//! 45 to 47), for its owner could have put anything into its configuration.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::denial::Denial;
+use crate::git::Git;
+use crate::repository::Repository;
+use crate::starter::Starter;
+
+/// Checks the owners of a repository that was found. What `safe.directory` matches is git's to say,
+/// and git is asked only if its configuration has anything to say.
+///
+/// # Errors
+/// [`Denial::Foreign`]; [`Denial::Config`] when git could not be asked.
+pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
+    let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
+    if repository.owners().iter().all(ours) {
+        return Ok(());
+    }
+    let gitfile = repository.behind_gitfile();
+    // Of a gitfile it is the gitfile's own name that safe.directory must have.
+    let safe = gitfile.as_ref().map(|(gitfile, _)| gitfile.clone());
+    let safe = safe.or_else(|| repository.real_path()).unwrap_or_default();
+    let unaskable = |error| Denial::unaskable(&repository.path, &error);
+    if starter.git.server_config_may_mention("safe")
+        && is_safe(&starter.git, &safe).map_err(unaskable)?
+    {
+        return Ok(());
+    }
+    let path = gitfile.map_or_else(|| repository.path.clone(), |(_, directory)| directory);
+    Err(Denial::Foreign { path, safe, uid: starter.uid })
+}
+
+/// Whether `safe.directory` has the name, by git's own rules.
+///
+/// It is a service that is asked, from where gitd runs: the other commands look at a gitfile as a part
+/// of the directory around it, and must run inside a repository, which they then take for `.`. Of the
+/// services receive-pack asks in every version; it is told to take every owner for another one, and to
+/// show no ref.
+fn is_safe(git: &Git, name: &[u8]) -> io::Result<bool> {
+    // git looks for a `.git` inside before it takes the directory itself.
+    let name = match name.strip_suffix(b"/.git") {
+        Some(around) => around,
+        None if Repository::hides_another(name) => return Ok(false),
+        None => name,
+    };
+    let variables = [("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")];
+    let arguments = [
+        b"-c".as_slice(),
+        b"transfer.hideRefs=refs",
+        b"-c",
+        b"core.alternateRefsCommand=:",
+        b"receive-pack",
+        b"--http-backend-info-refs",
+        name,
+    ];
+    let output = git.ask(None, &variables, &arguments.map(OsStr::from_bytes))?;
+    Ok(output.status.success())
+}

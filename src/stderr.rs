@@ -1,0 +1,124 @@
+//! A service's standard error, on its way to the log line by line (contract 21).
+
+use std::fs::File;
+use std::future::pending;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::event;
+use crate::sys::descriptor;
+use crate::sys::readiness::wait_for;
+
+/// A line that is longer than this many bytes is logged in pieces.
+pub const MAX_LINE: usize = 8192;
+
+/// The reading end of the pipe.
+#[derive(Debug)]
+pub struct Stderr {
+    pid: u32,
+    pipe: Pipe,
+    line: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Pipe {
+    /// Nobody waits for it yet.
+    Unwatched(Arc<File>),
+    Watched(AsyncFd<Arc<File>>),
+    Ended,
+}
+
+impl Stderr {
+    /// Takes over the pipe of the process `pid`. Nothing is read yet: most services end soon and say
+    /// nothing, and waiting for that would cost a registration and a wake-up each.
+    #[must_use]
+    pub fn new(pid: u32, pipe: OwnedFd) -> Self {
+        // FIONBIO does not fail on a pipe.
+        let _ = descriptor::set_nonblocking(&pipe, true);
+        Stderr { pid, pipe: Pipe::Unwatched(Arc::new(pipe.into())), line: Vec::new() }
+    }
+
+    /// From now on lines are logged as they come: the service lives long enough for that to matter.
+    pub fn listen(&mut self) {
+        // Without memory for the registration, the lines are logged when the service has ended.
+        if let Pipe::Unwatched(pipe) = &self.pipe
+            && let Ok(watched) = wait_for(Arc::clone(pipe), Interest::READABLE)
+        {
+            self.pipe = Pipe::Watched(watched);
+        }
+    }
+
+    /// Logs the next lines when there are some; never returns while nobody listens and once the pipe
+    /// has ended. Losing this future loses nothing.
+    pub async fn read(&mut self) {
+        let Pipe::Watched(pipe) = &self.pipe else { return pending().await };
+        let Ok(mut event) = pipe.readable().await else { return pending().await };
+        match take(pipe.get_ref(), &mut self.line, self.pid) {
+            Ok(()) => self.pipe = Pipe::Ended,
+            Err(_) => event.clear_ready(),
+        }
+    }
+
+    /// Logs what is left in the pipe now. `true` when it has ended, `false` when a process that the
+    /// service left behind still holds it.
+    pub fn read_now(&mut self) -> bool {
+        let pipe = match &self.pipe {
+            Pipe::Unwatched(pipe) => pipe,
+            Pipe::Watched(pipe) => pipe.get_ref(),
+            Pipe::Ended => return true,
+        };
+        let ended = take(pipe, &mut self.line, self.pid).is_ok();
+        if ended {
+            self.pipe = Pipe::Ended;
+        }
+        ended
+    }
+
+    /// The pipe, for who waits without a runtime; `None` once it has ended.
+    #[must_use]
+    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        match &self.pipe {
+            Pipe::Unwatched(pipe) => Some(pipe.as_fd()),
+            Pipe::Watched(pipe) => Some(pipe.get_ref().as_fd()),
+            Pipe::Ended => None,
+        }
+    }
+
+    /// Logs until the pipe ends.
+    pub async fn read_to_end(mut self) {
+        self.listen();
+        while let Pipe::Watched(_) = self.pipe {
+            self.read().await;
+        }
+    }
+}
+
+/// Logs what can be read; `Ok` at the end of the pipe, an error when there is nothing more now.
+fn take(mut pipe: &File, line: &mut Vec<u8>, pid: u32) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let read = match pipe.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if read == 0 {
+            if !line.is_empty() {
+                event::service_said(pid, &std::mem::take(line));
+            }
+            return Ok(());
+        }
+        for &octet in &buffer[..read] {
+            if octet == b'\n' || line.len() == MAX_LINE {
+                event::service_said(pid, &std::mem::take(line));
+            }
+            if octet != b'\n' {
+                line.push(octet);
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Threads that may wait: for a slow file system, a resolver, an access hook.
+//!
+//! The runtime's own pool would do, but for two things: it ends the connection with a panic when the
+//! system has no thread to give, and at its limit new work waits behind what hangs. Here both are an
+//! answer that a client can be told.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// How long a thread waits for more work before it ends.
+const IDLE: Duration = Duration::from_secs(10);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A pool of threads that grows while all of them are busy.
+#[derive(Debug)]
+pub struct Threads {
+    most: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    idle: usize,
+    all: usize,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} threads idle, {} jobs", self.idle, self.all, self.jobs.len())
+    }
+}
+
+impl Threads {
+    /// No thread yet; at most so many.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Threads { most, shared: Arc::default() }
+    }
+
+    /// Does `work` on some thread. The receiver brings the result, or an error if the work panicked.
+    ///
+    /// # Errors
+    /// When all threads are busy and there can be no other.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<oneshot::Receiver<T>> {
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            // Nobody waits for the result any more if this fails.
+            let _ = sender.send(work());
+        });
+        let mut state = self.shared.lock();
+        if state.idle > state.jobs.len() {
+            state.jobs.push_back(job);
+            drop(state);
+            self.shared.work.notify_one();
+            return Ok(receiver);
+        }
+        if state.all >= self.most {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        state.all += 1;
+        drop(state);
+        let shared = Arc::clone(&self.shared);
+        let member = Member(shared);
+        let thread = std::thread::Builder::new().name("gitd-check".to_owned());
+        // If it fails, the closure is dropped, and the member with it.
+        thread.spawn(move || member.work(job))?;
+        Ok(receiver)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One thread's membership; ends with it, be it by a panic.
+struct Member(Arc<Shared>);
+
+impl Member {
+    fn work(self, first: Job) {
+        let mut next = Some(first);
+        while let Some(job) = next {
+            job();
+            next = self.wait();
+        }
+    }
+
+    fn wait(&self) -> Option<Job> {
+        let mut state = self.0.lock();
+        state.idle += 1;
+        let idle = |state: &mut State| state.jobs.is_empty();
+        let waited = self.0.work.wait_timeout_while(state, IDLE, idle);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.idle -= 1;
+        state.jobs.pop_front()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.lock().all -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_is_used_again() {
+        let threads = Threads::new(1);
+        let mut first = threads.run(|| std::thread::current().id()).unwrap();
+        let first = loop {
+            if let Ok(id) = first.try_recv() {
+                break id;
+            }
+            std::thread::yield_now();
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let second = loop {
+            // It may not have come back to the pool yet.
+            match threads.run(|| std::thread::current().id()) {
+                Ok(receiver) => break receiver.blocking_recv().unwrap(),
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EAGAIN)),
+            }
+            assert!(std::time::Instant::now() < deadline);
+        };
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn what_hangs_holds_up_nothing_else() {
+        let threads = Threads::new(3);
+        let (release, hang) = mpsc::channel::<()>();
+        let hanging = threads.run(move || hang.recv()).unwrap();
+        for n in 0..10 {
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            let result = loop {
+                match threads.run(move || n) {
+                    Ok(receiver) => break receiver.blocking_recv().unwrap(),
+                    Err(_) => assert!(std::time::Instant::now() < deadline),
+                }
+            };
+            assert_eq!(result, n);
+        }
+        release.send(()).unwrap();
+        assert_eq!(hanging.blocking_recv().unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn a_panic_ends_one_thread_and_frees_its_place() {
+        let threads = Threads::new(1);
+        assert!(threads.run(|| panic!("on purpose")).unwrap().blocking_recv().is_err());
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            match threads.run(|| 7) {
+                Ok(receiver) => return assert_eq!(receiver.blocking_recv(), Ok(7)),
+                Err(_) => assert!(std::time::Instant::now() < deadline),
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What gitd does for a connection while the service has it: prompt while packets are small, out of the
+//! way while there are many, and an end to what nobody listens to any more.
+//!
+//! A session alternates between two phases. While it is *prompt*, gitd waits for every arrival and has
+//! it acknowledged at once, and the kernel sends what the service writes at once. When much has moved,
+//! it is *bulk*: now full segments count, ACKs come by themselves, and every wake-up of gitd would take
+//! time from the service, so it lets go of the socket and only looks at the counters now and then. When
+//! all has been acknowledged and nothing moves, it is prompt again.
+//!
+//! Here is decided and done what is to be done; whoever has the session waits, be it with a runtime
+//! ([`crate::session`]) or without ([`crate::inetd`]).
+
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::event;
+use crate::rest::{self, Exchange};
+use crate::service::Service;
+use crate::sys::socket;
+use crate::sys::wait::{Wait, wait};
+use crate::watch::{self, BULK, Counters, Transport};
+
+/// How often a session is looked at while it moves.
+const TICK: Duration = Duration::from_millis(25);
+
+/// How often to see whether a service has filled the segments that are held back.
+const CORKED_TICK: Duration = Duration::from_micros(500);
+
+/// The longest time between two looks at a session that stands still: it may begin to move without an
+/// event, as when a pack is ready.
+const SLOWEST_TICK: Duration = Duration::from_secs(4);
+
+/// How often a session is looked at that has a reason for it: several paths to count, or a client that
+/// may be gone.
+const CAREFUL_TICK: Duration = Duration::from_secs(1);
+
+/// How long a client that has closed its side may leave an answer unacknowledged before it counts as
+/// gone. A proxy that half-closes early still acknowledges.
+const VANISHED: Duration = Duration::from_secs(5);
+
+/// How long a service may take to notice that its connection was shut down before it is killed.
+const LAST_CHANCE: Duration = Duration::from_secs(3);
+
+/// How many times as long as others a session at rest may stand still: its client works.
+const AT_REST: u32 = 10;
+
+/// What becomes of the service after a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Open,
+    /// Its connection was shut down; as it has not noticed, this signal shall end it. git's services
+    /// ignore SIGTERM; at SIGHUP they remove their temporary files.
+    Sealed(i32),
+}
+
+/// One session's connection.
+#[derive(Debug)]
+pub struct Traffic {
+    client: Arc<Socket>,
+    pid: u32,
+    service: Service,
+    timeout: Option<Duration>,
+    exchange: Exchange,
+    /// What was held back at the last look, while segments are held back.
+    corked: Option<u64>,
+    /// Whether this is the phase for full segments.
+    bulk: bool,
+    /// Whether the client has closed its side.
+    hung_up: bool,
+    /// The counters at the last look.
+    last: Option<Counters>,
+    /// The octets both ways when this phase began.
+    phase_began_at: u64,
+    /// When a look last found that something had moved.
+    moved: Instant,
+    /// The most paths that were ever seen.
+    transport: Transport,
+    next_look: Option<Instant>,
+    sealed: Option<Seal>,
+}
+
+/// The connection was shut down from here.
+#[derive(Debug)]
+struct Seal {
+    since: Instant,
+    /// Whether the service is to end too. A push may have arrived whole and its hooks be at work; they
+    /// are not cut short because nobody waits for the report.
+    kill: bool,
+}
+
+impl Traffic {
+    /// Starts to look after a connection that a service was just given.
+    #[must_use]
+    pub fn new(
+        client: Arc<Socket>,
+        pid: u32,
+        service: Service,
+        corked: bool,
+        timeout: Option<Duration>,
+        exchange: Exchange,
+    ) -> Self {
+        let now = Instant::now();
+        Traffic {
+            client,
+            pid,
+            service,
+            timeout,
+            exchange,
+            corked: corked.then_some(0),
+            bulk: false,
+            hung_up: false,
+            last: None,
+            phase_began_at: 0,
+            moved: now,
+            transport: Transport::Tcp,
+            next_look: Some(now + if corked { CORKED_TICK } else { TICK }),
+            sealed: None,
+        }
+    }
+
+    /// Whether to wait for arrivals: not in bulk, and not once the client has closed its side, as a
+    /// closed connection stays ready for ever.
+    #[must_use]
+    pub fn wants_arrivals(&self) -> bool {
+        !self.bulk && !self.hung_up
+    }
+
+    /// The client's socket, to wait for arrivals.
+    #[must_use]
+    pub fn client(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    /// When to look next; `None` for never.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Instant> {
+        self.next_look
+    }
+
+    /// Something has arrived or left, or the client has closed its side.
+    pub fn arrived(&mut self, hung_up: bool) {
+        watch::acknowledge(&self.client);
+        self.hung_up |= hung_up;
+        let soon = Instant::now() + TICK;
+        self.next_look = Some(self.next_look.map_or(soon, |planned| planned.min(soon)));
+    }
+
+    /// The last counters, with the most paths that there ever were. Lets go of the connection: the
+    /// client sees its end as soon as the caller's own duplicate is closed.
+    #[must_use]
+    pub fn finish(self) -> Option<Counters> {
+        let last = Counters::read(&self.client)?;
+        Some(Counters { transport: last.transport.max(self.transport), ..last })
+    }
+
+    /// Shuts the connection down: the server ends, and the service with it.
+    pub fn seal(&mut self, now: Instant) {
+        // ENOTCONN says that it is down already.
+        let _ = self.client.shutdown(Shutdown::Both);
+        self.sealed = Some(Seal { since: now, kill: true });
+        self.next_look = Some(now + CAREFUL_TICK);
+    }
+
+    /// Whether the client has its answer and works on its own: see [`rest`].
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.moved.elapsed() >= rest::STILL
+            && self.sealed.is_none()
+            && self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
+    }
+
+    /// Looks at the counters and does what they call for.
+    pub fn look(&mut self, now: Instant) -> Fate {
+        let Some(seen) = Counters::read(&self.client) else {
+            self.next_look = None;
+            return Fate::Open;
+        };
+        // In bulk nobody waits for events, by which the client's end would have been seen.
+        if self.bulk && !self.hung_up {
+            let end = &mut [Wait::finished(self.client.as_fd())];
+            self.hung_up = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
+        }
+        let moving = self.last.is_none_or(|last| last.octets() != seen.octets());
+        let pause = now - self.moved;
+        if moving {
+            self.moved = now;
+        }
+        self.exchange.look(self.last.as_ref(), &seen);
+        self.last = Some(seen);
+        self.transport = self.transport.max(seen.transport);
+        self.choose_phase(&seen, moving);
+        self.let_go_when_full();
+        let fate = self.judge(now, &seen);
+        self.next_look =
+            Some(now + self.next_pause(now, if moving { Duration::ZERO } else { pause }));
+        fate
+    }
+
+    fn choose_phase(&mut self, seen: &Counters, moving: bool) {
+        let (sent, received, unacknowledged) = seen.octets();
+        if self.bulk {
+            if !moving && unacknowledged == 0 {
+                self.bulk = false;
+                self.phase_began_at = sent + received;
+                watch::prefer_prompt_segments(&self.client);
+                watch::acknowledge(&self.client);
+            }
+        } else if sent + received > self.phase_began_at + BULK {
+            self.bulk = true;
+            watch::prefer_full_segments(&self.client);
+        }
+    }
+
+    /// Uncorks once the service has written something and pauses.
+    fn let_go_when_full(&mut self) {
+        let Some(before) = self.corked else { return };
+        let unsent = socket::unsent(&self.client).unwrap_or(before);
+        if (unsent > 0 && unsent == before) || self.bulk {
+            watch::uncork(&self.client);
+            self.corked = None;
+        } else {
+            self.corked = Some(unsent);
+        }
+    }
+
+    /// Ends what stands still for too long, and what nobody listens to any more. A service that is
+    /// blocked in a write to a connection without any path is never woken by the kernel: the shutdown,
+    /// or the signal after it, does.
+    fn judge(&mut self, now: Instant, seen: &Counters) -> Fate {
+        let still = now - self.moved;
+        let vanished = self.hung_up && seen.unacknowledged > 0 && still >= VANISHED;
+        let timed_out = self.timeout.is_some_and(|timeout| {
+            still >= timeout && (still >= timeout * AT_REST || !self.is_at_rest())
+        });
+        match &self.sealed {
+            None if vanished || timed_out => {
+                event::session_stuck(self.pid, vanished, still);
+                // ENOTCONN says that it is down already.
+                let _ = self.client.shutdown(Shutdown::Both);
+                let kill = timed_out || self.service != Service::ReceivePack;
+                self.sealed = Some(Seal { since: now, kill });
+                Fate::Open
+            }
+            Some(Seal { since, kill: true }) => match now - *since {
+                passed if passed >= 2 * LAST_CHANCE => Fate::Sealed(libc::SIGKILL),
+                passed if passed >= LAST_CHANCE => Fate::Sealed(libc::SIGHUP),
+                _ => Fate::Open,
+            },
+            _ => Fate::Open,
+        }
+    }
+
+    /// How long until the next look at a session that has stood still for `pause`.
+    fn next_pause(&self, now: Instant, pause: Duration) -> Duration {
+        if self.corked.is_some() {
+            return CORKED_TICK;
+        }
+        let careful = self.hung_up || self.sealed.is_some() || self.transport > Transport::FellBack;
+        let longest = if careful { CAREFUL_TICK } else { SLOWEST_TICK };
+        let due = self.timeout.map(|timeout| (self.moved + timeout) - now);
+        // Past its time only a session at rest goes on.
+        let due = due.filter(|left| !left.is_zero()).unwrap_or(longest);
+        pause.min(longest).min(due).max(TICK)
+    }
+}

@@ -1,0 +1,5 @@
+//! `gitd-connect`, the client's half.
+
+mod git;
+mod program;
+mod support;

@@ -1,0 +1,146 @@
+//! `gitd-connect` as a program with two pipes and a socket: ends, failures, options.
+
+use std::io::{self, Read, Write};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use socket2::Protocol;
+
+use super::support::{CONNECT, connect_to, ended, listen, succeed, text};
+
+fn half_close(protocol: Protocol) {
+    let (listener, address) = listen("127.0.0.1:0", protocol);
+    let mut client = connect_to(address).spawn().unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.stdin.take().unwrap().write_all(b"request").unwrap();
+    let mut request = String::new();
+    server.read_to_string(&mut request).unwrap();
+    assert_eq!(request, "request");
+    assert!(client.try_wait().unwrap().is_none(), "it must stay for the answer");
+    server.write_all(b"answer").unwrap();
+    drop(server);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("answer".into(), String::new()));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_half_close_reaches_the_server_and_its_answer_git() {
+    half_close(Protocol::TCP);
+}
+
+/// Late, so that paths can still be joined; but a server that waits for it gets it.
+#[test]
+fn a_half_close_reaches_a_silent_mptcp_server_too() {
+    half_close(Protocol::MPTCP);
+}
+
+#[test]
+fn the_servers_end_is_the_end_though_git_may_write() {
+    let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
+    let mut client = connect_to(address).spawn().unwrap();
+    drop(listener.accept().unwrap());
+    assert_eq!(ended(&mut client).code(), Some(0));
+    drop(client.stdin.take());
+}
+
+#[test]
+fn gits_end_is_the_end_though_the_server_stays() {
+    let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
+    let mut client = connect_to(address).spawn().unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    drop(client.stdin.take());
+    drop(client.stdout.take());
+    assert_eq!(ended(&mut client).code(), Some(0));
+    assert_eq!(server.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn many_bytes_pass_both_ways_at_once() {
+    let (listener, address) = listen("127.0.0.1:0", Protocol::MPTCP);
+    let mut client = connect_to(address).spawn().unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let sent: Vec<u8> =
+        (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let length = sent.len() as u64;
+    let echo = thread::spawn(move || io::copy(&mut (&server).take(length), &mut &server).unwrap());
+    let mut stdin = client.stdin.take().unwrap();
+    let returned = thread::scope(|scope| {
+        scope.spawn(|| {
+            stdin.write_all(&sent).unwrap();
+            drop(stdin);
+        });
+        client.wait_with_output().unwrap().stdout
+    });
+    assert_eq!(echo.join().unwrap(), length);
+    assert!(sent == returned, "{} bytes returned", returned.len());
+}
+
+fn one_line(output: &Output) -> String {
+    let line = text(&output.stderr);
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+    assert!(line.starts_with("gitd-connect: "), "{line}");
+    line
+}
+
+#[test]
+fn failures_are_one_line_and_a_status() {
+    let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
+    let mut client = connect_to(address).spawn().unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.write_all(b"x").unwrap();
+    client.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    server.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(server);
+    ended(&mut client);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("lost the connection to 127.0.0.1 port"));
+
+    drop(listener);
+    let mut client = connect_to(address);
+    let output = client.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("connection refused; is a git server"));
+
+    let run = |arguments: &[&str]| {
+        Command::new(CONNECT).args(arguments).stdin(Stdio::null()).output().unwrap()
+    };
+    let output = run(&["no-such-host.invalid", "9418"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(one_line(&output).contains("cannot find the host 'no-such-host.invalid'"));
+
+    let output = run(&["localhost"]);
+    assert_eq!(output.status.code(), Some(129));
+    assert!(one_line(&output).contains("--help"));
+}
+
+#[test]
+fn mptcp_is_asked_for_unless_switched_off() {
+    let (listener, address) = listen("127.0.0.1:0", Protocol::MPTCP);
+    let asked = |switch: Option<&str>| {
+        let mut command = connect_to(address);
+        if let Some(switch) = switch {
+            command.env("GIT_ENABLE_MPTCP", switch);
+        }
+        let mut client = command.spawn().unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let protocol = server.protocol().unwrap();
+        drop(server);
+        ended(&mut client);
+        protocol
+    };
+    assert_eq!(asked(None), Some(Protocol::MPTCP));
+    assert_eq!(asked(Some("1")), Some(Protocol::MPTCP));
+    for off in ["0", "false", "no", "off"] {
+        assert_eq!(asked(Some(off)), Some(Protocol::TCP), "{off}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let print = |option: &str| succeed(Command::new(CONNECT).arg(option));
+    assert!(print("--help").contains("\n    git config --global core.gitProxy gitd-connect\n"));
+    assert_eq!(print("--version"), format!("gitd-connect {}\n", env!("CARGO_PKG_VERSION")));
+}
