@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::process::wait_until;
 use super::scratch::install;
@@ -277,10 +278,22 @@ impl Outcome {
     }
 }
 
-/// A port that was free just now. Another process may take it, so a server that cannot bind it tries again.
+/// A port that nobody listens on. It lies below those that the kernel gives to connecting sockets, and is
+/// handed out once, so that neither another test nor its clients take it before the daemon does.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Another run of the suite begins elsewhere.
+    let start = std::process::id().wrapping_mul(97);
+    loop {
+        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + number % COUNT).unwrap();
+        let free = |address: &str| TcpListener::bind((address, port)).is_ok();
+        if free("0.0.0.0") && free("::") {
+            return port;
+        }
+    }
 }
 
 /// Runs to the end, with a deadline: a server that starts although it should not would run for ever.
