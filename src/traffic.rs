@@ -194,7 +194,7 @@ impl Traffic {
         self.last = Some(seen);
         self.transport = self.transport.max(seen.transport);
         self.choose_phase(&seen, moving);
-        self.let_go_when_full();
+        self.let_go_when_full(&seen);
         let fate = self.judge(now, &seen);
         self.next_look =
             Some(now + self.next_pause(now, if moving { Duration::ZERO } else { pause }));
@@ -217,14 +217,18 @@ impl Traffic {
     }
 
     /// Uncorks once the service has written something and pauses.
-    fn let_go_when_full(&mut self) {
+    fn let_go_when_full(&mut self, seen: &Counters) {
         let Some(before) = self.corked else { return };
-        let unsent = socket::unsent(&self.client).unwrap_or(before);
-        if (unsent > 0 && unsent == before) || self.bulk {
+        let waiting = match seen.transport {
+            Transport::Tcp => socket::unsent(&self.client).unwrap_or(before),
+            // What a path holds back, MPTCP counts as sent.
+            Transport::FellBack | Transport::Multipath { .. } => seen.unacknowledged,
+        };
+        if (waiting > 0 && waiting == before) || self.bulk {
             watch::uncork(&self.client);
             self.corked = None;
         } else {
-            self.corked = Some(unsent);
+            self.corked = Some(waiting);
         }
     }
 

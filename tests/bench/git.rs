@@ -26,9 +26,15 @@ pub(crate) fn exec_path() -> Result<PathBuf> {
 }
 
 fn command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("git");
+    command_through(&[], directory, arguments)
+}
+
+/// git, run by another program if there is one.
+fn command_through(through: &[&str], directory: &Path, arguments: &[&str]) -> Command {
+    let line = [through, &["git"], arguments].concat();
+    let mut command = Command::new(line[0]);
     clean_environment(&mut command);
-    command.args(arguments).current_dir(directory).stdin(Stdio::null());
+    command.args(&line[1..]).current_dir(directory).stdin(Stdio::null());
     for (name, value) in [("AUTHOR", "Bench"), ("COMMITTER", "Bench")] {
         command
             .env(format!("GIT_{name}_NAME"), value)
@@ -55,7 +61,12 @@ pub(crate) fn piped(directory: &Path, arguments: &[&str]) -> Command {
 
 /// Runs git and says how many milliseconds it took.
 pub(crate) fn timed(directory: &Path, arguments: &[&str]) -> Result<f64> {
-    let mut command = command(directory, arguments);
+    timed_through(&[], directory, arguments)
+}
+
+/// The same by another program, which runs git.
+pub(crate) fn timed_through(through: &[&str], directory: &Path, arguments: &[&str]) -> Result<f64> {
+    let mut command = command_through(through, directory, arguments);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
     let status = command.status()?;

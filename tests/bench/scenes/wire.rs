@@ -26,6 +26,7 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 50, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 50, 0, 2);
 const LS_REMOTE: &str = "ls-remote";
 const CLONE: &str = "clone";
+const MPTCP: &str = "ls-remote-over-mptcp";
 
 pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let round_trips: &[u64] = stage.amount(&[40], &[1, 10, 40]);
@@ -35,7 +36,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         groups: Vec::new(),
     };
     for &milliseconds in round_trips {
-        let (ls_remote, clone) = match measure(stage, milliseconds) {
+        let [ls_remote, clone, mptcp] = match measure(stage, milliseconds) {
             Ok(seen) => seen,
             Err(error) => {
                 let note = format!(
@@ -47,9 +48,11 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
             }
         };
         let is_far = milliseconds == 40;
-        for (what, samples, goal) in
-            [("git ls-remote", ls_remote, 0.75), ("small git clone", clone, 0.78)]
-        {
+        for (what, samples, goal) in [
+            ("git ls-remote", ls_remote, 0.75),
+            ("small git clone", clone, 0.78),
+            ("mptcpize run git ls-remote", mptcp, 1.0),
+        ] {
             let work = format!("{what}, {milliseconds} ms RTT");
             let bound = is_far.then_some(Bound::AtMost(goal));
             report.row(Row::ratio(&work, "ms", &samples, (Side::Gitd, Side::Stock), bound));
@@ -61,8 +64,11 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Runs the inner bench for one round-trip time and reads its samples of ls-remote and clone.
-fn measure(stage: &Stage<'_>, milliseconds: u64) -> Result<(Samples, Samples)> {
+/// What the inner bench measures.
+const WORKS: [&str; 3] = [LS_REMOTE, CLONE, MPTCP];
+
+/// Runs the inner bench for one round-trip time and reads its samples of each of [`WORKS`].
+fn measure(stage: &Stage<'_>, milliseconds: u64) -> Result<[Samples; 3]> {
     let rounds = match milliseconds {
         40 => stage.amount(3, 30),
         _ => 40,
@@ -73,7 +79,7 @@ fn measure(stage: &Stage<'_>, milliseconds: u64) -> Result<(Samples, Samples)> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
-    let (mut ls_remote, mut clone) = (Samples::default(), Samples::default());
+    let mut samples = WORKS.map(|_| Samples::default());
     if let Some(stdout) = inner.stdout.take() {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
@@ -82,15 +88,17 @@ fn measure(stage: &Stage<'_>, milliseconds: u64) -> Result<(Samples, Samples)> {
                 return Err(format!("unexpected: {line}").into());
             };
             let side = if side == label(Side::Gitd) { Side::Gitd } else { Side::Stock };
-            let samples = if what == LS_REMOTE { &mut ls_remote } else { &mut clone };
-            samples[side].push(milliseconds.parse()?);
+            let Some(work) = WORKS.iter().position(|work| *work == what) else {
+                return Err(format!("unexpected: {line}").into());
+            };
+            samples[work][side].push(milliseconds.parse()?);
         }
     }
     let status = inner.wait()?;
     if !status.success() {
         return Err(format!("the bench in its own namespace ended with {status}").into());
     }
-    Ok((ls_remote, clone))
+    Ok(samples)
 }
 
 /// The command that runs another in a network namespace of its own, in which it is root.
@@ -117,11 +125,21 @@ pub(crate) fn inside(
     let mut place = Place::loopback(gitd, base_path, SMALL, scratch);
     place.address = IpAddr::V4(SERVER);
     place.through = wire.through();
-    for what in [LS_REMOTE, CLONE] {
+    for what in WORKS {
+        if what == MPTCP
+            && let Some(why) = crate::lab::missing()
+        {
+            progress::say(&format!("NOT MEASURED OVER MPTCP: it {why}"));
+            continue;
+        }
         progress::say(&format!("git {what} at {milliseconds} ms RTT, {rounds} rounds"));
         let mut servers = Vec::new();
         for (port, side) in (9418..).zip(Side::DAEMONS) {
             place.port = Some(port);
+            place.options = match side {
+                Side::Gitd => vec!["--mptcp".to_owned()],
+                _ => Vec::new(),
+            };
             servers.push(Server::start(side, &place)?);
         }
         let once = |side: Side| {
@@ -129,8 +147,12 @@ pub(crate) fn inside(
                 return Ok(0.0);
             };
             let url = server.url(SMALL);
-            if what == LS_REMOTE {
-                return git::timed(scratch, &["ls-remote", &url]);
+            match what {
+                LS_REMOTE => return git::timed(scratch, &["ls-remote", &url]),
+                MPTCP => {
+                    return git::timed_through(&["mptcpize", "run"], scratch, &["ls-remote", &url]);
+                }
+                _ => {}
             }
             remove(&scratch.join("far"))?;
             git::timed(scratch, &["clone", "-q", &url, "far"])
