@@ -37,6 +37,7 @@ mod packet;
 mod paths;
 mod pid_file;
 mod privileges;
+mod prompt;
 mod request;
 mod services;
 mod setups;
