@@ -60,13 +60,14 @@ impl Daemon {
         } else {
             daemon.wait_listening()
         };
-        if ready {
-            return Some(daemon);
-        }
         let log = daemon.log.since(0);
+        // Perhaps on one of several addresses only.
         let taken = log.iter().any(|l| l.contains("Address already in use"));
-        assert!(taken && invocation.port.is_none(), "{command:?} has not started: {log:#?}");
-        None
+        if taken && invocation.port.is_none() {
+            return None;
+        }
+        assert!(ready, "{command:?} has not started: {log:#?}");
+        Some(daemon)
     }
 
     fn wait_listening(&mut self) -> bool {

@@ -2,10 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+
+use socket2::{Domain, Socket, Type};
 
 use super::process::wait_until;
 use super::scratch::install;
@@ -279,8 +281,10 @@ impl Outcome {
 
 /// A port that was free just now. Another process may take it, so a server that cannot bind it tries again.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    // On every address, and without std's SO_REUSEADDR: a port with connections that linger is not free for a daemon.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
+    socket.local_addr().unwrap().as_socket().unwrap().port()
 }
 
 /// Runs to the end, with a deadline: a server that starts although it should not would run for ever.
