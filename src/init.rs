@@ -22,15 +22,15 @@ const PASSED_ON: [libc::c_int; 7] = [
     libc::SIGALRM,
 ];
 
-/// Forks if this is process 1. The child gets `None` and goes on; in all other cases too there is
-/// nothing to do. The parent gets the child's end, when it is time to end as well. To be called while
-/// there is one thread.
+/// Forks if this is process 1. The child gets its `belongings` back and goes on, as it does where there
+/// is nothing to do. The parent lets go of them, and gets the child's end when it is time to end as
+/// well. To be called while there is one thread.
 ///
 /// # Errors
 /// Those of `signalfd(2)` and `fork(2)`.
-pub fn divide() -> io::Result<Option<End>> {
+pub fn divide<T>(belongings: T) -> io::Result<Result<T, End>> {
     if std::process::id() != 1 {
-        return Ok(None);
+        return Ok(Ok(belongings));
     }
     // A parent's habit of ignoring it would have the kernel reap, and hide the child's end.
     signal::set_default(libc::SIGCHLD);
@@ -39,9 +39,13 @@ pub fn divide() -> io::Result<Option<End>> {
         Side::Child => {
             drop(signals);
             signal::unblock_all()?;
-            Ok(None)
+            Ok(Ok(belongings))
         }
-        Side::Parent(child) => keep_house(&signals, child).map(Some),
+        Side::Parent(child) => {
+            // A listening socket kept open here would keep the port.
+            drop(belongings);
+            keep_house(&signals, child).map(Err)
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::sys::syslog::Severity;
 pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
     let outlet = Outlet::new(match destination {
         Destination::None => return None,
-        Destination::Stderr => Kind::Stderr,
+        Destination::Stderr => Kind::of_stderr(),
         Destination::Syslog => Kind::Syslog,
     });
     let most = if verbose { Level::INFO } else { Level::WARN };

@@ -37,7 +37,7 @@ impl Manager {
     /// All sockets listen.
     pub fn ready(&self) {
         // Only this one is worth waiting for: without it the manager ends the service.
-        self.say(&format!("READY=1\nMAINPID={}\nSTATUS=listening", std::process::id()));
+        self.say("READY=1\nSTATUS=listening");
         if let Some(socket) = &self.socket {
             let _ = socket.set_nonblocking(true);
         }

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +22,23 @@ const MOST: usize = 1 << 20;
 pub enum Kind {
     /// Standard error, `[pid] text`, one write a line (contract 18).
     Stderr,
+    /// Standard error that leads to systemd's journal: the same behind the severity, `<3>`, which the
+    /// journal takes off again (sd-daemon(3)).
+    Journal,
     /// `syslog(3)`, the bare text (contract 20).
     Syslog,
+}
+
+impl Kind {
+    /// Where standard error leads. systemd says in the environment which file the journal is; a
+    /// standard error that was pointed elsewhere since is another one.
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        let journal = std::env::var("JOURNAL_STREAM").ok();
+        let stderr = std::fs::metadata("/proc/self/fd/2").ok();
+        let stderr = stderr.map(|found| format!("{}:{}", found.dev(), found.ino()));
+        if journal.is_some() && journal == stderr { Kind::Journal } else { Kind::Stderr }
+    }
 }
 
 /// The way out.
@@ -122,7 +138,7 @@ impl Outlet {
 
     fn dress(&self, pid: u64, text: String) -> String {
         match self.kind {
-            Kind::Stderr => format!("[{pid}] {text}\n"),
+            Kind::Stderr | Kind::Journal => format!("[{pid}] {text}\n"),
             Kind::Syslog => text,
         }
     }
@@ -132,6 +148,10 @@ impl Outlet {
         match self.kind {
             // One write, so that lines of several processes on one terminal do not mix.
             Kind::Stderr => drop(io::stderr().write_all(line.as_bytes())),
+            Kind::Journal => {
+                let line = format!("<{}>{line}", severity.number());
+                drop(io::stderr().write_all(line.as_bytes()));
+            }
             Kind::Syslog => syslog::send(severity, line),
         }
     }

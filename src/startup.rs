@@ -147,9 +147,10 @@ fn start_daemon(
     passed: Vec<OwnedFd>,
     log: Option<&Arc<Outlet>>,
 ) -> Result<Ending, Failure> {
-    if let Some(end) = init::divide()? {
-        return Ok(end.into());
-    }
+    let passed = match init::divide(passed)? {
+        Ok(passed) => passed,
+        Err(end) => return Ok(end.into()),
+    };
     let (passed, warnings) = activation::listeners(passed, daemon.multipath)?;
     let listening = listener::listen(daemon, passed)?;
     if listening.listeners.is_empty() {

@@ -14,6 +14,18 @@ pub enum Severity {
     Info,
 }
 
+impl Severity {
+    /// The number that syslog and the journal know it by.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self {
+            Severity::Error => libc::LOG_ERR,
+            Severity::Warning => libc::LOG_WARNING,
+            Severity::Info => libc::LOG_INFO,
+        }
+    }
+}
+
 /// Names this process `git-daemon` with its pid and the facility `daemon`, as the stock daemon does
 /// (contract 20).
 pub fn open() {
@@ -29,11 +41,7 @@ pub fn send(severity: Severity, message: &str) {
         end -= 1;
     }
     let Ok(text) = CString::new(&message[..end]) else { return };
-    let priority = match severity {
-        Severity::Error => libc::LOG_ERR,
-        Severity::Warning => libc::LOG_WARNING,
-        Severity::Info => libc::LOG_INFO,
-    };
+    let priority = severity.number();
     // SAFETY: the format takes exactly one string, which is NUL-terminated and alive.
     unsafe { libc::syslog(priority, c"%s".as_ptr(), text.as_ptr()) };
 }

@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::server::{Server, assert_serves, gitd, scratch};
 use crate::support::log::Log;
-use crate::support::{DEADLINE, Invocation, request};
+use crate::support::process::{children, descriptor};
+use crate::support::{DEADLINE, Invocation, needs_root, request};
 
 /// The command with these sockets as descriptors 3 and 4; `environment` is said by the process that becomes gitd.
 fn passed(invocation: Invocation, environment: &str, first: OwnedFd, second: OwnedFd) -> Command {
@@ -196,4 +197,31 @@ fn for_this_process_only() {
         }
         assert!(text.contains("GIT_DIR=."), "{text}");
     }
+}
+
+/// Process 1 of a container leaves the sockets to the process that serves.
+#[test]
+fn as_the_first_process() {
+    needs_root!();
+    let scratch = scratch();
+    let (one, two) = (tcp("127.0.0.1:0"), tcp("127.0.0.1:0"));
+    let address = one.local_addr().unwrap();
+    let plain = gitd(&scratch).command(&[]);
+    let mut command = Command::new("sh");
+    let line = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=1 LISTEN_FDS=2
+        exec unshare --pid --fork --kill-child \"$@\"";
+    command.args(["-c", line, "sh"]).arg(plain.get_program()).args(plain.get_args());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let server = Server::spawn(command.stdin(OwnedFd::from(one)).stdout(OwnedFd::from(two)));
+    assert_serves(address);
+    let first = children(server.pid())[0];
+    let second = children(first)[0];
+    let sockets = |pid| {
+        (0..64)
+            .filter_map(|number| descriptor(pid, number))
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    };
+    assert_eq!(sockets(first), 0);
+    assert!(sockets(second) >= 2);
 }

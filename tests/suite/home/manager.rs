@@ -50,7 +50,7 @@ fn ready_once_it_listens_and_stopping() {
     let (manager, socket) = Manager::in_a_file(&scratch);
     let mut server = Server::start(listening(&scratch).env("NOTIFY_SOCKET", socket));
     let ready = manager.next();
-    assert_eq!(ready, format!("READY=1\nMAINPID={}\nSTATUS=listening", server.pid()));
+    assert_eq!(ready, "READY=1\nSTATUS=listening");
     let address = server.addresses(1)[0];
     let mut held = TcpStream::connect(address).unwrap();
     held.write_all(&request("upload-pack", "/repo.git")).unwrap();
@@ -130,4 +130,29 @@ fn the_watchdog_is_fed_while_the_server_lives() {
     assert_serves(server.addresses(1)[0]);
     let next = manager.next();
     assert!(next.starts_with("STATUS="), "{next}");
+}
+
+/// Where standard error is the journal, each line begins with its severity.
+#[test]
+fn the_journal_learns_the_severity() {
+    use std::os::unix::fs::MetadataExt;
+    let scratch = scratch();
+    let file = scratch.root().join("journal");
+    let started = |stream: String| {
+        let stderr = std::fs::File::create(&file).unwrap();
+        let found = stderr.metadata().unwrap();
+        let stream = stream.replace("it", &format!("{}:{}", found.dev(), found.ino()));
+        let mut command = listening(&scratch).env("JOURNAL_STREAM", stream).command(&[]);
+        let mut child = command.stderr(stderr).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut text = String::new();
+        crate::support::process::wait_until("it listens", || {
+            text = std::fs::read_to_string(&file).unwrap();
+            text.contains("Listening on")
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        text
+    };
+    assert!(started("it".to_owned()).lines().all(|line| line.starts_with("<6>[")));
+    assert!(started("1:2".to_owned()).lines().all(|line| line.starts_with('[')));
 }

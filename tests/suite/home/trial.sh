@@ -93,7 +93,14 @@ step 'the journal knows whose lines they are' eventually heard gitd.service "Dis
 step 'the manager hears how many there were' eventually sh -c "systemctl show -P StatusText gitd.service | grep ' 2 clients since'"
 step 'a refusal says why' refused git://localhost/secret.git 'repository not exported: /secret.git'
 step 'the log says what to do about it' eventually heard gitd.service 'to export it: touch'
+step 'which it calls an error' sh -c "journalctl -q -u gitd.service -p err -o cat | grep 'to export it: touch'"
+step 'and nothing else' not sh -c "journalctl -q -u gitd.service -p err -o cat | grep 'Connection from'"
 step 'a refusal fails no unit' no_failed_unit
+
+printf '[Service]\nPrivateNetwork=yes\n' | drop_in gitd.service
+step 'the service restarts without a network' systemctl restart gitd.service
+step 'and serves through the socket all the same' clones git://127.0.0.1/project.git
+systemd-analyze security gitd.service | tail -n 1
 
 git -C copy commit -q --allow-empty -m two
 step 'no push is taken' not git -C copy push -q git://localhost/project.git HEAD:main
