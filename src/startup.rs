@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::options::{Destination, Options, Stop};
 use crate::outlet::Outlet;
 use crate::pending::Pending;
 use crate::starter::Starter;
+use crate::sys::limit::Descriptors;
 use crate::sys::process::{End, Side, Spawner};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text, process};
@@ -28,6 +30,9 @@ use crate::{escape::Escaped, event, inetd, init, listener, log, server};
 
 /// How many requests are checked at once where the number of services has no limit.
 const MOST_CHECKS: usize = 4096;
+
+/// How many descriptors one request takes at most, while it is checked and its service started.
+const DESCRIPTORS: usize = 8;
 
 /// How long the last lines of the log may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -165,11 +170,12 @@ fn start_daemon(
         per_address: limits.max_connections_per_address,
         room: limits.max_queue,
     };
+    let room = raise_descriptors(&bounds);
     let house = Arc::new(House {
         policy: config.policy.clone(),
         starter,
         admission: Admission::new(bounds),
-        pending: Pending::new(limits.max_pending),
+        pending: Pending::new(Some(limits.max_pending.map_or(room, |most| most.min(room)))),
         threads: Threads::new(bounds.most().unwrap_or(MOST_CHECKS)),
         phase: observed,
         limits,
@@ -190,6 +196,20 @@ fn start_daemon(
     let signal = runtime.block_on(server::serve(house, listening.sockets, signals, phase))?;
     drop(pid_file);
     Ok(Ending::Signal(signal))
+}
+
+/// Raises the limit of open files as far as it goes, for this process alone. Returns how many clients
+/// without a request still leave enough to serve the others.
+fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
+    let limit = Descriptors::current().and_then(|now| {
+        let raised = Descriptors { soft: now.hard, ..now };
+        Ok(if raised.set().is_ok() { raised } else { now })
+    });
+    let all = limit.map_or(1024, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX));
+    let served =
+        bounds.most().and_then(|most| most.checked_mul(DESCRIPTORS)?.checked_add(bounds.room?));
+    let reserved = served.map_or(all / 2, |served| served.min(all / 2));
+    NonZeroUsize::new(all.saturating_sub(reserved)).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn seconds(limits: &Limits) -> u64 {

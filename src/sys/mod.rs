@@ -6,6 +6,8 @@
 
 pub mod account;
 pub mod descriptor;
+pub mod lack;
+pub mod limit;
 pub mod process;
 pub mod readiness;
 pub mod resolve;

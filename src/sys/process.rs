@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
+use super::limit::Descriptors;
 use super::{check, signal};
 
 /// What to run, with everything that the new process starts from.
@@ -147,6 +148,8 @@ struct Workshop {
     /// Fills a slot while no child needs it, so that nothing else can move in.
     null: OwnedFd,
     stack: Box<Stack>,
+    /// What children get; this process's own may have been raised since.
+    limit: Option<Descriptors>,
 }
 
 /// The child's stack until it executes; it makes a dozen system calls and calls nothing deep.
@@ -166,6 +169,8 @@ struct Order {
     environment: Vec<*const libc::c_char>,
     slots: [RawFd; 4],
     outlives: bool,
+    /// The limit of open files.
+    limit: Option<Descriptors>,
     /// The errno of the step that failed; 0 while none has.
     errno: libc::c_int,
 }
@@ -182,7 +187,8 @@ impl Spawner {
         let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
         let slots = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
         let stack = Box::new(Stack([0; 32 * 1024]));
-        Ok(Spawner(Mutex::new(Workshop { slots, null, stack })))
+        let limit = Descriptors::current().ok();
+        Ok(Spawner(Mutex::new(Workshop { slots, null, stack, limit })))
     }
 
     /// Starts a process. The calling thread sleeps until it executes or fails to; nothing of what
@@ -224,6 +230,7 @@ impl Workshop {
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
             outlives: spawn.outlives,
+            limit: self.limit,
             errno: 0,
         };
         let mut pidfd: libc::c_int = -1;
@@ -303,6 +310,10 @@ fn become_program(order: &Order) -> libc::c_int {
     unsafe { libc::signal(libc::SIGTERM, sigterm) };
     // SAFETY: as above; Rust's runtime had ignored it, and git must die of a vanished reader.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    if let Some(limit) = order.limit {
+        // It can be lowered at any time.
+        let _ = limit.set();
+    }
     // gitd has no handlers, so nothing of the parent's can run here once signals are let in.
     let _ = signal::set_mask(libc::SIG_SETMASK, &signal::set_of(&[]));
     execute(order)

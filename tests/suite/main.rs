@@ -27,6 +27,7 @@ mod inetd;
 mod interpolation;
 mod limits;
 mod listening;
+mod load;
 mod logging;
 mod multipath;
 mod numbers;
