@@ -8,6 +8,7 @@ use crate::config::Policy;
 use crate::denial::Denial;
 use crate::hook::{self, Question};
 use crate::host::Host;
+use crate::moved;
 use crate::ownership;
 use crate::path;
 use crate::peer::Peer;
@@ -48,6 +49,9 @@ pub fn authorize(
     request: &Request,
     peer: &Peer,
 ) -> Result<Grant, Denial> {
+    if let Some(template) = &policy.moved_to {
+        return Err(Denial::Moved(moved::url(template, request)));
+    }
     let service = request.service;
     let offer = policy.offers[service];
     if !offer.enabled && !offer.overridable {

@@ -48,6 +48,7 @@ pub fn start(
         directory: grant.repository().directory(),
         streams: [input, output, writer.as_fd()],
         outlives: true,
+        niceness: starter.niceness,
     })?;
     Ok(Running { process, stderr })
 }

@@ -1,7 +1,9 @@
 //! The configuration *as meant*: what the options come to once users, groups and paths were looked
 //! up. It never changes afterwards, and what contradicts itself cannot be expressed.
 
-use std::ffi::{CString, OsStr};
+mod daemon;
+
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,13 +12,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::escape::Escaped;
-use crate::options::{Destination, Multipath, Options};
+use crate::options::{Destination, Options, Port};
 use crate::service::Offers;
-use crate::sys::account;
 use crate::template::Template;
-
-/// The port that IANA gave to git.
-pub const GIT_PORT: u16 = 9418;
+pub use daemon::{Daemon, GIT_PORT, Identity, Place, SocketRights};
 
 /// How long a client may take to send its request where nobody said otherwise (B4).
 const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -46,6 +45,8 @@ pub struct Config {
     pub policy: Policy,
     /// What a client may use up.
     pub limits: Limits,
+    /// How git is to run.
+    pub git: GitSettings,
     /// What the administrator should hear at start, one line each.
     pub warnings: Vec<String>,
 }
@@ -57,36 +58,6 @@ pub enum Mode {
     Inetd,
     /// Any number of clients on listening sockets.
     Daemon(Daemon),
-}
-
-/// A listening daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Daemon {
-    /// The hosts to listen on; none stands for every address.
-    pub hosts: Vec<CString>,
-    /// The port to listen on, 1 to 65535.
-    pub port: u16,
-    /// Whether to listen for Multipath TCP.
-    pub multipath: Multipath,
-    /// Whether to bind although connections of an earlier server linger.
-    pub reuse_address: bool,
-    /// Whether to go to the background once listening.
-    pub detach: bool,
-    /// Where to keep the process id, relative to the working directory.
-    pub pid_file: Option<Vec<u8>>,
-    /// Whom to become after binding.
-    pub identity: Option<Identity>,
-}
-
-/// A user and group to become.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The login name, for the supplementary groups.
-    pub name: CString,
-    /// The numeric user.
-    pub uid: u32,
-    /// The numeric group: the user's own unless `--group` named another.
-    pub gid: u32,
 }
 
 /// What is served to whom: all that a decision about a request depends on.
@@ -112,6 +83,17 @@ pub struct Policy {
     pub access_hook: Option<Vec<u8>>,
     /// Whether clients hear the reason of a refusal.
     pub informative_errors: bool,
+    /// Where everything has moved to; nothing is served then.
+    pub moved_to: Option<Template>,
+}
+
+/// How git is to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitSettings {
+    /// Configuration of command scope: variables and their values.
+    pub config: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What is added to the niceness of services.
+    pub nice: u8,
 }
 
 /// What a client may use up.
@@ -144,6 +126,9 @@ pub enum ConfigError {
     /// `--inetd` with an address to listen on.
     #[error("--listen= and --port= are incompatible with --inetd")]
     InetdAddress,
+    /// `--inetd` with what is about listening.
+    #[error("--port-file, --require-all-listeners and --socket-* are incompatible with --inetd")]
+    InetdListening,
     /// `--group` alone.
     #[error("--group supplied without --user")]
     GroupWithoutUser,
@@ -159,6 +144,12 @@ pub enum ConfigError {
     /// A base path that is no directory.
     #[error("base-path '{0}' does not exist or is not a directory")]
     BasePath(String),
+    /// A Unix socket that depends on the working directory.
+    #[error("listen address '{0}' is not an absolute path")]
+    RelativeSocket(String),
+    /// A URL that would need the name server for every client.
+    #[error("--moved-to takes no %CH and no %IP")]
+    MovedToNeedsResolver,
     /// A host to listen on that no resolver can take.
     #[error("listen address '{0}' contains a NUL byte")]
     Host(String),
@@ -181,10 +172,13 @@ impl Config {
         if options.inetd && (options.detach || options.user.is_some() || options.group.is_some()) {
             return Err(ConfigError::InetdIdentity);
         }
-        if options.inetd && (!options.listen.is_empty() || options.port.is_some_and(|p| p != 0)) {
+        if options.inetd && (!options.listen.is_empty() || named(options.port)) {
             return Err(ConfigError::InetdAddress);
         }
-        let identity = identity(options.user.as_deref(), options.group.as_deref())?;
+        if options.inetd && listens(&options) {
+            return Err(ConfigError::InetdListening);
+        }
+        let identity = Identity::understand(options.user.as_deref(), options.group.as_deref())?;
         if options.strict_paths && options.directories.is_empty() {
             return Err(ConfigError::StrictWithoutDirectories);
         }
@@ -196,46 +190,30 @@ impl Config {
         Ok(Config {
             destination: destination(&options),
             verbose: options.verbose,
-            mode: mode(&options, identity)?,
+            mode: match options.inetd {
+                true => Mode::Inetd,
+                false => Mode::Daemon(Daemon::understand(&options, identity)?),
+            },
             limits: limits(&options),
+            git: GitSettings {
+                config: options.git_config.clone(),
+                nice: options.nice.unwrap_or_default(),
+            },
             warnings: unmatchable(&options.directories, options.strict_paths),
-            policy: policy(options),
+            policy: policy(options)?,
         })
     }
 }
 
-fn identity(user: Option<&[u8]>, group: Option<&[u8]>) -> Result<Option<Identity>, ConfigError> {
-    let Some(user) = user else {
-        return if group.is_some() { Err(ConfigError::GroupWithoutUser) } else { Ok(None) };
-    };
-    let found = CString::new(user).ok().and_then(|name| account::user(&name));
-    let found = found.ok_or_else(|| ConfigError::User(Escaped(user).to_string()))?;
-    let gid = match group {
-        None => found.gid,
-        Some(group) => CString::new(group)
-            .ok()
-            .and_then(|name| account::group(&name))
-            .ok_or_else(|| ConfigError::Group(Escaped(group).to_string()))?,
-    };
-    Ok(Some(Identity { name: found.name, uid: found.uid, gid }))
+fn named(port: Option<Port>) -> bool {
+    port.is_some_and(|port| port != Port::Number(0))
 }
 
-fn mode(options: &Options, identity: Option<Identity>) -> Result<Mode, ConfigError> {
-    if options.inetd {
-        return Ok(Mode::Inetd);
-    }
-    let host = |host: &Vec<u8>| {
-        CString::new(host.as_slice()).map_err(|_| ConfigError::Host(Escaped(host).to_string()))
-    };
-    Ok(Mode::Daemon(Daemon {
-        hosts: options.listen.iter().map(host).collect::<Result<_, _>>()?,
-        port: options.port.filter(|&port| port != 0).unwrap_or(GIT_PORT),
-        multipath: options.multipath,
-        reuse_address: options.reuse_address,
-        detach: options.detach,
-        pid_file: options.pid_file.clone(),
-        identity,
-    }))
+fn listens(options: &Options) -> bool {
+    options.port_file.is_some()
+        || options.require_all_listeners
+        || options.socket_mode.is_some()
+        || options.socket_owner.is_some()
 }
 
 fn limits(options: &Options) -> Limits {
@@ -260,8 +238,12 @@ fn limits(options: &Options) -> Limits {
     }
 }
 
-fn policy(options: Options) -> Policy {
-    Policy {
+fn policy(options: Options) -> Result<Policy, ConfigError> {
+    let moved_to = options.moved_to.as_deref().map(Template::parse);
+    if moved_to.as_ref().is_some_and(Template::needs_resolver) {
+        return Err(ConfigError::MovedToNeedsResolver);
+    }
+    Ok(Policy {
         base_path: options.base_path,
         base_path_relaxed: options.base_path_relaxed,
         interpolated_path: options.interpolated_path.as_deref().map(Template::parse),
@@ -272,7 +254,8 @@ fn policy(options: Options) -> Policy {
         offers: options.offers,
         access_hook: options.access_hook,
         informative_errors: options.informative_errors,
-    }
+        moved_to,
+    })
 }
 
 /// Directories that can match no repository (contract 40, B18). With strict paths a trailing slash
@@ -303,7 +286,7 @@ mod tests {
 
     #[test]
     fn contradictions_in_order() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 14] = [
             (
                 &["--inetd", "--detach"],
                 "--detach, --user and --group are incompatible with --inetd",
@@ -314,6 +297,14 @@ mod tests {
             ),
             (&["--inetd", "--port=1"], "--listen= and --port= are incompatible with --inetd"),
             (&["--inetd", "--listen=h"], "--listen= and --port= are incompatible with --inetd"),
+            (&["--inetd", "--port=auto"], "--listen= and --port= are incompatible with --inetd"),
+            (
+                &["--inetd", "--port-file=x"],
+                "--port-file, --require-all-listeners and --socket-* are incompatible with --inetd",
+            ),
+            (&["--socket-owner=no-such-user"], "user not found - no-such-user"),
+            (&["--listen=unix:x"], "listen address 'unix:x' is not an absolute path"),
+            (&["--moved-to=https://%CH%D"], "--moved-to takes no %CH and no %IP"),
             (&["--group=root"], "--group supplied without --user"),
             (&["--user=0", "--strict-paths"], "user not found - 0"),
             (&["--user=root", "--group=no-such-group"], "group not found - no-such-group"),
@@ -352,6 +343,8 @@ mod tests {
         assert_eq!(most(&["--max-connections=7"]), Some(7));
         let plain = limits(&[]);
         assert_eq!(plain.max_connections_per_address, None);
+        let each = limits(&["--max-connections-per-address=2"]).max_connections_per_address;
+        assert_eq!(each.map(NonZeroUsize::get), Some(2));
         assert_eq!((plain.max_queue, plain.queue_timeout), (Some(256), seconds(30)));
         assert_eq!(plain.max_pending.map(NonZeroUsize::get), Some(4096));
         assert_eq!(plain.shutdown_timeout, None);

@@ -3,7 +3,6 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -22,9 +21,9 @@ use crate::denial::Denial;
 use crate::event;
 use crate::farewell;
 use crate::inbound::{Packet, Unread};
-use crate::peer::Peer;
+use crate::peer::{Origin, Peer};
 use crate::pending::{Entry, Pending};
-use crate::pktline;
+use crate::pktline::PREFIX;
 use crate::request::{Fields, Request};
 use crate::rest::Exchange;
 use crate::session::{Outcome, Session, Wire, register};
@@ -92,15 +91,15 @@ impl House {
 /// One client.
 struct Client {
     socket: Arc<Socket>,
-    address: SocketAddr,
+    origin: Origin,
     accepted: Instant,
 }
 
 /// Serves one client until it is gone.
-pub async fn serve(house: Arc<House>, socket: Socket, address: SocketAddr) {
-    event::connection(&Peer::from(address));
+pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin) {
+    event::connection(&Peer::from(origin));
     watch::prepare(&socket);
-    let client = Client { socket: Arc::new(socket), address, accepted: Instant::now() };
+    let client = Client { socket: Arc::new(socket), origin, accepted: Instant::now() };
     let Some((wire, request, exchange)) = client.request(&house).await else { return };
     // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
     Box::pin(client.admit_and_serve(house, wire, request, exchange)).await;
@@ -108,7 +107,7 @@ pub async fn serve(house: Arc<House>, socket: Socket, address: SocketAddr) {
 
 impl Client {
     fn peer(&self) -> Peer {
-        Peer::from(self.address)
+        Peer::from(self.origin)
     }
 
     /// Reads and understands the request; `None` when there is none, which has been logged.
@@ -129,7 +128,7 @@ impl Client {
         };
         match understand(&payload) {
             Ok(request) => {
-                let exchange = Exchange::new(&request, pktline::PREFIX + payload.len());
+                let exchange = Exchange::new(&request, PREFIX + payload.len());
                 Some((wire, request, exchange))
             }
             Err(reason) => {
@@ -205,7 +204,7 @@ impl Client {
     }
 
     async fn admit(&self, house: &House, request: &Request) -> Option<Place> {
-        match house.admission.ask(self.address.ip(), &request.pathname) {
+        match house.admission.ask(self.origin.ip(), &request.pathname) {
             Answer::Now(place) => Some(place),
             Answer::Never => None,
             Answer::Later(place) => {
@@ -306,8 +305,7 @@ impl Client {
 
     async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
         event::denied(denial, &denial.remedy(), &self.peer());
-        let reason = denial.reason(house.policy.informative_errors);
-        let packet = pktline::refusal(reason, &request.pathname);
+        let packet = denial.packet(house.policy.informative_errors, &request.pathname);
         let mut entry = house.enter();
         tokio::select! {
             () = farewell::say(&self.socket, &packet) => {}

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::escape::Escaped;
+use crate::pktline;
 use crate::service::Service;
 use crate::sys::lack;
 
@@ -92,6 +93,9 @@ pub enum Denial {
         /// The process, whose lines in the log say why.
         pid: u32,
     },
+    /// The server is retired: where to go instead.
+    #[error("moved to {}", Escaped(.0))]
+    Moved(Vec<u8>),
     /// Too many services run already.
     #[error("Too many children, dropping connection")]
     Busy,
@@ -119,10 +123,10 @@ impl Denial {
 
     /// What the client hears: the reason if clients may know it (contract 32). Whatever lets a client
     /// probe for files has one and the same answer.
-    #[must_use]
-    pub fn reason(&self, informative: bool) -> &[u8] {
+    fn reason(&self, informative: bool) -> &[u8] {
         match self {
             Denial::Busy | Denial::Exhausted { .. } => b"server is busy, try again later",
+            Denial::Moved(_) => b"moved",
             _ if !informative => b"access denied or repository not exported",
             Denial::ServiceOff(_) | Denial::ServiceOffFor(..) => b"service not enabled",
             Denial::Aliased(_)
@@ -136,6 +140,16 @@ impl Denial {
             Denial::Hook { reason, .. } => reason,
             Denial::Spawn { .. } => b"server cannot run git",
             Denial::Stillborn { .. } => b"git cannot serve this repository",
+        }
+    }
+
+    /// The packet for the client that asked for `pathname`.
+    #[must_use]
+    pub fn packet(&self, informative: bool, pathname: &[u8]) -> Vec<u8> {
+        match self {
+            // The URL comes last and alone, to be copied.
+            Denial::Moved(url) => pktline::error(&[b"moved; use ".as_slice(), url].concat()),
+            _ => pktline::refusal(self.reason(informative), pathname),
         }
     }
 
@@ -173,6 +187,7 @@ impl Denial {
             Denial::Aliased(_)
             | Denial::TooLong { .. }
             | Denial::NotListed(_)
+            | Denial::Moved(_)
             | Denial::Hook { .. } => String::new(),
         }
     }

@@ -7,7 +7,7 @@
 //! one that the line is about.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,9 +22,14 @@ pub fn ready() {
     info!("Ready to rumble");
 }
 
+/// One of the places where the server listens.
+pub fn listening(address: &dyn Display) {
+    info!("Listening on {address}");
+}
+
 /// An address could not be listened on; others may be.
-pub fn bind_failed(address: &SocketAddr, reason: &str) {
-    error!("Could not bind to {}: {reason}", address.ip());
+pub fn bind_failed(address: &dyn Display, reason: &str) {
+    error!("Could not bind to {address}: {reason}");
 }
 
 /// A host to listen on has no address.
@@ -33,7 +38,7 @@ pub fn resolve_failed(host: &[u8], reason: &dyn Display) {
 }
 
 /// None of a host's addresses could be listened on.
-pub fn host_failed(host: &[u8], port: u16) {
+pub fn host_failed(host: &[u8], port: &dyn Display) {
     error!("unable to allocate any listen sockets for host {} on port {port}", Escaped(host));
 }
 
@@ -183,9 +188,9 @@ pub fn connection_lost(peer: &dyn Display, reason: &str) {
     info!("connection lost: {reason} (client {peer})");
 }
 
-/// The pid file could not be removed at the end.
-pub fn pid_file_left(path: &Path, reason: &str) {
-    warn!("could not remove pid file '{}': {reason}", path.display());
+/// A file about the running server could not be removed at the end.
+pub fn file_left(path: &Path, reason: &str) {
+    warn!("could not remove '{}': {reason}", Escaped(path.as_os_str().as_bytes()));
 }
 
 /// A signal asked gitd to end; what has been accepted may still be served.

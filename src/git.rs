@@ -14,7 +14,7 @@ use crate::sys::descriptor::{self, Access, Base, Kind};
 /// Variables that would lead git to another repository than the one that was checked, or make it
 /// believe a client said what the daemon's own environment says (B16). `GIT_CONFIG_COUNT` and its
 /// kind stay: they are the administrator's configuration.
-const SCRUBBED: [&str; 18] = [
+const SCRUBBED: [&str; 24] = [
     "GIT_PROTOCOL",
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -33,6 +33,13 @@ const SCRUBBED: [&str; 18] = [
     "GIT_INTERNAL_SUPER_PREFIX",
     "REMOTE_ADDR",
     "REMOTE_PORT",
+    // What the service manager tells gitd is for gitd.
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
 ];
 
 /// The installed git.
@@ -50,13 +57,14 @@ pub struct Git {
 }
 
 impl Git {
-    /// Looks at this process's environment and asks git where its configuration is. Without a usable
+    /// Looks at this process's environment, adds `config` to it in command scope, and asks git where its configuration is. Without a usable
     /// git this succeeds too: it may be installed later, and each request will tell.
     #[must_use]
-    pub fn find() -> Self {
-        let variables: Vec<(OsString, OsString)> = std::env::vars_os()
+    pub fn find(config: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
             .filter(|(name, _)| !SCRUBBED.iter().any(|scrubbed| name == scrubbed))
             .collect();
+        append(&mut variables, config);
         let path =
             std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/bin:/usr/bin".into());
         let mut git = Git {
@@ -162,6 +170,25 @@ impl Git {
             }
         }
         Some(files)
+    }
+}
+
+/// Adds settings behind those that are in the environment already, where they count more.
+fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>)]) {
+    const COUNT: &str = "GIT_CONFIG_COUNT";
+    if config.is_empty() {
+        return;
+    }
+    let place = variables.iter().position(|(name, _)| name == COUNT);
+    let before = place.map(|place| variables.swap_remove(place).1);
+    let before: usize = before.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(0);
+    variables.push((COUNT.into(), (before + config.len()).to_string().into()));
+    for (number, (key, value)) in (before..).zip(config) {
+        for (kind, text) in [("KEY", key), ("VALUE", value)] {
+            let name = OsString::from(format!("GIT_CONFIG_{kind}_{number}"));
+            variables.retain(|(taken, _)| *taken != name);
+            variables.push((name, OsString::from_vec(text.clone())));
+        }
     }
 }
 

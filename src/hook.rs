@@ -83,6 +83,7 @@ fn start(
             directory: question.repository.directory(),
             streams,
             outlives: false,
+            niceness: None,
         })
     };
     let shell = [c"/bin/sh".to_owned()];

@@ -17,8 +17,8 @@ use crate::denial::Denial;
 use crate::event;
 use crate::farewell::{MAX_SENT_AHEAD, PATIENCE};
 use crate::inbound;
-use crate::peer::Peer;
-use crate::pktline::{self, PREFIX};
+use crate::peer::{Origin, Peer};
+use crate::pktline::PREFIX;
 use crate::request::Request;
 use crate::rest::Exchange;
 use crate::session::Outcome;
@@ -27,6 +27,7 @@ use crate::stderr::Stderr;
 use crate::summary::Summary;
 use crate::sys::process::{Child, End};
 use crate::sys::readiness::Readiness;
+use crate::sys::socket::peer_user;
 use crate::sys::{descriptor, errno_text};
 use crate::traffic::{Fate, Traffic};
 use crate::watch;
@@ -77,8 +78,7 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
     };
     if let Some(denial) = denial {
         event::denied(&denial, &denial.remedy(), &client.peer);
-        let reason = denial.reason(policy.informative_errors);
-        client.say_farewell(&pktline::refusal(reason, &request.pathname));
+        client.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
     }
     status
 }
@@ -86,7 +86,7 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
 impl Client {
     fn on_standard_input() -> Self {
         let told = |name| std::env::var(name).ok();
-        let told = Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT") };
+        let told = Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT"), user: None };
         let stdin = io::stdin();
         let address = SockRef::from(&stdin).peer_addr().ok();
         let socket = address.is_some().then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten();
@@ -96,7 +96,8 @@ impl Client {
             told.clone()
         } else {
             let address = address.and_then(|address| address.as_socket());
-            address.map_or(Peer { address: None, port: None }, Peer::from)
+            let local = || Origin::Local(peer_user(&stdin));
+            Peer::from(address.map_or_else(local, Origin::Inet))
         };
         if let Some(socket) = &socket {
             watch::prepare(socket);

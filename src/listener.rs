@@ -8,19 +8,34 @@ use std::process::Command;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::Daemon;
+use crate::address::Address;
+use crate::config::{Daemon, Place};
 use crate::event;
-use crate::options::Multipath;
+use crate::options::{Multipath, Port};
 use crate::sys::errno_text;
-use crate::sys::resolve::{Purpose, resolve};
+use crate::sys::resolve::{Purpose, ResolveError, resolve};
+use crate::unix;
 
 /// What came of listening.
 #[derive(Debug, Default)]
 pub struct Listening {
     /// The sockets that listen.
-    pub sockets: Vec<Socket>,
+    pub listeners: Vec<Listener>,
+    /// Whether there is a place where nobody listens although it was asked for.
+    pub partial: bool,
     /// What the administrator should hear once the server is ready.
     pub warnings: Vec<String>,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket; it does not wait.
+    pub socket: Socket,
+    /// Where it listens.
+    pub address: Address,
+    /// Whether somebody else opened it, and will still have it when this process is gone.
+    pub passed: bool,
 }
 
 /// Multipath TCP was required, and the kernel refuses it.
@@ -28,61 +43,176 @@ pub struct Listening {
 #[error("--mptcp=require: Multipath TCP is not available: {}; {}", errno_text(.0), cure(.0))]
 pub struct NoMultipath(io::Error);
 
-/// Binds and listens on every address of every host. An address that cannot be listened on is logged
-/// and passed over (contract 11).
+/// How often another free port is tried until one is free on every address.
+const FREE_PORT_TRIES: usize = 16;
+
+/// Binds and listens on every address of every host, unless sockets were `passed` and no place was
+/// named. An address that cannot be listened on is logged and passed over (contract 11).
 ///
 /// # Errors
 /// [`NoMultipath`]
-pub fn listen(daemon: &Daemon) -> Result<Listening, NoMultipath> {
-    let mut listening = Listening::default();
-    let mut addresses = Vec::new();
-    if daemon.hosts.is_empty() {
-        let every: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        addresses.extend(every.map(|ip| SocketAddr::new(ip, daemon.port)));
-        bind_all(daemon, &addresses, &mut listening)?;
+pub fn listen(daemon: &Daemon, passed: Vec<Listener>) -> Result<Listening, NoMultipath> {
+    let own = passed.is_empty() || daemon.place_named;
+    let mut listening = Listening { listeners: passed, ..Listening::default() };
+    if !own {
+        return Ok(listening);
     }
-    for host in &daemon.hosts {
-        addresses.extend(listen_on_host(daemon, host, &mut listening)?);
+    let groups = groups(daemon);
+    let mut attempt = Attempt::make(daemon, &groups, false)?;
+    for turn in 1..=FREE_PORT_TRIES {
+        if !attempt.port_taken {
+            break;
+        }
+        // The ports of the last try are held until the next one has others; but where any will do, they
+        // may be all there are.
+        let settle = turn == FREE_PORT_TRIES;
+        if settle {
+            attempt.outcomes.clear();
+        }
+        attempt = Attempt::make(daemon, &groups, settle)?;
     }
+    attempt.report(&groups, daemon.port, &mut listening);
+    listen_in_files(daemon, &mut listening);
     if daemon.multipath != Multipath::Off {
-        listening.warnings.extend(unreachable_endpoints(&addresses));
+        let addresses = groups.iter().flat_map(Group::addresses).copied();
+        listening.warnings.extend(unreachable_endpoints(&addresses.collect::<Vec<_>>()));
     }
     Ok(listening)
 }
 
-fn listen_on_host(
-    daemon: &Daemon,
-    host: &CStr,
-    listening: &mut Listening,
-) -> Result<Vec<SocketAddr>, NoMultipath> {
-    let before = listening.sockets.len();
-    let addresses = match resolve(Some(host), daemon.port, Purpose::Listen) {
-        Ok(resolved) => resolved.addresses,
-        Err(error) => {
-            event::resolve_failed(host.to_bytes(), &error);
-            Vec::new()
-        }
-    };
-    bind_all(daemon, &addresses, listening)?;
-    if listening.sockets.len() == before {
-        event::host_failed(host.to_bytes(), daemon.port);
-    }
-    Ok(addresses)
+/// Addresses that stand for one host.
+struct Group<'a> {
+    /// The host's name; `None` for every address.
+    host: Option<&'a CStr>,
+    addresses: Result<Vec<SocketAddr>, ResolveError>,
 }
 
-fn bind_all(
-    daemon: &Daemon,
-    addresses: &[SocketAddr],
-    listening: &mut Listening,
-) -> Result<(), NoMultipath> {
-    for address in addresses {
-        let socket = open(daemon.multipath, address, &mut listening.warnings)?;
-        match socket.and_then(|socket| bind(socket, address, daemon.reuse_address)) {
-            Ok(socket) => listening.sockets.push(socket),
-            Err(error) => event::bind_failed(address, &errno_text(&error)),
+impl Group<'_> {
+    fn addresses(&self) -> &[SocketAddr] {
+        self.addresses.as_deref().unwrap_or_default()
+    }
+}
+
+fn groups(daemon: &Daemon) -> Vec<Group<'_>> {
+    let port = match daemon.port {
+        Port::Number(number) => number,
+        Port::Auto => 0,
+    };
+    if daemon.places.is_empty() {
+        let every: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let addresses = Ok(every.map(|ip| SocketAddr::new(ip, port)).to_vec());
+        return vec![Group { host: None, addresses }];
+    }
+    daemon
+        .places
+        .iter()
+        .filter_map(|place| match place {
+            Place::Host(host) => Some(host.as_c_str()),
+            Place::Unix(_) => None,
+        })
+        .map(|host| {
+            let resolved = resolve(Some(host), port, Purpose::Listen);
+            Group { host: Some(host), addresses: resolved.map(|resolved| resolved.addresses) }
+        })
+        .collect()
+}
+
+/// One try to listen on all addresses.
+struct Attempt {
+    /// For each group what came of each of its addresses.
+    outcomes: Vec<Vec<io::Result<Listener>>>,
+    /// Whether the free port of one address is somebody's on another.
+    port_taken: bool,
+    warnings: Vec<String>,
+}
+
+impl Attempt {
+    /// `settle` for different ports where there is no common one.
+    fn make(daemon: &Daemon, groups: &[Group<'_>], settle: bool) -> Result<Self, NoMultipath> {
+        let mut attempt = Attempt { outcomes: Vec::new(), port_taken: false, warnings: Vec::new() };
+        let mut common = None;
+        for group in groups {
+            let mut outcomes = Vec::new();
+            for &address in group.addresses() {
+                let mut address = address;
+                if let Some(port) = common {
+                    address.set_port(port);
+                }
+                let mut outcome = attempt.bind(daemon, address)?;
+                if common.is_some() && is_taken(&outcome) {
+                    attempt.port_taken = true;
+                    if settle {
+                        address.set_port(0);
+                        outcome = attempt.bind(daemon, address)?;
+                    }
+                }
+                if let (Port::Auto, Ok(Listener { address: Address::Inet(bound), .. })) =
+                    (daemon.port, &outcome)
+                {
+                    common.get_or_insert(bound.port());
+                }
+                outcomes.push(outcome);
+            }
+            attempt.outcomes.push(outcomes);
+        }
+        attempt.port_taken &= !settle;
+        Ok(attempt)
+    }
+
+    fn bind(
+        &mut self,
+        daemon: &Daemon,
+        address: SocketAddr,
+    ) -> Result<io::Result<Listener>, NoMultipath> {
+        let socket = open(daemon.multipath, &address, &mut self.warnings)?;
+        Ok(socket.and_then(|socket| bind(socket, &address, daemon.reuse_address)))
+    }
+
+    /// Logs what failed, in the stock daemon's words and order, and keeps what listens.
+    fn report(self, groups: &[Group<'_>], port: Port, listening: &mut Listening) {
+        listening.warnings.extend(self.warnings);
+        for (group, outcomes) in groups.iter().zip(self.outcomes) {
+            let before = listening.listeners.len();
+            if let (Some(host), Err(error)) = (group.host, &group.addresses) {
+                event::resolve_failed(host.to_bytes(), error);
+                listening.partial = true;
+            }
+            for (address, outcome) in group.addresses().iter().zip(outcomes) {
+                match outcome {
+                    Ok(listener) => listening.listeners.push(listener),
+                    Err(error) => {
+                        event::bind_failed(&address.ip(), &errno_text(&error));
+                        listening.partial = true;
+                    }
+                }
+            }
+            if let Some(host) = group.host
+                && listening.listeners.len() == before
+            {
+                event::host_failed(host.to_bytes(), &port);
+            }
         }
     }
-    Ok(())
+}
+
+fn is_taken(outcome: &io::Result<Listener>) -> bool {
+    outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn listen_in_files(daemon: &Daemon, listening: &mut Listening) {
+    for place in &daemon.places {
+        let Place::Unix(path) = place else { continue };
+        let address = Address::Unix(path.clone());
+        match unix::listen(path, daemon.socket_rights) {
+            Ok(socket) => {
+                listening.listeners.push(Listener { socket, address, passed: false });
+            }
+            Err(error) => {
+                event::bind_failed(&address, &errno_text(&error));
+                listening.partial = true;
+            }
+        }
+    }
 }
 
 /// Opens a socket for one listener. Any refusal of Multipath TCP means TCP, for this listener: which
@@ -121,7 +251,7 @@ fn cure(error: &io::Error) -> &'static str {
     }
 }
 
-fn bind(socket: Socket, address: &SocketAddr, reuse_address: bool) -> io::Result<Socket> {
+fn bind(socket: Socket, address: &SocketAddr, reuse_address: bool) -> io::Result<Listener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -133,7 +263,8 @@ fn bind(socket: Socket, address: &SocketAddr, reuse_address: bool) -> io::Result
     socket.listen(libc::c_int::MAX)?;
     // Readiness may be stale by the time of accept; only then must it not wait.
     socket.set_nonblocking(true)?;
-    Ok(socket)
+    let bound = socket.local_addr()?.as_socket().unwrap_or(*address);
+    Ok(Listener { socket, address: Address::Inet(bound), passed: false })
 }
 
 /// Addresses that this host announces to its MPTCP peers and nobody listens on: paths to them would be

@@ -39,6 +39,15 @@ pub enum Multipath {
     Require,
 }
 
+/// Which port to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// This one; 0 stands for git's port, 9418.
+    Number(u16),
+    /// One that is free.
+    Auto,
+}
+
 /// What was typed. `None` and empty lists stand for what was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -62,10 +71,18 @@ pub struct Options {
     pub informative_errors: bool,
     /// The last of `--log-destination=` and `--syslog`
     pub log_destination: Option<Destination>,
-    /// `--listen=`, repeatable, in lower case
+    /// `--listen=`, repeatable; hosts in lower case, paths of `unix:` as they are
     pub listen: Vec<Vec<u8>>,
-    /// `--port=`; 0 stands for git's port, 9418
-    pub port: Option<u16>,
+    /// `--port=`
+    pub port: Option<Port>,
+    /// `--port-file=`
+    pub port_file: Option<Vec<u8>>,
+    /// `--require-all-listeners`
+    pub require_all_listeners: bool,
+    /// `--socket-mode=`
+    pub socket_mode: Option<u32>,
+    /// `--socket-owner=`
+    pub socket_owner: Option<Vec<u8>>,
     /// `--pid-file=`
     pub pid_file: Option<Vec<u8>>,
     /// `--user=`
@@ -80,6 +97,12 @@ pub struct Options {
     pub user_path: Option<Vec<u8>>,
     /// `--access-hook=`
     pub access_hook: Option<Vec<u8>>,
+    /// `--moved-to=`
+    pub moved_to: Option<Vec<u8>>,
+    /// `--git-config=`, repeatable, split at the first equals sign
+    pub git_config: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `--nice=`
+    pub nice: Option<u8>,
     /// `--timeout=`, in seconds
     pub timeout: Option<u32>,
     /// `--init-timeout=`, in seconds
@@ -161,8 +184,12 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         log_destination: log_destination(matches),
         listen: matches
             .get_many::<Vec<u8>>("listen")
-            .map_or_else(Vec::new, |hosts| hosts.map(|host| host.to_ascii_lowercase()).collect()),
+            .map_or_else(Vec::new, |hosts| hosts.map(|host| in_lower_case(host)).collect()),
         port: matches.get_one("port").copied(),
+        port_file: bytes("port-file"),
+        require_all_listeners: flag("require-all-listeners"),
+        socket_mode: matches.get_one("socket-mode").copied(),
+        socket_owner: bytes("socket-owner"),
         pid_file: bytes("pid-file"),
         user: bytes("user"),
         group: bytes("group"),
@@ -170,6 +197,11 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         interpolated_path: bytes("interpolated-path"),
         user_path: bytes("user-path"),
         access_hook: bytes("access-hook"),
+        moved_to: bytes("moved-to"),
+        git_config: matches
+            .get_many("git-config")
+            .map_or_else(Vec::new, |settings| settings.cloned().collect()),
+        nice: matches.get_one("nice").copied(),
         timeout: matches.get_one("timeout").copied(),
         init_timeout: matches.get_one("init-timeout").copied(),
         max_connections: matches.get_one("max-connections").copied(),
@@ -181,6 +213,11 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         offers: offers(matches),
         directories: directories.into_iter().map(OsString::into_vec).collect(),
     }
+}
+
+/// Hosts are the same in either case (contract 11), paths are not.
+fn in_lower_case(host: &[u8]) -> Vec<u8> {
+    if host.starts_with(b"unix:") { host.to_vec() } else { host.to_ascii_lowercase() }
 }
 
 /// Where on the command line an option stands last; `None` if nowhere.

@@ -49,7 +49,13 @@ pub enum BadLength {
 /// long is cut.
 #[must_use]
 pub fn refusal(reason: &[u8], pathname: &[u8]) -> Vec<u8> {
-    let mut payload = [b"ERR ", reason, b": ", pathname].concat();
+    error(&[reason, b": ", pathname].concat())
+}
+
+/// An `ERR` packet with this text, cut where it would be too long.
+#[must_use]
+pub fn error(text: &[u8]) -> Vec<u8> {
+    let mut payload = [b"ERR ", text].concat();
     payload.truncate(MAX_SENT);
     let mut packet = format!("{:04x}", payload.len() + PREFIX).into_bytes();
     packet.append(&mut payload);

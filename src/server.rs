@@ -13,8 +13,11 @@ use tokio::task::JoinSet;
 
 use crate::connection::{self, House, Phase};
 use crate::event;
+use crate::notify::{self, Census, Manager};
+use crate::peer::Origin;
 use crate::sys::readiness::wait_for;
 use crate::sys::signal::Signals;
+use crate::sys::socket::peer_user;
 
 /// How long to wait before asking again a kernel that had no descriptor or memory left.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -36,9 +39,13 @@ pub async fn serve(
     listeners: Vec<Socket>,
     signals: Signals,
     phase: Sender<Phase>,
+    manager: Arc<Manager>,
 ) -> io::Result<i32> {
     let signals = wait_for(signals, Interest::READABLE)?;
-    let mut server = Server { house, connections: JoinSet::new() };
+    let census = Arc::default();
+    let running = Arc::clone(&house.admission);
+    tokio::spawn(notify::keep_informed(Arc::clone(&manager), Arc::clone(&census), running));
+    let mut server = Server { house, connections: JoinSet::new(), census };
     let listeners: Vec<AsyncFd<Socket>> = listeners
         .into_iter()
         .map(|listener| wait_for(listener, Interest::READABLE))
@@ -47,6 +54,7 @@ pub async fn serve(
         signal = next(&signals) => signal?,
         never = server.accept_for_ever(&listeners) => match never {},
     };
+    manager.stopping();
     // Who has already been queued by the kernel would be reset when the sockets close.
     for listener in &listeners {
         let _ = server.take_in(listener.get_ref(), usize::MAX);
@@ -78,6 +86,7 @@ type Ready<'a> = AsyncFdReadyGuard<'a, Socket>;
 struct Server {
     house: Arc<House>,
     connections: JoinSet<()>,
+    census: Arc<Census>,
 }
 
 enum Never {}
@@ -107,9 +116,14 @@ impl Server {
                         }
                     }
                 }
-                Some(ended) = self.connections.join_next() => report(&ended),
+                Some(ended) = self.connections.join_next() => self.farewell(&ended),
             }
         }
+    }
+
+    fn farewell(&mut self, ended: &Result<(), tokio::task::JoinError>) {
+        report(ended);
+        self.census.left(self.connections.len());
     }
 
     /// Accepts at most `most` clients. An error says that there is none left, or that the kernel has
@@ -127,9 +141,13 @@ impl Server {
     }
 
     fn welcome(&mut self, socket: Socket, address: &socket2::SockAddr) {
-        let Some(address) = address.as_socket() else { return };
+        let origin = match address.as_socket() {
+            Some(address) => Origin::Inet(address),
+            None => Origin::Local(peer_user(&socket)),
+        };
         let house = Arc::clone(&self.house);
-        self.connections.spawn(connection::serve(house, socket, address));
+        self.connections.spawn(connection::serve(house, socket, origin));
+        self.census.arrived(self.connections.len());
     }
 
     /// Those that have been silent longest give their descriptors to those that come.
@@ -157,7 +175,7 @@ impl Server {
 
     async fn wait_for_all(&mut self) {
         while let Some(ended) = self.connections.join_next().await {
-            report(&ended);
+            self.farewell(&ended);
         }
     }
 }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::io;
 
+use crate::config::GitSettings;
 use crate::git::Git;
 use crate::peer::Peer;
 use crate::sys::account;
-use crate::sys::process::Spawner;
+use crate::sys::process::{self, Spawner};
 
 /// What every start of a process needs; made once.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Starter {
     pub uid: u32,
     /// The user that called sudo to make gitd run as root (contract 45).
     pub sudo_uid: Option<u32>,
+    /// The niceness of services, if it is another than gitd's own.
+    pub niceness: Option<i32>,
     /// The value of upload-pack's `--timeout`, in seconds; 0 for none.
     pub timeout: u64,
 }
@@ -27,11 +30,20 @@ pub struct Starter {
 impl Starter {
     /// Looks around once privileges are dropped: whose processes these will be, and where git is.
     #[must_use]
-    pub fn new(spawner: Spawner, timeout: u64) -> Self {
+    pub fn new(spawner: Spawner, settings: &GitSettings, timeout: u64) -> Self {
         let uid = account::effective_uid();
         let sudo_uid = std::env::var("SUDO_UID").ok().and_then(|text| text.parse().ok());
-        Starter { spawner, git: Git::find(), uid, sudo_uid: sudo_uid.filter(|_| uid == 0), timeout }
+        let niceness = (settings.nice > 0).then(|| process::niceness() + i32::from(settings.nice));
+        Starter {
+            spawner,
+            git: Git::find(&settings.config),
+            uid,
+            sudo_uid: sudo_uid.filter(|_| uid == 0),
+            niceness,
+            timeout,
+        }
     }
+
     /// The environment of a child: the server's own, and what concerns this client (contract 50, 51).
     ///
     /// # Errors

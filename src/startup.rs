@@ -6,26 +6,31 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::activation::{self, BadSocket};
+use crate::address::Address;
 use crate::admission::{Admission, Bounds};
 use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
 use crate::connection::{House, Phase};
-use crate::options::{Destination, Options, Stop};
+use crate::listener::{Listener, Listening};
+use crate::notify::Manager;
+use crate::options::{Destination, Options, Port, Stop};
 use crate::outlet::Outlet;
 use crate::pending::Pending;
 use crate::starter::Starter;
+use crate::state_file::StateFile;
+use crate::sys::family::{self, Side};
 use crate::sys::limit::Descriptors;
-use crate::sys::process::{End, Side, Spawner};
+use crate::sys::process::{End, Spawner};
 use crate::sys::signal::{self, Signals};
-use crate::sys::{account, descriptor, errno_text, process};
+use crate::sys::{account, descriptor, errno_text};
 use crate::threads::Threads;
+use crate::unix::SocketFile;
 use crate::{escape::Escaped, event, inetd, init, listener, log, server};
 
 /// How many requests are checked at once where the number of services has no limit.
@@ -33,6 +38,9 @@ const MOST_CHECKS: usize = 4096;
 
 /// How many descriptors one request takes at most, while it is checked and its service started.
 const DESCRIPTORS: usize = 8;
+
+/// The descriptors that somebody else opened for this process.
+type Passed = Result<Vec<OwnedFd>, BadSocket>;
 
 /// How long the last lines of the log may take to get out.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -53,10 +61,14 @@ enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Multipath(#[from] listener::NoMultipath),
+    #[error(transparent)]
+    Passed(#[from] BadSocket),
     #[error("unable to allocate any listen sockets on port {0}")]
-    NoSocket(u16),
+    NoSocket(Port),
+    #[error("--require-all-listeners: not every address could be listened on")]
+    PartialBind,
     #[error("could not open '{0}' for writing: {1}")]
-    PidFile(String, String),
+    StateFile(String, String),
     #[error("cannot drop privileges: {0}")]
     Privileges(String),
     #[error("cannot detach: {0}")]
@@ -77,6 +89,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
         return Ending::Exit(ExitCode::from(128));
     }
     descriptor::close_inherited_on_exec();
+    let passed = activation::take();
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(stop) => return Ending::Exit(ExitCode::from(explain(&stop))),
@@ -84,7 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
     let destination = config::destination(&options);
     let log = log::start(destination, options.verbose);
     let config = Config::understand(options).map_err(Failure::from);
-    let ending = match config.and_then(|config| start(&config, log.as_ref())) {
+    let ending = match config.and_then(|config| start(&config, passed, log.as_ref())) {
         Ok(ending) => ending,
         Err(failure) => Ending::Exit(ExitCode::from(complain(destination, &failure))),
     };
@@ -123,28 +136,34 @@ fn complain(destination: Destination, failure: &Failure) -> u8 {
     }
 }
 
-fn start(config: &Config, log: Option<&Arc<Outlet>>) -> Result<Ending, Failure> {
+fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<Ending, Failure> {
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
-            let starter = Starter::new(Spawner::new()?, seconds(&config.limits));
+            let starter = Starter::new(Spawner::new()?, &config.git, seconds(&config.limits));
             Ok(Ending::Exit(inetd::serve(&config.policy, &config.limits, &starter).into()))
         }
-        Mode::Daemon(daemon) => start_daemon(daemon, config, log),
+        Mode::Daemon(daemon) => start_daemon(daemon, config, passed?, log),
     }
 }
 
 fn start_daemon(
     daemon: &Daemon,
     config: &Config,
+    passed: Vec<OwnedFd>,
     log: Option<&Arc<Outlet>>,
 ) -> Result<Ending, Failure> {
     if let Some(end) = init::divide()? {
         return Ok(end.into());
     }
-    let listening = listener::listen(daemon)?;
-    if listening.sockets.is_empty() {
+    let (passed, warnings) = activation::listeners(passed, daemon.multipath)?;
+    let listening = listener::listen(daemon, passed)?;
+    if listening.listeners.is_empty() {
         return Err(Failure::NoSocket(daemon.port));
+    }
+    if listening.partial && daemon.require_all {
+        drop(socket_files(&listening.listeners));
+        return Err(Failure::PartialBind);
     }
     let parent = if daemon.detach {
         match detach()? {
@@ -155,13 +174,13 @@ fn start_daemon(
         silence_stderr(config.destination)?;
         None
     };
-    let pid_file = daemon.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let files = Files::write(daemon, &listening.listeners)?;
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
     }
     let spawner = Spawner::new()?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
-    let starter = Starter::new(spawner, seconds(&config.limits));
+    let starter = Starter::new(spawner, &config.git, seconds(&config.limits));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (phase, observed) = tokio::sync::watch::channel(Phase::Serving);
     let limits = config.limits.clone();
@@ -186,15 +205,22 @@ fn start_daemon(
     }
     // The first line that tools wait for; everything else comes after it.
     event::ready();
-    for warning in config.warnings.iter().chain(&listening.warnings) {
+    let Listening { listeners, warnings: more, .. } = listening;
+    for listener in &listeners {
+        event::listening(&listener.address);
+    }
+    for warning in config.warnings.iter().chain(&warnings).chain(&more) {
         event::warning(warning);
     }
     if let Some(mut parent) = parent {
         // The parent may have been killed; the server serves all the same.
         let _ = parent.write_all(&[LISTENING]);
     }
-    let signal = runtime.block_on(server::serve(house, listening.sockets, signals, phase))?;
-    drop(pid_file);
+    let manager = Arc::new(Manager::find());
+    manager.ready();
+    let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
+    let signal = runtime.block_on(server::serve(house, sockets, signals, phase, manager))?;
+    drop(files);
     Ok(Ending::Signal(signal))
 }
 
@@ -210,6 +236,39 @@ fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
         bounds.most().and_then(|most| most.checked_mul(DESCRIPTORS)?.checked_add(bounds.room?));
     let reserved = served.map_or(all / 2, |served| served.min(all / 2));
     NonZeroUsize::new(all.saturating_sub(reserved)).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What exists in the file system for as long as the server listens.
+struct Files {
+    _state: Vec<StateFile>,
+    _sockets: Vec<SocketFile>,
+}
+
+impl Files {
+    fn write(daemon: &Daemon, listeners: &[Listener]) -> Result<Self, Failure> {
+        let ports = || listeners.iter().flat_map(|listener| listener.address.line()).collect();
+        let wanted = [
+            daemon.pid_file.as_ref().map(|file| (file, format!("{}\n", std::process::id()).into())),
+            daemon.port_file.as_ref().map(|file| (file, ports())),
+        ];
+        let write = |(path, text): (&Vec<u8>, Vec<u8>)| {
+            StateFile::write(path, text)
+                .map_err(|error| Failure::StateFile(Escaped(path).to_string(), errno_text(&error)))
+        };
+        Ok(Files {
+            _sockets: socket_files(listeners),
+            _state: wanted.into_iter().flatten().map(write).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Those that this process made; what systemd made stays systemd's.
+fn socket_files(listeners: &[Listener]) -> Vec<SocketFile> {
+    let own = |listener: &Listener| match &listener.address {
+        Address::Unix(path) if !listener.passed => SocketFile::keep(path),
+        _ => None,
+    };
+    listeners.iter().filter_map(own).collect()
 }
 
 fn seconds(limits: &Limits) -> u64 {
@@ -229,7 +288,7 @@ enum Detached {
 fn detach() -> Result<Detached, Failure> {
     let failed = |error: io::Error| Failure::Detach(errno_text(&error));
     let (mut reader, writer) = io::pipe().map_err(failed)?;
-    match process::fork().map_err(failed)? {
+    match family::fork().map_err(failed)? {
         Side::Parent(_) => {
             drop(writer);
             let mut answer = Vec::new();
@@ -237,7 +296,7 @@ fn detach() -> Result<Detached, Failure> {
             Ok(Detached::Parent(if listening { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
         }
         Side::Child => {
-            process::leave_terminal().map_err(failed)?;
+            family::leave_terminal().map_err(failed)?;
             let null: OwnedFd = fs::File::options()
                 .read(true)
                 .write(true)
@@ -263,46 +322,6 @@ fn silence_stderr(destination: Destination) -> Result<(), Failure> {
 fn become_identity(identity: &Identity) -> Result<(), Failure> {
     account::become_user(&identity.name, identity.uid, identity.gid)
         .map_err(|error| Failure::Privileges(errno_text(&error)))
-}
-
-/// A file with the process id, removed when the server ends (B11).
-struct PidFile(PathBuf);
-
-impl PidFile {
-    /// Writes it under another name first, so that nobody ever reads half a number.
-    fn write(path: &[u8]) -> Result<Self, Failure> {
-        let failed = |error| Failure::PidFile(Escaped(path).to_string(), errno_text(&error));
-        let path_of = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
-        let target = path_of(path.to_vec());
-        let text = format!("{}\n", std::process::id());
-        // What is not a plain file, such as a device or a symbolic link, is written through.
-        if fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file()) {
-            fs::write(&target, text).map_err(failed)?;
-            return Ok(PidFile(target));
-        }
-        let temporary = path_of([path, format!(".{}", std::process::id()).as_bytes()].concat());
-        let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &target));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written.map_err(failed)?;
-        Ok(PidFile(target))
-    }
-
-    /// Whether the file still speaks of this process: a successor may have written its own.
-    fn is_ours(path: &Path) -> bool {
-        fs::read_to_string(path).is_ok_and(|text| text == format!("{}\n", std::process::id()))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        if Self::is_ours(&self.0)
-            && let Err(error) = fs::remove_file(&self.0)
-        {
-            event::pid_file_left(&self.0, &errno_text(&error));
-        }
-    }
 }
 
 impl From<End> for Ending {

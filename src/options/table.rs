@@ -36,7 +36,7 @@ pub(super) fn command() -> Command {
         )
 }
 
-fn repositories() -> [Arg; 8] {
+fn repositories() -> [Arg; 9] {
     [
         bytes("base-path", "path", "Put <path> before each requested path"),
         flag("base-path-relaxed", "Where that finds nothing, try the path as requested"),
@@ -52,10 +52,11 @@ fn repositories() -> [Arg; 8] {
         flag("strict-paths", "Match paths exactly: no suffixes, only listed directories"),
         bytes("access-hook", "command", "Ask <command> about each request"),
         flag("informative-errors", "Tell clients why they are refused"),
+        bytes("moved-to", "url", "Serve nothing; tell each client this URL, with %H and %D"),
     ]
 }
 
-fn services() -> [Arg; 4] {
+fn services() -> [Arg; 6] {
     let service = |name, help| {
         valued(name, "service", help)
             .action(ArgAction::Append)
@@ -66,15 +67,25 @@ fn services() -> [Arg; 4] {
         service("disable", "Do not offer the service"),
         service("allow-override", "Let daemon.<service> of a repository decide (default)"),
         service("forbid-override", "Ignore daemon.<service> of repositories"),
+        valued("git-config", "key>=<value", "Configure git as git -c does (repeatable)")
+            .action(ArgAction::Append)
+            .value_parser(OsStringValueParser::new().try_map(value::setting)),
+        valued("nice", "n", "Start the services this much nicer than gitd, 0 to 19")
+            .value_parser(OsStringValueParser::new().try_map(value::niceness)),
     ]
 }
 
-fn listening() -> [Arg; 10] {
+fn listening() -> [Arg; 14] {
     [
-        bytes("listen", "host", "Listen on this address (repeatable; default: all addresses)")
+        bytes("listen", "host", "Listen on this address, or unix:/path (repeatable; default: all)")
             .action(ArgAction::Append),
-        valued("port", "n", "Listen on this port (default: 9418)")
+        valued("port", "n", "Listen on this port, or on a free one: auto (default: 9418)")
             .value_parser(OsStringValueParser::new().try_map(value::port)),
+        bytes("port-file", "file", "Keep the addresses and ports in <file> while listening"),
+        flag("require-all-listeners", "Fail unless every address can be listened on"),
+        valued("socket-mode", "mode", "Permissions of Unix sockets, octal (default: 666)")
+            .value_parser(OsStringValueParser::new().try_map(value::mode)),
+        bytes("socket-owner", "user:group", "Whom Unix sockets belong to"),
         valued("mptcp", "require", "Listen with Multipath TCP; with =require, or not at all")
             .num_args(0..=1)
             .default_missing_value("")

@@ -81,12 +81,60 @@ fn ports_in_every_notation() {
         ("0XfF", 255),
     ];
     for (text, port) in cases {
-        assert_eq!(parse(&[&format!("--port={text}")]).unwrap().port, Some(port), "{text}");
+        assert_eq!(
+            parse(&[&format!("--port={text}")]).unwrap().port,
+            Some(Port::Number(port)),
+            "{text}"
+        );
     }
     for text in ["65536", "99999", "4294976297", "-1", "99999999999999999999", "0xffffff"] {
         let expected =
             format!("invalid port '{text}', expecting a number from 1 to 65535, or 0 for 9418");
         assert_eq!(fatal(&[&format!("--port={text}")]), expected);
+    }
+}
+
+#[test]
+fn a_free_port_has_one_spelling() {
+    assert_eq!(parse(&["--port=auto"]).unwrap().port, Some(Port::Auto));
+    for wrong in ["--port=Auto", "--port= auto", "--port=auto "] {
+        assert!(matches!(parse(&[wrong]), Err(Stop::Usage(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn settings_are_what_git_takes() {
+    let setting = |text: &str| parse(&[&format!("--git-config={text}")]).unwrap().git_config;
+    let cases = [
+        ("pack.windowMemory=10m", ("pack.windowMemory", "10m")),
+        ("a.b=", ("a.b", "")),
+        ("a.b==c=d", ("a.b", "=c=d")),
+        ("url.https://x/.insteadOf=y", ("url.https://x/.insteadOf", "y")),
+        ("safe.directory=*", ("safe.directory", "*")),
+    ];
+    for (text, (key, value)) in cases {
+        let expected = (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+        assert_eq!(setting(text), [expected], "{text}");
+    }
+    for text in ["", "a", "a=b", "a.b", ".b=c", "a.=c", "a.1=c", "a b.c=d", "a.b c=d", "a.\n.b=c"] {
+        let shown = text.replace('\n', "\\n");
+        let expected = format!("invalid git-config '{shown}', expecting <section>.<name>=<value>");
+        assert_eq!(fatal(&[&format!("--git-config={text}")]), expected);
+    }
+    assert_eq!(parse(&["--git-config=a.b=1", "--git-config=a.b=2"]).unwrap().git_config.len(), 2);
+}
+
+#[test]
+fn modes_and_niceness() {
+    let mode = |text: &str| parse(&[&format!("--socket-mode={text}")]).unwrap().socket_mode;
+    assert_eq!(mode("660"), Some(0o660));
+    assert_eq!(mode("0777"), Some(0o777));
+    for text in ["", "8", "1000", "+6", "u+w", "0o6"] {
+        assert!(fatal(&[&format!("--socket-mode={text}")]).starts_with("invalid socket-mode"));
+    }
+    assert_eq!(parse(&["--nice=19"]).unwrap().nice, Some(19));
+    for text in ["", "20", "-1", "x", "256"] {
+        assert!(fatal(&[&format!("--nice={text}")]).starts_with("invalid nice"), "{text}");
     }
 }
 
@@ -126,7 +174,7 @@ fn the_last_of_a_kind_wins() {
     let informative = |arguments: &[&str]| parse(arguments).unwrap().informative_errors;
     assert!(informative(&["--no-informative-errors", "--informative-errors"]));
     assert!(!informative(&["--informative-errors", "--no-informative-errors"]));
-    assert_eq!(parse(&["--port=1", "--port=2"]).unwrap().port, Some(2));
+    assert_eq!(parse(&["--port=1", "--port=2"]).unwrap().port, Some(Port::Number(2)));
 }
 
 #[test]
@@ -165,8 +213,9 @@ fn the_last_word_on_multipath_wins() {
 
 #[test]
 fn listen_repeats_in_lower_case() {
-    let listen = parse(&["--listen=LocalHost", "--listen=::1"]).unwrap().listen;
-    assert_eq!(listen, [b"localhost".to_vec(), b"::1".to_vec()]);
+    let listen = parse(&["--listen=LocalHost", "--listen=::1", "--listen=unix:/Run/G"]);
+    let expected = ["localhost", "::1", "unix:/Run/G"].map(|host| host.as_bytes().to_vec());
+    assert_eq!(listen.unwrap().listen, expected);
 }
 
 #[test]

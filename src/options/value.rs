@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use thiserror::Error;
 
-use super::{Destination, Multipath};
+use super::{Destination, Multipath, Port};
 use crate::escape::Escaped;
 use crate::service::Service;
 
@@ -34,6 +34,15 @@ pub enum Rejected {
     /// A port that TCP does not have (B10).
     #[error("invalid port '{0}', expecting a number from 1 to 65535, or 0 for 9418")]
     Port(String),
+    /// Permissions that are none.
+    #[error("invalid socket-mode '{0}', expecting an octal number from 0 to 777")]
+    Mode(String),
+    /// What git would not take as configuration.
+    #[error("invalid git-config '{0}', expecting <section>.<name>=<value>")]
+    Setting(String),
+    /// A niceness that not every process can give itself.
+    #[error("invalid nice '{0}', expecting a number from 0 to 19")]
+    Niceness(String),
     /// What `--mptcp` does not take.
     #[error("invalid mptcp '{0}', expecting nothing or 'require'")]
     Multipath(String),
@@ -55,7 +64,10 @@ pub(super) fn bytes(value: OsString) -> Result<Vec<u8>, Rejected> {
 
 /// A port in C's notation: decimal, octal after `0`, hexadecimal after `0x`, blanks and a sign before
 /// it. What is no number is misspelt; what is no port is refused, where stock listens on a remainder.
-pub(super) fn port(value: OsString) -> Result<u16, Rejected> {
+pub(super) fn port(value: OsString) -> Result<Port, Rejected> {
+    if value == "auto" {
+        return Ok(Port::Auto);
+    }
     let text = value.to_str().ok_or(Rejected::Misspelt)?;
     let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     let negative = text.starts_with('-');
@@ -69,8 +81,8 @@ pub(super) fn port(value: OsString) -> Result<u16, Rejected> {
         return Err(Rejected::Misspelt);
     }
     match u16::from_str_radix(digits, radix) {
-        Ok(0) => Ok(0),
-        Ok(port) if !negative => Ok(port),
+        Ok(0) => Ok(Port::Number(0)),
+        Ok(port) if !negative => Ok(Port::Number(port)),
         _ => Err(Rejected::Port(shown(&value))),
     }
 }
@@ -95,6 +107,41 @@ pub(super) fn count(
         let number = value.to_str().and_then(decimal).and_then(|text| text.parse().ok());
         number.ok_or_else(|| Rejected::Count { option, value: shown(&value) })
     }
+}
+
+/// Permissions in octal, as chmod(1) takes them.
+pub(super) fn mode(value: OsString) -> Result<u32, Rejected> {
+    let digits = value.to_str().filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
+    let mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok());
+    mode.filter(|&mode| mode <= 0o777).ok_or_else(|| Rejected::Mode(shown(&value)))
+}
+
+/// A number that is added to gitd's own niceness; less than nothing only root could add.
+pub(super) fn niceness(value: OsString) -> Result<u8, Rejected> {
+    let number = value.to_str().and_then(decimal).and_then(|text| text.parse().ok());
+    number.filter(|&number| number <= 19).ok_or_else(|| Rejected::Niceness(shown(&value)))
+}
+
+/// A variable of git's configuration and its value. A key that git does not take would make it refuse
+/// every request, so it is refused here.
+pub(super) fn setting(value: OsString) -> Result<(Vec<u8>, Vec<u8>), Rejected> {
+    let bytes = value.as_bytes();
+    let split = bytes.iter().position(|&octet| octet == b'=').filter(|&at| is_key(&bytes[..at]));
+    let at = split.ok_or_else(|| Rejected::Setting(shown(&value)))?;
+    Ok((bytes[..at].to_vec(), bytes[at + 1..].to_vec()))
+}
+
+/// `section.name` or `section.<anything>.name` (git-config(1), syntax).
+fn is_key(key: &[u8]) -> bool {
+    let plain = |part: &[u8]| part.iter().all(|o| o.is_ascii_alphanumeric() || *o == b'-');
+    let Some(first) = key.iter().position(|&octet| octet == b'.') else { return false };
+    let last = key.iter().rposition(|&octet| octet == b'.').unwrap_or(first);
+    let (section, subsection, name) = (&key[..first], &key[first..last], &key[last + 1..]);
+    !section.is_empty()
+        && plain(section)
+        && !subsection.contains(&b'\n')
+        && name.first().is_some_and(u8::is_ascii_alphabetic)
+        && plain(name)
 }
 
 /// The text without the blanks that C's number functions skip. Rust's parser takes a sign and digits,

@@ -1,5 +1,4 @@
-//! Processes: one cheap spawn for git's services and the access hook, waiting by pidfd, and the
-//! fork that detaches a daemon.
+//! Processes: one cheap spawn for git's services and the access hook, and waiting by pidfd.
 //!
 //! # Why not `std::process::Command`
 //!
@@ -36,6 +35,8 @@ pub struct Spawn<'a> {
     /// instruction on, by all that descends too, and a process group of its own keeps a terminal's
     /// Ctrl-C away.
     pub outlives: bool,
+    /// Its niceness, if it is another than this process's own.
+    pub niceness: Option<libc::c_int>,
 }
 
 /// A process that was spawned here and must be waited for.
@@ -107,16 +108,7 @@ fn wait(pidfd: &OwnedFd, flags: libc::c_int) -> io::Result<Option<End>> {
     Ok(wait_for(libc::P_PIDFD, id, flags)?.map(|(_, end)| end))
 }
 
-/// Reaps one child that has ended, whichever it is; `None` when there is none. Takes the status away
-/// from whoever else may wait for it.
-///
-/// # Errors
-/// Those of `waitid(2)`; `ECHILD` when there are no children at all.
-pub fn wait_any() -> io::Result<Option<(u32, End)>> {
-    wait_for(libc::P_ALL, 0, libc::WNOHANG)
-}
-
-fn wait_for(
+pub(super) fn wait_for(
     kind: libc::idtype_t,
     id: libc::id_t,
     flags: libc::c_int,
@@ -171,6 +163,7 @@ struct Order {
     outlives: bool,
     /// The limit of open files.
     limit: Option<Descriptors>,
+    niceness: Option<libc::c_int>,
     /// The errno of the step that failed; 0 while none has.
     errno: libc::c_int,
 }
@@ -231,6 +224,7 @@ impl Workshop {
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
             outlives: spawn.outlives,
             limit: self.limit,
+            niceness: spawn.niceness,
             errno: 0,
         };
         let mut pidfd: libc::c_int = -1;
@@ -301,6 +295,12 @@ fn become_program(order: &Order) -> libc::c_int {
     if unsafe { libc::fchdir(directory) } != 0 {
         return errno();
     }
+    if let Some(niceness) = order.niceness {
+        // SAFETY: changes a number of the calling thread, which is the child's only one.
+        if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) } != 0 {
+            return errno();
+        }
+    }
     if order.outlives {
         // SAFETY: moves only this child, into a group of its own number.
         unsafe { libc::setpgid(0, 0) };
@@ -344,40 +344,9 @@ fn errno() -> libc::c_int {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// Which side of a fork the caller is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The process that called, and the child's id.
-    Parent(u32),
-    /// The new one.
-    Child,
-}
-
-/// Forks. Must be called while the process has one thread, or the child may wait for ever for a lock
-/// that a vanished thread holds.
-///
-/// # Errors
-/// Those of `fork(2)`.
-pub fn fork() -> io::Result<Side> {
-    // SAFETY: the caller has one thread, so the child's memory is consistent.
-    let pid = check(unsafe { libc::fork() })?;
-    Ok(if pid == 0 { Side::Child } else { Side::Parent(pid.cast_unsigned()) })
-}
-
-/// Sends a signal to a child that has not been waited for, so that its number is still its own.
-///
-/// # Errors
-/// Those of `kill(2)`.
-pub fn kill(child: u32, signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: takes two numbers and touches no memory.
-    check(unsafe { libc::kill(child.cast_signed(), signal) }).map(drop)
-}
-
-/// Leaves the terminal: the process leads a session of its own.
-///
-/// # Errors
-/// Those of `setsid(2)`.
-pub fn leave_terminal() -> io::Result<()> {
-    // SAFETY: takes no arguments and touches no memory.
-    check(unsafe { libc::setsid() }).map(drop)
+/// This process's niceness, -20 to 19.
+#[must_use]
+pub fn niceness() -> i32 {
+    // SAFETY: reads a number; for the calling process that cannot fail.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }

@@ -98,3 +98,11 @@ pub fn is_mptcp(socket: impl AsFd) -> bool {
     option::<4>(socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)
         .is_ok_and(|(value, _)| i32::from_ne_bytes(value) == libc::IPPROTO_MPTCP)
 }
+
+/// The user at the other end of a Unix socket, when it connected.
+pub fn peer_user(socket: impl AsFd) -> Option<u32> {
+    // struct ucred: pid, uid, gid; 32 bits each. What is no Unix socket has no user, and says -1.
+    let (credentials, length) = option::<12>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).ok()?;
+    let user = u32::from_ne_bytes(credentials[..length].get(4..8)?.try_into().ok()?);
+    (user != u32::MAX).then_some(user)
+}

@@ -8,6 +8,14 @@
 mod fast_import;
 mod floor;
 mod git;
+#[path = "../lab/mod.rs"]
+#[allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a laboratory that cannot be built ends the bench"
+)]
+mod lab;
+mod laboratory;
 mod load;
 mod machine;
 mod process;

@@ -40,6 +40,9 @@ impl Client {
         let program = if self == Self::Mptcpize { "mptcpize" } else { "git" };
         let mut command = network.client.command(program);
         isolate(&mut command);
+        // The client's disk is not what is measured.
+        command.env("GIT_CONFIG_COUNT", "1");
+        command.env("GIT_CONFIG_KEY_0", "core.fsync").env("GIT_CONFIG_VALUE_0", "none");
         match self {
             Self::Git => {}
             Self::Connect => {

@@ -37,10 +37,15 @@ impl Server {
         Self::start_on(host, daemon, base, 9418)
     }
 
-    /// Returns when the daemon listens.
+    /// Starts it on another port.
     pub fn start_on(host: &Host, daemon: Daemon, base: &Path, port: u16) -> Self {
+        Self::start_build(host, daemon, Path::new(env!("CARGO_BIN_EXE_gitd")), base, port)
+    }
+
+    /// Starts it, or another build of gitd if it is gitd; returns when it listens.
+    pub fn start_build(host: &Host, daemon: Daemon, gitd: &Path, base: &Path, port: u16) -> Self {
         let mut command = match daemon {
-            Daemon::Gitd | Daemon::GitdTcp => host.command(env!("CARGO_BIN_EXE_gitd")),
+            Daemon::Gitd | Daemon::GitdTcp => host.command(gitd),
             Daemon::Stock => host.command("git"),
             Daemon::StockMptcp => host.command("mptcpize"),
         };

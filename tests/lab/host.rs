@@ -1,5 +1,6 @@
 //! One host: a network namespace (and a mount namespace, for its own /etc/hosts) that lives as long as this value.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -44,7 +45,7 @@ impl Host {
     }
 
     /// A program to be run on this host.
-    pub fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(&self.enter[0]);
         command.args(&self.enter[1..]).arg("--").arg(program);
         command.env("LC_ALL", "C");
@@ -95,8 +96,17 @@ impl Host {
 
     /// A counter of the kernel's MPTCP, as `nstat` names it without its prefix; 0 if this kernel has none of that name.
     pub fn mptcp_counter(&self, name: &str) -> u64 {
+        self.counter("MPTcpExt: ", name)
+    }
+
+    /// How many ACKs have waited until their timer ran out: each has kept a peer waiting that long.
+    pub fn delayed_acks(&self) -> u64 {
+        self.counter("TcpExt: ", "DelayedACKs")
+    }
+
+    fn counter(&self, group: &str, name: &str) -> u64 {
         let table = fs::read_to_string(format!("/proc/{}/net/netstat", self.pid())).unwrap();
-        let mut rows = table.lines().filter_map(|row| row.strip_prefix("MPTcpExt: "));
+        let mut rows = table.lines().filter_map(|row| row.strip_prefix(group));
         let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
         let mut pairs = names.split(' ').zip(values.split(' '));
         pairs.find(|pair| pair.0 == name).map_or(0, |pair| pair.1.parse().unwrap())

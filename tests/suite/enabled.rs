@@ -12,6 +12,7 @@ compliance! {
     names_of_the_keys,
     scopes,
     places_of_configuration,
+    a_variable_of_git_config_alone,
     spellings_of_configuration,
     chains_of_includes,
     overrides,
@@ -189,6 +190,20 @@ fn places_of_configuration(d: Implementation) {
         let served = matches!(session.verdict, Verdict::Served(_));
         assert_eq!(served, enabled, "{variables:?} {}: {session:#?}", file.display());
     }
+}
+
+/// Contract 52: `GIT_CONFIG` means something to `git config`, and nothing to a daemon.
+fn a_variable_of_git_config_alone(d: Implementation) {
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    config(&repo, "[daemon]\n uploadpack = false\n uploadarch = true\n");
+    let other = scratch.root().join("other");
+    fs::write(&other, "[daemon] receivepack = true\n").unwrap();
+    let daemon = d.serve(&scratch).env("GIT_CONFIG", &other).start();
+    for service in ["upload-pack", "receive-pack"] {
+        daemon.ask(service, "/repo.git").assert_refused(&format!("{GENERIC}: /repo.git"));
+    }
+    archive(&scratch, &daemon.url("/repo.git")).ok();
 }
 
 /// Contract 52: as git reads it, not as it looks.

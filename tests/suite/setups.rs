@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::clients::assert_clone;
 use crate::support::invocation::{free_port, run};
 use crate::support::process::{alive, children, listeners, signal, wait_until};
-use crate::support::scratch::{chown, export};
+use crate::support::scratch::{chown, export, install};
 use crate::support::syslog::Syslog;
 use crate::support::{
     GENERIC, Git, Gitd, Implementation, Invocation, Outcome, Scratch, Stock, compliance,
@@ -66,7 +66,7 @@ impl Machine {
         let program = scratch.root().join("git-daemon");
         // A build directory need not be reachable for others than its owner.
         if implementation == Gitd {
-            fs::copy(implementation.binary(), &program).unwrap();
+            install(&implementation.binary(), &program);
         } else {
             symlink(implementation.binary(), &program).unwrap();
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::path::PathBuf;
 
 /// The page that `--help` prints; what a user needs most stands first.
 pub(crate) const HELP: &str = "\
@@ -22,7 +23,9 @@ or for one command with
     -h, --help   print this text
     --version    print the version
 
-GIT_ENABLE_MPTCP=0 in the environment turns MPTCP off.
+GIT_ENABLE_MPTCP=0 in the environment turns MPTCP off. GITD_SOCKET=<path> leads
+to the Unix socket of a gitd on this machine instead, whatever the URL's host;
+so does unix:<path> as the <host>.
 ";
 
 /// What to do.
@@ -40,12 +43,16 @@ pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) mptcp: bool,
+    /// The Unix socket to take instead.
+    pub(crate) socket: Option<PathBuf>,
 }
 
-/// Understands the arguments (without the program's name) and the value of `GIT_ENABLE_MPTCP`; the error is one line.
+/// Understands the arguments (without the program's name) and the values of `GIT_ENABLE_MPTCP` and
+/// `GITD_SOCKET`; the error is one line.
 pub(crate) fn parse(
     arguments: impl Iterator<Item = OsString>,
     enable_mptcp: Option<&OsStr>,
+    socket: Option<&OsStr>,
 ) -> Result<Command, String> {
     let arguments: Vec<String> =
         arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -59,6 +66,7 @@ pub(crate) fn parse(
             host: without_brackets(host).to_owned(),
             port: parse_port(port)?,
             mptcp: parse_boolean(enable_mptcp)?,
+            socket: host.strip_prefix("unix:").map(OsStr::new).or(socket).map(PathBuf::from),
         })),
         [option, ..] if option.starts_with('-') => {
             Err(format!("unknown option '{option}'; see gitd-connect --help"))
@@ -114,12 +122,12 @@ mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str], enable_mptcp: Option<&str>) -> Result<Command, String> {
-        parse(arguments.iter().map(OsString::from), enable_mptcp.map(OsStr::new))
+        parse(arguments.iter().map(OsString::from), enable_mptcp.map(OsStr::new), None)
     }
 
     fn target(arguments: [&str; 2], enable_mptcp: Option<&str>) -> (String, u16, bool) {
         match parsed(&arguments, enable_mptcp).unwrap() {
-            Command::Connect(Target { host, port, mptcp }) => (host, port, mptcp),
+            Command::Connect(Target { host, port, mptcp, .. }) => (host, port, mptcp),
             Command::Print(text) => panic!("printed {text}"),
         }
     }
@@ -133,6 +141,20 @@ mod tests {
             let error = parsed(&["h", port], None).unwrap_err();
             assert!(error.starts_with(&format!("invalid port '{port}'")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_instead() {
+        let socket = |host: &str, variable: Option<&str>| {
+            let arguments = [host, "9418"].map(OsString::from).into_iter();
+            match parse(arguments, None, variable.map(OsStr::new)).unwrap() {
+                Command::Connect(target) => target.socket,
+                Command::Print(text) => panic!("printed {text}"),
+            }
+        };
+        assert_eq!(socket("h", None), None);
+        assert_eq!(socket("h", Some("/a")), Some("/a".into()));
+        assert_eq!(socket("unix:/b c", Some("/a")), Some("/b c".into()));
     }
 
     #[test]

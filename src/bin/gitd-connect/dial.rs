@@ -4,13 +4,15 @@
 //! A middlebox that silently drops MPTCP's SYN is the kernel's business: it falls back by itself after two of them and
 //! then remembers for an hour. Racing it with a TCP attempt would win 2 s once and lose the memory.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gitd::sys::wait::{Wait, wait};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::arguments::Target;
 use crate::failure::{DialError, Failures};
@@ -27,12 +29,31 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// A connected, blocking socket, and where it leads.
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
-    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
+}
+
+/// Where a connection leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Inet(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => write!(f, "{} port {}", address.ip(), address.port()),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// Connects to the first address of `target` that answers.
 pub(crate) fn dial(target: &Target) -> Result<Connection, DialError> {
-    let Target { host, port, mptcp } = target;
+    let Target { host, port, mptcp, socket } = target;
+    if let Some(path) = socket {
+        return dial_unix(path).map_err(|error| DialError::Socket { path: path.clone(), error });
+    }
     // MPTCP must stay out of the look-up: getaddrinfo refuses the protocol before glibc 2.39.
     let addresses = match (host.as_str(), *port).to_socket_addrs() {
         Ok(addresses) => alternate_families(addresses.collect()),
@@ -45,12 +66,13 @@ pub(crate) fn dial(target: &Target) -> Result<Connection, DialError> {
         port: *port,
         failures,
     })?;
-    prepare(&connection.socket).map_err(|error| DialError::Failed {
-        host: host.clone(),
-        port: *port,
-        failures: vec![(connection.address, error)],
-    })?;
     Ok(connection)
+}
+
+fn dial_unix(path: &Path) -> io::Result<Connection> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(Connection { socket, place: Place::Unix(path.to_owned()) })
 }
 
 /// Keeps the resolver's order within each family, and its first family first.
@@ -101,9 +123,13 @@ fn race(addresses: Vec<SocketAddr>, mptcp: bool) -> Result<Connection, Failures>
             (waiting.len() > 0).then(|| next_start.saturating_duration_since(Instant::now()));
         for (attempt, outcome) in settled(&mut attempts, patience) {
             match outcome {
-                None => {
-                    return Ok(Connection { socket: attempt.socket, address: attempt.address });
-                }
+                None => match prepare(&attempt.socket) {
+                    Ok(()) => {
+                        let place = Place::Inet(attempt.address);
+                        return Ok(Connection { socket: attempt.socket, place });
+                    }
+                    Err(error) => failures.push((attempt.address, error)),
+                },
                 Some(error) if attempt.mptcp && is_worth_tcp(&error) => {
                     start(attempt.address, false, &mut attempts, &mut failures);
                 }
@@ -215,7 +241,7 @@ mod tests {
         let good = listener.local_addr().unwrap();
         let bad = SocketAddr::from(([127, 0, 0, 2], good.port()));
         let connection = race(vec![bad, bad, good], true).ok().unwrap();
-        assert_eq!(connection.address, good);
+        assert_eq!(connection.place, Place::Inet(good));
         assert_eq!(connection.socket.peer_addr().unwrap().as_socket(), Some(good));
     }
 
@@ -241,7 +267,7 @@ mod tests {
         let alive = TcpListener::bind("127.0.0.1:0").unwrap();
         let begin = Instant::now();
         let connection = race(vec![dead, alive.local_addr().unwrap()], true).ok().unwrap();
-        assert_eq!(connection.address, alive.local_addr().unwrap());
+        assert_eq!(connection.place, Place::Inet(alive.local_addr().unwrap()));
         // The dead one was given its time; and it was not the second SYN, one second later, that got through.
         let took = begin.elapsed();
         assert!(took >= ATTEMPT_DELAY && took < Duration::from_millis(900), "{took:?}");
@@ -259,7 +285,7 @@ mod tests {
     fn without_mptcp_the_socket_is_plain_tcp() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let target = Target { host: "127.0.0.1".to_owned(), port, mptcp: false };
+        let target = Target { host: "127.0.0.1".to_owned(), port, mptcp: false, socket: None };
         let socket = dial(&target).ok().unwrap().socket;
         assert_eq!(socket.protocol().unwrap(), Some(Protocol::TCP));
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Each address that failed, and why.
 pub(crate) type Failures = Vec<(SocketAddr, io::Error)>;
@@ -12,6 +13,8 @@ pub(crate) type Failures = Vec<(SocketAddr, io::Error)>;
 pub(crate) enum DialError {
     /// The host has no address.
     Unknown { host: String, error: io::Error },
+    /// The Unix socket did not let us in.
+    Socket { path: PathBuf, error: io::Error },
     /// No address of the host let us in; each with its reason.
     Failed { host: String, port: u16, failures: Failures },
 }
@@ -20,16 +23,29 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { host, error } => {
+                let text = error.to_string();
+                // std says twice what was being done.
+                let cause =
+                    text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+                write!(f, "cannot find the host '{host}': {cause}; ")?;
+                f.write_str("check its spelling, and your network's name server")
+            }
+            Self::Socket { path, error } => {
                 write!(
                     f,
-                    "cannot find the host '{host}': {error}; check its spelling, and your network's name server"
+                    "cannot connect to {}: {}; does gitd listen there, and may you write to it?",
+                    path.display(),
+                    reason(error)
                 )
             }
             Self::Failed { host, port, failures } => {
                 write!(f, "cannot connect to {host} port {port}: ")?;
                 for (index, (address, error)) in failures.iter().enumerate() {
                     let separator = if index == 0 { "" } else { ", " };
-                    write!(f, "{separator}{} {}", address.ip(), reason(error))?;
+                    match address.ip().to_string() {
+                        ip if ip == *host => write!(f, "{separator}{}", reason(error))?,
+                        ip => write!(f, "{separator}{ip}: {}", reason(error))?,
+                    }
                 }
                 write!(f, "; {}", cure(failures))
             }
@@ -83,12 +99,12 @@ mod tests {
     fn every_address_has_its_reason_and_the_whole_a_cure() {
         assert_eq!(
             failed(&[("[2001:db8::1]:7", libc::ENETUNREACH), ("192.0.2.1:7", libc::ECONNREFUSED)]),
-            "cannot connect to h port 7: 2001:db8::1 network is unreachable, 192.0.2.1 connection refused; \
+            "cannot connect to h port 7: 2001:db8::1: network is unreachable, 192.0.2.1: connection refused; \
              is a git server running there, and is this its port?"
         );
         assert_eq!(
             failed(&[("192.0.2.1:7", libc::ETIMEDOUT)]),
-            "cannot connect to h port 7: 192.0.2.1 connection timed out; \
+            "cannot connect to h port 7: 192.0.2.1: connection timed out; \
              the host is down, or a firewall drops the connection"
         );
         assert!(
@@ -103,11 +119,8 @@ mod tests {
 
     #[test]
     fn an_unknown_host_is_named() {
-        let error = io::Error::other("Name or service not known");
+        let error = io::Error::other("failed to lookup address information: No such name");
         let line = DialError::Unknown { host: "x.invalid".to_owned(), error }.to_string();
-        assert!(
-            line.starts_with("cannot find the host 'x.invalid': Name or service not known; "),
-            "{line}"
-        );
+        assert!(line.starts_with("cannot find the host 'x.invalid': No such name; "), "{line}");
     }
 }

@@ -22,7 +22,8 @@ const USAGE_STATUS: u8 = 129;
 
 fn main() -> ExitCode {
     let mptcp = std::env::var_os("GIT_ENABLE_MPTCP");
-    match arguments::parse(std::env::args_os().skip(1), mptcp.as_deref()) {
+    let socket = std::env::var_os("GITD_SOCKET").filter(|path| !path.is_empty());
+    match arguments::parse(std::env::args_os().skip(1), mptcp.as_deref(), socket.as_deref()) {
         Ok(Command::Connect(target)) => connect(&target),
         Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -48,9 +49,8 @@ fn connect(target: &arguments::Target) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format_args!(
-                "lost the connection to {} port {}: {}; the server or the network ended it, try again",
-                connection.address.ip(),
-                connection.address.port(),
+                "lost the connection to {}: {}; the server or the network ended it, try again",
+                connection.place,
                 failure::reason(&error)
             ));
             ExitCode::FAILURE

@@ -4,8 +4,10 @@ mod bulk;
 mod client;
 mod history;
 mod idle;
+mod links;
 mod load;
 mod silent;
+mod stall;
 mod storm;
 pub(crate) mod wire;
 
@@ -84,6 +86,16 @@ pub(crate) const SCENES: &[Scene] = &[
         name: "idle",
         what: "a server that nobody asks, and what one request makes it do",
         run: idle::run,
+    },
+    Scene {
+        name: "stall",
+        what: "the real git client over TCP and over MPTCP, and the ACKs that it waits for",
+        run: stall::run,
+    },
+    Scene {
+        name: "links",
+        what: "bulk between two hosts with one link and with two",
+        run: links::run,
     },
     Scene { name: "wire", what: "the real git client across a long wire", run: wire::run },
 ];

@@ -7,7 +7,7 @@ use crate::lab::{Client, Loss, Network, Transfer};
 
 fn lose(loss: Loss) {
     for index in [0, 1] {
-        let lab = Lab::new(&[50, 50], MULTIPATH, 30);
+        let lab = Lab::new(&[50, 50], MULTIPATH, 20);
         let link = lab.network.links[index];
         let mut transfer =
             Transfer::clone(&lab.network, Client::Connect, &lab.repository, "10.50.1.1");
@@ -23,7 +23,8 @@ fn lose(loss: Loss) {
             outcome.record.link_bytes()
         );
         outcome.verify(&lab.repository);
-        assert!(outcome.record.longest_stall() < Duration::from_secs(1));
+        // Far below a second on an idle machine; this one may be busy, and plain TCP waits for ever.
+        assert!(outcome.record.longest_stall() < Duration::from_secs(2));
     }
 }
 
@@ -55,22 +56,22 @@ fn client_address_deleted() {
 #[test]
 fn plain_tcp_gets_no_further_byte() {
     needs_lab!();
-    let lab = Lab::new(&[50, 50], MULTIPATH, 30);
+    let lab = Lab::new(&[50, 50], MULTIPATH, 20);
     let mut transfer = Transfer::clone(&lab.network, Client::Git, &lab.repository, "10.50.1.1");
     transfer.await_share(0.3);
     Loss::Blackhole.lose(&lab.network, lab.network.links[0]);
     // What had crossed the link may still be on its way through git.
-    let outcome = transfer.finish(Duration::from_secs(8));
+    let outcome = transfer.finish(Duration::from_secs(6));
     assert!(!outcome.succeeded);
     assert!(outcome.bytes < lab.repository.pack_bytes() / 2);
     let silence = outcome.record.silence_at_the_end();
-    assert!(silence > Duration::from_secs(5), "{silence:?}");
+    assert!(silence > Duration::from_secs(4), "{silence:?}");
 }
 
 #[test]
 fn a_link_that_comes_back_is_used_again() {
     needs_lab!();
-    let lab = Lab::new(&[50, 50], MULTIPATH, 84);
+    let lab = Lab::new(&[50, 50], MULTIPATH, 60);
     let link = lab.network.links[1];
     let mut transfer = Transfer::clone(&lab.network, Client::Connect, &lab.repository, "10.50.1.1");
     transfer.await_share(0.2);
@@ -89,7 +90,7 @@ fn a_link_that_comes_back_is_used_again() {
 #[test]
 fn a_network_that_is_entered_again_joins_the_clone_under_way() {
     needs_lab!();
-    let lab = Lab::new(&[50, 50], MULTIPATH, 84);
+    let lab = Lab::new(&[50, 50], MULTIPATH, 60);
     let Network { client, links, .. } = &lab.network;
     let (address, device) = (links[1].client_address(), links[1].client_device());
     let mut transfer = Transfer::clone(&lab.network, Client::Connect, &lab.repository, "10.50.1.1");

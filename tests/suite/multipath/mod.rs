@@ -13,6 +13,7 @@ macro_rules! needs_lab {
 mod fallback;
 mod log;
 mod loss;
+mod recipes;
 mod throughput;
 mod vanished;
 mod work;

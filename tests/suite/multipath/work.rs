@@ -1,9 +1,10 @@
 //! Other work over two paths than one clone.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use super::{LIMIT, Lab, MULTIPATH};
-use crate::lab::{Client, Network, Transfer, git, succeed};
+use crate::lab::{Client, Transfer, git, succeed};
 
 #[test]
 fn a_push_uses_both_links() {
@@ -59,32 +60,22 @@ fn a_dead_ipv6_address_costs_no_more_than_300_ms() {
          add rule ip6 dead c ip6 daddr fd50:1::dead drop",
     );
     let list = |host: &str| {
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         let url = format!("git://{host}/r.git");
         let listed =
             succeed(Client::Connect.git(network, lab.repository.path()).args(["ls-remote", &url]));
         assert!(listed.contains("refs/heads/master"), "{listed}");
         begin.elapsed()
     };
-    let least = |host| (0..5).map(|_| list(host)).min().unwrap();
-    let cost = least("both").saturating_sub(least("one"));
+    // Alternating, and the least of ten: what is left is the waiting.
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..10 {
+        for (least, host) in least.iter_mut().zip(["both", "one"]) {
+            *least = (*least).min(list(host));
+        }
+    }
+    let cost = least[0].saturating_sub(least[1]);
     println!("a dead address costs {cost:?}");
     assert!(cost.as_millis() >= 200, "the dead address was not tried: {cost:?}");
     assert!(cost.as_millis() <= 300, "{cost:?}");
-}
-
-/// What an administrator of a server with two networks types, and a client that accepts such announcements.
-#[test]
-fn a_second_address_that_the_server_announces_is_used() {
-    needs_lab!();
-    let lab = Lab::new(&[50, 50], MULTIPATH, 10);
-    let Network { server, client, .. } = &lab.network;
-    client.run("ip mptcp endpoint flush");
-    server.run("ip mptcp endpoint add 10.50.2.1 dev ms2 signal");
-    client.run("ip mptcp limits set subflow 2 add_addr_accepted 1");
-    let transfer = Transfer::clone(&lab.network, Client::Connect, &lab.repository, "10.50.1.1");
-    let outcome = transfer.finish(LIMIT);
-    outcome.verify(&lab.repository);
-    let bytes = outcome.record.link_bytes();
-    assert!(bytes.iter().all(|bytes| *bytes > 3_000_000), "{bytes:?}");
 }

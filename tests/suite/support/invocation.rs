@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::process::wait_until;
+use super::scratch::install;
 use super::{Daemon, Git, Implementation, Scratch, Stock};
 
 pub struct Invocation {
@@ -239,7 +240,7 @@ impl Invocation {
         // Another user may not be able to reach the build directory.
         let copy = self.root.join("gitd");
         if !copy.exists() {
-            fs::copy(built, &copy).unwrap();
+            install(&built, &copy);
         }
         copy
     }

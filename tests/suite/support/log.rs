@@ -51,9 +51,9 @@ impl Log {
         self.shared.0.lock().unwrap().lines[mark..].to_vec()
     }
 
-    /// Every line from `mark` on, without the pids in front.
+    /// Every line from `mark` on, without the pids in front; and without the lines in which only gitd says where it listens.
     pub fn since(&self, mark: usize) -> Vec<String> {
-        self.raw(mark).iter().map(|line| text(line)).collect()
+        texts(&self.raw(mark))
     }
 
     /// Waits until a line at or after `mark` is as wanted; returns all from `mark` up to it.
@@ -82,7 +82,7 @@ impl Log {
         let deadline = Instant::now() + DEADLINE;
         let mut state = self.shared.0.lock().unwrap();
         loop {
-            let lines: Vec<_> = state.lines[mark..].iter().map(|line| text(line)).collect();
+            let lines = texts(&state.lines[mark..]);
             if let Some(found) = lines.iter().position(|line| wanted(line)) {
                 return Ok(lines[..=found].to_vec());
             }
@@ -100,6 +100,11 @@ impl Log {
             Ok(lines) | Err(lines) => lines,
         }
     }
+}
+
+fn texts(lines: &[Vec<u8>]) -> Vec<String> {
+    let lines = lines.iter().map(|line| text(line));
+    lines.filter(|line| !line.starts_with("Listening on ")).collect()
 }
 
 /// A line without what differs between the implementations. Which process wrote it: `[pid] ` in front; the stock parent

@@ -111,8 +111,10 @@ impl Scratch {
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let script = self.root().join(name);
         fs::create_dir_all(script.parent().unwrap()).unwrap();
-        fs::write(&script, text).unwrap();
-        chmod(&script, 0o755);
+        let source = script.with_added_extension("source");
+        fs::write(&source, text).unwrap();
+        install(&source, &script);
+        fs::remove_file(source).unwrap();
         script
     }
 
@@ -139,6 +141,13 @@ impl Scratch {
         label(&repository, name);
         repository
     }
+}
+
+/// Copies an executable, by a process of its own: a file that this one had open for writing might be open still in a child
+/// that another thread has just forked, and then it could not be executed ("Text file busy").
+pub fn install(from: &Path, to: &Path) {
+    let status = Command::new("install").arg("-m755").arg(from).arg(to).status();
+    assert!(status.unwrap().success());
 }
 
 /// Adds to a repository's config file.

@@ -52,12 +52,17 @@ impl Syslog {
         invocation.shell(format!("mount --rbind {ours} /dev"))
     }
 
-    /// The next message.
+    /// The next message; not those in which only gitd says where it listens.
     pub fn next(&self) -> Message {
         self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut buffer = vec![0; 65536];
-        let length = self.socket.recv(&mut buffer).expect("a message to syslog");
-        Message::parse(&buffer[..length])
+        loop {
+            let length = self.socket.recv(&mut buffer).expect("a message to syslog");
+            let message = Message::parse(&buffer[..length]);
+            if !message.text.starts_with("Listening on ") {
+                return message;
+            }
+        }
     }
 
     /// All messages up to the first wanted one.

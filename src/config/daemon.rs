@@ -1,0 +1,166 @@
+//! What a listening daemon goes by: where it listens, what it leaves in files, whom it becomes.
+
+use std::ffi::{CString, OsStr};
+use std::fmt::{self, Display, Formatter};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+use crate::escape::Escaped;
+use crate::options::{Multipath, Options, Port};
+use crate::sys::account;
+
+/// The port that IANA gave to git.
+pub const GIT_PORT: u16 = 9418;
+
+/// The permissions of a Unix socket where nobody said otherwise: everybody on this machine, as with a
+/// port of TCP.
+const SOCKET_MODE: u32 = 0o666;
+
+/// A listening daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Daemon {
+    /// Where to listen; nothing stands for every address, unless sockets were passed on.
+    pub places: Vec<Place>,
+    /// The port to listen on, 1 to 65535, or a free one.
+    pub port: Port,
+    /// Whether a place to listen was named, be it only the port.
+    pub place_named: bool,
+    /// Whether all of them must be listened on, or at least one.
+    pub require_all: bool,
+    /// Who may connect to Unix sockets.
+    pub socket_rights: SocketRights,
+    /// Whether to listen for Multipath TCP.
+    pub multipath: Multipath,
+    /// Whether to bind although connections of an earlier server linger.
+    pub reuse_address: bool,
+    /// Whether to go to the background once listening.
+    pub detach: bool,
+    /// Where to keep the process id, relative to the working directory.
+    pub pid_file: Option<Vec<u8>>,
+    /// Where to tell the addresses and ports, relative to the working directory.
+    pub port_file: Option<Vec<u8>>,
+    /// Whom to become after binding.
+    pub identity: Option<Identity>,
+}
+
+/// A place to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// All addresses of a host, with the port.
+    Host(CString),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// Who may connect to a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketRights {
+    /// The permissions of its file.
+    pub mode: u32,
+    /// The user that the file is given to.
+    pub user: Option<u32>,
+    /// The group that it is given to.
+    pub group: Option<u32>,
+}
+
+/// A user and group to become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The login name, for the supplementary groups.
+    pub name: CString,
+    /// The numeric user.
+    pub uid: u32,
+    /// The numeric group: the user's own unless `--group` named another.
+    pub gid: u32,
+}
+
+impl Daemon {
+    /// Understands what the options say of listening.
+    pub(super) fn understand(
+        options: &Options,
+        identity: Option<Identity>,
+    ) -> Result<Self, ConfigError> {
+        let places: Vec<Place> =
+            options.listen.iter().map(|host| Place::understand(host)).collect::<Result<_, _>>()?;
+        Ok(Daemon {
+            place_named: options.port.is_some() || !places.is_empty(),
+            places,
+            port: match options.port {
+                None | Some(Port::Number(0)) => Port::Number(GIT_PORT),
+                Some(port) => port,
+            },
+            require_all: options.require_all_listeners,
+            socket_rights: SocketRights::understand(options)?,
+            multipath: options.multipath,
+            reuse_address: options.reuse_address,
+            detach: options.detach,
+            pid_file: options.pid_file.clone(),
+            port_file: options.port_file.clone(),
+            identity,
+        })
+    }
+}
+
+impl Place {
+    fn understand(text: &[u8]) -> Result<Self, ConfigError> {
+        if let Some(path) = text.strip_prefix(b"unix:") {
+            let path = Path::new(OsStr::from_bytes(path));
+            return match path.is_absolute() {
+                true => Ok(Place::Unix(path.to_owned())),
+                false => Err(ConfigError::RelativeSocket(Escaped(text).to_string())),
+            };
+        }
+        let host = CString::new(text);
+        host.map(Place::Host).map_err(|_| ConfigError::Host(Escaped(text).to_string()))
+    }
+}
+
+impl SocketRights {
+    fn understand(options: &Options) -> Result<Self, ConfigError> {
+        let mode = options.socket_mode.unwrap_or(SOCKET_MODE);
+        let owner = options.socket_owner.as_deref().unwrap_or_default();
+        let (user, group) = match owner.iter().position(|&octet| octet == b':') {
+            Some(colon) => (&owner[..colon], &owner[colon + 1..]),
+            None => (owner, [].as_slice()),
+        };
+        let named = |name: &[u8]| (!name.is_empty()).then(|| name.to_vec());
+        let user = named(user).map(|name| find_user(&name)).transpose()?.map(|user| user.uid);
+        let group = named(group).map(|name| find_group(&name)).transpose()?;
+        Ok(SocketRights { mode, user, group })
+    }
+}
+
+impl Identity {
+    /// Looks up `--user` and `--group`.
+    pub(super) fn understand(
+        user: Option<&[u8]>,
+        group: Option<&[u8]>,
+    ) -> Result<Option<Self>, ConfigError> {
+        let Some(user) = user else {
+            return if group.is_some() { Err(ConfigError::GroupWithoutUser) } else { Ok(None) };
+        };
+        let found = find_user(user)?;
+        let gid = group.map_or(Ok(found.gid), find_group)?;
+        Ok(Some(Identity { name: found.name, uid: found.uid, gid }))
+    }
+}
+
+fn find_user(name: &[u8]) -> Result<account::User, ConfigError> {
+    let found = CString::new(name).ok().and_then(|name| account::user(&name));
+    found.ok_or_else(|| ConfigError::User(Escaped(name).to_string()))
+}
+
+fn find_group(name: &[u8]) -> Result<u32, ConfigError> {
+    let found = CString::new(name).ok().and_then(|name| account::group(&name));
+    found.ok_or_else(|| ConfigError::Group(Escaped(name).to_string()))
+}
+
+impl Display for Port {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Port::Number(number) => write!(f, "{number}"),
+            Port::Auto => f.write_str("auto"),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What gitd does to a client's socket while the service has it, as the kernel tells of that very socket: ACKs without
+//! delay, and full segments where there is much to send.
+//!
+//! The tests look through a duplicate of the service's standard input, which is the client's socket.
+
+use std::io::{Read, Write};
+use std::os::fd::{OwnedFd, RawFd};
+use std::process::{Child, Stdio};
+
+use rustix::net::sockopt::{set_tcp_quickack, tcp_nodelay, tcp_quickack};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::lab::{self, Network, Repository, Server};
+use crate::support::process::{children, wait_until};
+use crate::support::{Gitd, Packet, Scratch, pkt, skip};
+
+/// Fewer than the packet has octets that they begin, so that upload-pack waits for the rest of it in silence.
+const PIECES: usize = 100;
+
+/// Four times what gitd counts as small.
+const ENOUGH_FOR_BULK: usize = 1 << 20;
+
+/// The kernel begins to delay ACKs when the service answers, so that once would not do: here it is made to begin before
+/// each arrival. It also leaves off by itself, when it has delayed one; those it counts, for a whole network namespace.
+#[test]
+fn each_arrival_is_acknowledged_at_once() {
+    if let Some(why) = lab::missing() {
+        return skip(&why);
+    }
+    let repository = Repository::of_megabytes(1);
+    let network = Network::new(&[1000]);
+    let server = Server::start(&network.server, lab::Daemon::GitdTcp, repository.base());
+    let mut client = Piped::start(&network);
+    client.send(&pkt("git-upload-pack /r.git\0host=localhost\0\0version=2\0"));
+    client.await_flush();
+    let socket = socket_of_the_service(server.pid());
+
+    let delayed_before = network.server.delayed_acks();
+    client.send(b"00ff");
+    for piece in 0..PIECES {
+        set_tcp_quickack(&socket, false).unwrap();
+        assert!(!tcp_quickack(&socket).unwrap());
+        client.send(b"x");
+        let what = format!("arrival {piece} is acknowledged");
+        wait_until(&what, || tcp_quickack(&socket).unwrap());
+    }
+    // A machine that lets gitd wait for longer than the kernel does must not fail the test; without gitd it is all.
+    let delayed = network.server.delayed_acks() - delayed_before;
+    println!("{delayed} of {PIECES} delayed");
+    assert!(delayed <= PIECES as u64 / 4, "{delayed} of {PIECES} ACKs were delayed");
+}
+
+#[test]
+fn segments_are_prompt_but_in_bulk() {
+    let scratch = Scratch::new();
+    let repository = Repository::of_megabytes(30);
+    scratch.symlink("big.git", repository.path());
+    let daemon = Gitd.serve(&scratch).start();
+    let mut client = daemon.connect();
+    client.send(pkt("git-upload-pack /big.git\0host=localhost\0\0version=2\0"));
+    client.packets_to_flush();
+    let socket = socket_of_the_service(daemon.pid());
+    assert!(tcp_nodelay(&socket).unwrap());
+
+    let want = format!("want {}\n", repository.tip());
+    client.send(pkt("command=fetch"));
+    client.send(pkt("object-format=sha1"));
+    client.send("0001");
+    for line in ["no-progress", &want, "done\n"] {
+        client.send(pkt(line));
+    }
+    client.send("0000");
+    // The service stands in the middle of its pack whenever the client does not read: no buffers hold it all.
+    let mut length = 0;
+    while length < ENOUGH_FOR_BULK {
+        let Packet::Data(payload) = client.packet() else { panic!("after {length} octets") };
+        length += payload.len();
+    }
+    wait_until("the kernel may fill its segments", || !tcp_nodelay(&socket).unwrap());
+    length += client.packets_to_flush().iter().map(Vec::len).sum::<usize>();
+    assert!(length as u64 > repository.pack_bytes());
+    // The session goes on, and the next answer may be small.
+    wait_until("segments are prompt again", || tcp_nodelay(&socket).unwrap());
+}
+
+/// A duplicate of what the only service of a daemon reads from.
+fn socket_of_the_service(daemon: u32) -> OwnedFd {
+    const STDIN: RawFd = 0;
+    let services = children(daemon);
+    let [service] = services[..] else { panic!("{services:?}") };
+    let service = Pid::from_raw(service.cast_signed()).unwrap();
+    let service = pidfd_open(service, PidfdFlags::empty()).unwrap();
+    pidfd_getfd(service, STDIN, PidfdGetfdFlags::empty()).unwrap()
+}
+
+/// A client on the laboratory's other host, which sends each piece as soon as it has it.
+struct Piped(Child);
+
+impl Piped {
+    fn start(network: &Network) -> Self {
+        let mut command = network.client.command(env!("CARGO_BIN_EXE_gitd-connect"));
+        command.args(["10.50.1.1", "9418"]).env("GIT_ENABLE_MPTCP", "0");
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    fn await_flush(&mut self) {
+        let mut received = Vec::new();
+        while !received.ends_with(b"\n0000") {
+            let mut buffer = [0; 4096];
+            let length = self.0.stdout.as_mut().unwrap().read(&mut buffer).unwrap();
+            assert!(length > 0, "closed after {:?}", String::from_utf8_lossy(&received));
+            received.extend_from_slice(&buffer[..length]);
+        }
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
