@@ -227,9 +227,9 @@ fn start_daemon(
 /// Raises the limit of open files as far as it goes, for this process alone. Returns how many clients
 /// without a request still leave enough to serve the others.
 fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
-    let limit = Descriptors::current().and_then(|now| {
+    let limit = Descriptors::current().map(|now| {
         let raised = Descriptors { soft: now.hard, ..now };
-        Ok(if raised.set().is_ok() { raised } else { now })
+        if raised.set().is_ok() { raised } else { now }
     });
     let all = limit.map_or(1024, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX));
     let served =
