@@ -30,7 +30,7 @@ use crate::session::{Outcome, Session, Wire, register};
 use crate::starter::Starter;
 use crate::stderr::Stderr;
 use crate::summary::Summary;
-use crate::sys::{errno_text, socket};
+use crate::sys::{errno_text, lack, socket};
 use crate::threads::Threads;
 use crate::watch;
 
@@ -210,6 +210,7 @@ impl Client {
             Answer::Later(place) => {
                 tokio::select! {
                     place = place => place.ok(),
+                    () = house.reaches(Phase::Ending) => None,
                     () = until(house.limits.queue_timeout.map(|limit| Instant::now() + limit)) => None,
                 }
             }
@@ -226,13 +227,13 @@ impl Client {
     ) -> Result<Running, Denial> {
         let started = Instant::now();
         let service = request.service;
-        let spawn = move |reason| Denial::Spawn { service, reason };
         let work = self.check_and_start(Arc::clone(house), Arc::clone(request));
-        let mut work = work.map_err(|error| spawn(errno_text(&error)))?;
+        let mut work = work.map_err(|error| Denial::cannot_run(service, &error))?;
         let mut told = false;
         let result = loop {
             tokio::select! {
                 result = &mut work => break result,
+                () = house.reaches(Phase::Ending) => return Err(Denial::Busy),
                 () = sleep(SLOW) => {
                     place.rest();
                     if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {
@@ -243,7 +244,8 @@ impl Client {
         };
         place.resume();
         place.checked();
-        result.unwrap_or_else(|_| Err(spawn("internal error".to_owned())))
+        let reason = "internal error".to_owned();
+        result.unwrap_or(Err(Denial::Spawn { service, reason }))
     }
 
     fn check_and_start(
@@ -253,11 +255,16 @@ impl Client {
     ) -> io::Result<oneshot::Receiver<Result<Running, Denial>>> {
         let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
         house.clone().threads.run(move || {
-            let grant = authorize(&house.policy, &house.starter, &request, &peer)?;
+            drop(lack::take());
+            let decision = authorize(&house.policy, &house.starter, &request, &peer);
+            if let Some(error) = lack::take() {
+                return Err(Denial::cannot_run(service, &error));
+            }
+            let grant = decision?;
             let extra = request.extra_parameters.as_deref();
             watch::acknowledge(&socket);
             child::start(&house.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
-                .map_err(|error| Denial::Spawn { service, reason: errno_text(&error) })
+                .map_err(|error| Denial::cannot_run(service, &error))
         })
     }
 

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::escape::Escaped;
 use crate::pktline;
 use crate::service::Service;
+use crate::sys::lack;
 
 /// Why a request is refused. `Display` is the line for the log, in the stock daemon's words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -77,6 +78,14 @@ pub enum Denial {
         /// The system's reason.
         reason: String,
     },
+    /// The system has no descriptor, process, thread or memory left for this request.
+    #[error("cannot run {}: {reason}", service.name())]
+    Exhausted {
+        /// The service that was to run.
+        service: Service,
+        /// What there is too little of, in the system's words.
+        reason: String,
+    },
     /// git ended before it said a word, as it does over a format or configuration that it refuses
     /// (contract 33, 49).
     #[error("{} failed before it answered", service.name())]
@@ -95,9 +104,21 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// git could not be started for this reason.
+    #[must_use]
+    pub fn cannot_run(service: Service, error: &std::io::Error) -> Self {
+        let reason = crate::sys::errno_text(error);
+        if lack::is_lack(error) {
+            Denial::Exhausted { service, reason }
+        } else {
+            Denial::Spawn { service, reason }
+        }
+    }
+
     /// Only git could have answered a question about the repository, and it could not be run.
     #[must_use]
     pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
+        lack::note(error);
         let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
         Denial::Config { path: path.to_vec(), reason }
     }
@@ -106,7 +127,7 @@ impl Denial {
     /// probe for files has one and the same answer.
     fn reason(&self, informative: bool) -> &[u8] {
         match self {
-            Denial::Busy => b"server is busy, try again later",
+            Denial::Busy | Denial::Exhausted { .. } => b"server is busy, try again later",
             Denial::Moved(_) => b"moved",
             _ if !informative => b"access denied or repository not exported",
             Denial::ServiceOff(_) | Denial::ServiceOffFor(..) => b"service not enabled",
@@ -160,6 +181,10 @@ impl Denial {
                 "is git installed, in PATH, and executable for gitd's user?".to_owned()
             }
             Denial::Stillborn { pid, .. } => format!("the lines of [{pid}] say why"),
+            Denial::Exhausted { .. } => {
+                "raise the limits of open files and processes, or lower --max-connections"
+                    .to_owned()
+            }
             Denial::Busy => "see --max-connections".to_owned(),
             Denial::Aliased(_)
             | Denial::TooLong { .. }

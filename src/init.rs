@@ -8,7 +8,8 @@
 use std::io;
 
 use crate::sys::descriptor;
-use crate::sys::process::{self, End, Side};
+use crate::sys::family::{self, Side};
+use crate::sys::process::End;
 use crate::sys::signal::{self, Signals};
 
 /// All that would end the server elsewhere (contract 15).
@@ -35,7 +36,7 @@ pub fn divide<T>(belongings: T) -> io::Result<Result<T, End>> {
     // A parent's habit of ignoring it would have the kernel reap, and hide the child's end.
     signal::set_default(libc::SIGCHLD);
     let signals = Signals::block(&[&PASSED_ON[..], &[libc::SIGCHLD]].concat())?;
-    match process::fork()? {
+    match family::fork()? {
         Side::Child => {
             drop(signals);
             signal::unblock_all()?;
@@ -55,11 +56,11 @@ fn keep_house(signals: &Signals, child: u32) -> io::Result<End> {
         while let Ok(signal) = signals.next() {
             if signal != libc::SIGCHLD {
                 // It may have ended just now, which is the next thing to be noticed.
-                let _ = process::kill(child, signal);
+                let _ = family::kill(child, signal);
             }
         }
         // One signal may stand for many ends.
-        while let Some((pid, end)) = process::wait_any()? {
+        while let Some((pid, end)) = family::wait_any()? {
             if pid == child {
                 return Ok(end);
             }

@@ -4,7 +4,9 @@
 //!
 //! A session is at rest when the service is upload-pack in version 2, the client has sent a command and
 //! was answered after it, has acknowledged all of the answer, nothing has moved for [`STILL`] since, and
-//! git waits in a read of the connection: it has no answer in the making.
+//! git waits in a read of the connection: it has no answer in the making. (Counters are looked at every
+//! 25 ms while they move. Who gets an answer and begins another question between two looks, and stops in
+//! the middle of it, rests too: as may anybody who finishes a question.)
 
 use std::time::Duration;
 

@@ -117,7 +117,7 @@ impl Session {
                 () = &mut ending, if !told => {
                     told = true;
                     traffic.seal(Instant::now());
-                    drop(process.signal(libc::SIGHUP));
+                    let _ = process.signal(libc::SIGHUP);
                 }
             }
             if traffic.wants_arrivals() != wire.is_some() {

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,15 +24,20 @@ use crate::outlet::Outlet;
 use crate::pending::Pending;
 use crate::starter::Starter;
 use crate::state_file::StateFile;
-use crate::sys::process::{End, Side, Spawner};
+use crate::sys::family::{self, Side};
+use crate::sys::limit::Descriptors;
+use crate::sys::process::{End, Spawner};
 use crate::sys::signal::{self, Signals};
-use crate::sys::{account, descriptor, errno_text, process};
+use crate::sys::{account, descriptor, errno_text};
 use crate::threads::Threads;
 use crate::unix::SocketFile;
 use crate::{escape::Escaped, event, inetd, init, listener, log, server};
 
 /// How many requests are checked at once where the number of services has no limit.
 const MOST_CHECKS: usize = 4096;
+
+/// How many descriptors one request takes at most, while it is checked and its service started.
+const DESCRIPTORS: usize = 8;
 
 /// The descriptors that somebody else opened for this process.
 type Passed = Result<Vec<OwnedFd>, BadSocket>;
@@ -184,11 +190,12 @@ fn start_daemon(
         per_address: limits.max_connections_per_address,
         room: limits.max_queue,
     };
+    let room = raise_descriptors(&bounds);
     let house = Arc::new(House {
         policy: config.policy.clone(),
         starter,
         admission: Admission::new(bounds),
-        pending: Pending::new(limits.max_pending),
+        pending: Pending::new(Some(limits.max_pending.map_or(room, |most| most.min(room)))),
         threads: Threads::new(bounds.most().unwrap_or(MOST_CHECKS)),
         phase: observed,
         limits,
@@ -216,6 +223,20 @@ fn start_daemon(
     let signal = runtime.block_on(server::serve(house, sockets, signals, phase, manager))?;
     drop(files);
     Ok(Ending::Signal(signal))
+}
+
+/// Raises the limit of open files as far as it goes, for this process alone. Returns how many clients
+/// without a request still leave enough to serve the others.
+fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
+    let limit = Descriptors::current().map(|now| {
+        let raised = Descriptors { soft: now.hard, ..now };
+        if raised.set().is_ok() { raised } else { now }
+    });
+    let all = limit.map_or(1024, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX));
+    let served =
+        bounds.most().and_then(|most| most.checked_mul(DESCRIPTORS)?.checked_add(bounds.room?));
+    let reserved = served.map_or(all / 2, |served| served.min(all / 2));
+    NonZeroUsize::new(all.saturating_sub(reserved)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// What exists in the file system for as long as the server listens.
@@ -268,7 +289,7 @@ enum Detached {
 fn detach() -> Result<Detached, Failure> {
     let failed = |error: io::Error| Failure::Detach(errno_text(&error));
     let (mut reader, writer) = io::pipe().map_err(failed)?;
-    match process::fork().map_err(failed)? {
+    match family::fork().map_err(failed)? {
         Side::Parent(_) => {
             drop(writer);
             let mut answer = Vec::new();
@@ -276,7 +297,7 @@ fn detach() -> Result<Detached, Failure> {
             Ok(Detached::Parent(if listening { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
         }
         Side::Child => {
-            process::leave_terminal().map_err(failed)?;
+            family::leave_terminal().map_err(failed)?;
             let null: OwnedFd = fs::File::options()
                 .read(true)
                 .write(true)

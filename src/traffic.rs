@@ -162,7 +162,8 @@ impl Traffic {
     pub fn seal(&mut self, now: Instant) {
         // ENOTCONN says that it is down already.
         let _ = self.client.shutdown(Shutdown::Both);
-        self.sealed = Some(Seal { since: now, kill: true });
+        // The chance to end by itself was all the time until now.
+        self.sealed = Some(Seal { since: now - LAST_CHANCE, kill: true });
         self.next_look = Some(now + CAREFUL_TICK);
     }
 

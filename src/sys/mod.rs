@@ -7,7 +7,10 @@
 pub mod account;
 pub mod descriptor;
 pub mod inherited;
+pub mod lack;
+pub mod limit;
 pub mod process;
+pub mod family;
 pub mod readiness;
 pub mod resolve;
 pub mod signal;

@@ -1,5 +1,4 @@
-//! Processes: one cheap spawn for git's services and the access hook, waiting by pidfd, and the
-//! fork that detaches a daemon.
+//! Processes: one cheap spawn for git's services and the access hook, and waiting by pidfd.
 //!
 //! # Why not `std::process::Command`
 //!
@@ -16,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
+use super::limit::Descriptors;
 use super::{check, signal};
 
 /// What to run, with everything that the new process starts from.
@@ -108,16 +108,7 @@ fn wait(pidfd: &OwnedFd, flags: libc::c_int) -> io::Result<Option<End>> {
     Ok(wait_for(libc::P_PIDFD, id, flags)?.map(|(_, end)| end))
 }
 
-/// Reaps one child that has ended, whichever it is; `None` when there is none. Takes the status away
-/// from whoever else may wait for it.
-///
-/// # Errors
-/// Those of `waitid(2)`; `ECHILD` when there are no children at all.
-pub fn wait_any() -> io::Result<Option<(u32, End)>> {
-    wait_for(libc::P_ALL, 0, libc::WNOHANG)
-}
-
-fn wait_for(
+pub(super) fn wait_for(
     kind: libc::idtype_t,
     id: libc::id_t,
     flags: libc::c_int,
@@ -149,6 +140,8 @@ struct Workshop {
     /// Fills a slot while no child needs it, so that nothing else can move in.
     null: OwnedFd,
     stack: Box<Stack>,
+    /// What children get; this process's own may have been raised since.
+    limit: Option<Descriptors>,
 }
 
 /// The child's stack until it executes; it makes a dozen system calls and calls nothing deep.
@@ -168,6 +161,8 @@ struct Order {
     environment: Vec<*const libc::c_char>,
     slots: [RawFd; 4],
     outlives: bool,
+    /// The limit of open files.
+    limit: Option<Descriptors>,
     niceness: Option<libc::c_int>,
     /// The errno of the step that failed; 0 while none has.
     errno: libc::c_int,
@@ -185,7 +180,8 @@ impl Spawner {
         let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
         let slots = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
         let stack = Box::new(Stack([0; 32 * 1024]));
-        Ok(Spawner(Mutex::new(Workshop { slots, null, stack })))
+        let limit = Descriptors::current().ok();
+        Ok(Spawner(Mutex::new(Workshop { slots, null, stack, limit })))
     }
 
     /// Starts a process. The calling thread sleeps until it executes or fails to; nothing of what
@@ -227,6 +223,7 @@ impl Workshop {
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
             outlives: spawn.outlives,
+            limit: self.limit,
             niceness: spawn.niceness,
             errno: 0,
         };
@@ -313,6 +310,10 @@ fn become_program(order: &Order) -> libc::c_int {
     unsafe { libc::signal(libc::SIGTERM, sigterm) };
     // SAFETY: as above; Rust's runtime had ignored it, and git must die of a vanished reader.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    if let Some(limit) = order.limit {
+        // It can be lowered at any time.
+        let _ = limit.set();
+    }
     // gitd has no handlers, so nothing of the parent's can run here once signals are let in.
     let _ = signal::set_mask(libc::SIG_SETMASK, &signal::set_of(&[]));
     execute(order)
@@ -348,42 +349,4 @@ fn errno() -> libc::c_int {
 pub fn niceness() -> i32 {
     // SAFETY: reads a number; for the calling process that cannot fail.
     unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
-}
-
-/// Which side of a fork the caller is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The process that called, and the child's id.
-    Parent(u32),
-    /// The new one.
-    Child,
-}
-
-/// Forks. Must be called while the process has one thread, or the child may wait for ever for a lock
-/// that a vanished thread holds.
-///
-/// # Errors
-/// Those of `fork(2)`.
-pub fn fork() -> io::Result<Side> {
-    // SAFETY: the caller has one thread, so the child's memory is consistent.
-    let pid = check(unsafe { libc::fork() })?;
-    Ok(if pid == 0 { Side::Child } else { Side::Parent(pid.cast_unsigned()) })
-}
-
-/// Sends a signal to a child that has not been waited for, so that its number is still its own.
-///
-/// # Errors
-/// Those of `kill(2)`.
-pub fn kill(child: u32, signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: takes two numbers and touches no memory.
-    check(unsafe { libc::kill(child.cast_signed(), signal) }).map(drop)
-}
-
-/// Leaves the terminal: the process leads a session of its own.
-///
-/// # Errors
-/// Those of `setsid(2)`.
-pub fn leave_terminal() -> io::Result<()> {
-    // SAFETY: takes no arguments and touches no memory.
-    check(unsafe { libc::setsid() }).map(drop)
 }

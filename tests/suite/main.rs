@@ -29,6 +29,7 @@ mod inetd;
 mod interpolation;
 mod limits;
 mod listening;
+mod load;
 mod logging;
 mod multipath;
 mod numbers;

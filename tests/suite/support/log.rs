@@ -64,6 +64,15 @@ impl Log {
         }
     }
 
+    /// Waits until so many lines at or after `mark` are as wanted.
+    pub fn wait_count(&self, mark: usize, count: usize, wanted: impl Fn(&str) -> bool) {
+        let seen = std::cell::Cell::new(0);
+        super::process::wait_until("the lines have come", || {
+            seen.set(self.since(mark).iter().filter(|line| wanted(line)).count());
+            seen.get() >= count
+        });
+    }
+
     /// The same; if the log ends or the deadline passes before, what there is.
     pub fn try_wait(
         &self,

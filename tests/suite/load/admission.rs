@@ -1,0 +1,211 @@
+//! Who is served when there are more requests than places: B3 of `docs/differences.md`.
+
+use std::time::{Duration, Instant};
+
+use super::{asking, busy, finish, from, is_served};
+use crate::support::process::{children, wait_until};
+use crate::support::{End, Gitd, Packet, Scratch, request};
+
+const BUSY: &str = "ERR server is busy, try again later: /repo.git";
+
+fn text(packet: Packet) -> String {
+    match packet {
+        Packet::Data(payload) => String::from_utf8(payload).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Past the queue a request gets an answer, not a reset, and stock's line is logged.
+#[test]
+fn past_the_queue() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd.serve(&scratch).args(["--max-connections=1", "--max-queue=0"]).start();
+    let first = busy(&daemon, 1);
+    let mark = daemon.log.mark();
+    let mut second = from(&daemon, 2);
+    // What a client sends ahead must not turn the answer into a reset.
+    second.send([request("upload-pack", "/repo.git"), vec![b'0'; 100_000]].concat());
+    assert_eq!(text(second.packet()), BUSY);
+    assert_eq!(second.rest(), (vec![], End::Closed));
+    let line = "Too many children, dropping connection";
+    daemon.log.wait(mark, |logged| logged == line);
+    finish(first);
+    is_served(&daemon);
+}
+
+/// Who has waited for too long is told so; the others wait on.
+#[test]
+fn queue_timeout() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd.serve(&scratch).args(["--max-connections=1", "--queue-timeout=1"]).start();
+    let first = busy(&daemon, 1);
+    let started = Instant::now();
+    let mut second = asking(&daemon, 2, "/repo.git");
+    assert_eq!(text(second.packet()), BUSY);
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    let mut third = asking(&daemon, 2, "/repo.git");
+    finish(first);
+    assert!(!third.packets_to_flush().is_empty());
+}
+
+/// Who leaves the queue takes no place: the next one does.
+#[test]
+fn who_left_the_queue() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd.serve(&scratch).arg("--max-connections=1").start();
+    let first = busy(&daemon, 1);
+    for last in 2..6 {
+        drop(asking(&daemon, last, "/repo.git"));
+    }
+    let mut patient = asking(&daemon, 7, "/repo.git");
+    finish(first);
+    assert!(!patient.packets_to_flush().is_empty());
+    finish(patient);
+    wait_until("nobody is left", || children(daemon.pid()).is_empty());
+}
+
+/// An address with a thousand requests delays ten others by no more than their share.
+#[test]
+fn a_thousand_against_ten() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd
+        .serve(&scratch)
+        .args(["--max-connections=2", "--max-queue=1100", "--queue-timeout=0"])
+        .start();
+    let first = [busy(&daemon, 1), busy(&daemon, 1)];
+    let mark = daemon.log.mark();
+    let greedy: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut client = from(&daemon, 1);
+            client.send(request("upload-pack", "/repo.git"));
+            // Its turn ends by itself.
+            client.send("0000");
+            client
+        })
+        .collect();
+    daemon.log.wait_count(mark, 1000, |line| line.starts_with("Request "));
+    let modest: Vec<_> = (2..12).map(|last| asking(&daemon, last, "/repo.git")).collect();
+    let mark = daemon.log.mark();
+    first.into_iter().for_each(finish);
+    for mut client in modest {
+        assert!(!client.packets_to_flush().is_empty());
+        finish(client);
+    }
+    let ended = daemon.log.since(mark);
+    let ended = ended.iter().filter(|line| line.starts_with("Disconnected")).count();
+    // Ten of theirs, at most as many of the other's in turn with them, and what ran meanwhile.
+    assert!(ended < 40, "{ended} sessions ended before ten modest clients were served");
+    drop(greedy);
+}
+
+/// A full queue is no place for one address alone.
+#[test]
+fn a_full_queue_has_room_for_others() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd.serve(&scratch).args(["--max-connections=1", "--max-queue=4"]).start();
+    let first = busy(&daemon, 1);
+    let mut greedy: Vec<_> = (0..4).map(|_| asking(&daemon, 1, "/repo.git")).collect();
+    let mut modest = asking(&daemon, 2, "/repo.git");
+    // The latest of the greedy had to go.
+    assert_eq!(text(greedy.pop().unwrap().packet()), BUSY);
+    finish(first);
+    greedy[0].packets_to_flush();
+    finish(greedy.remove(0));
+    assert!(!modest.packets_to_flush().is_empty());
+}
+
+/// --max-connections-per-address: others are served while its own requests wait.
+#[test]
+fn limit_by_address() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    for all in ["--max-connections=8", "--max-connections=0"] {
+        let daemon = Gitd.serve(&scratch).args([all, "--max-connections-per-address=2"]).start();
+        let mut own = [busy(&daemon, 1), busy(&daemon, 1)];
+        let mut third = asking(&daemon, 1, "/repo.git");
+        finish(busy(&daemon, 2));
+        wait_until("two are left", || children(daemon.pid()).len() == 2);
+        own[0].send("0000");
+        own[0].rest();
+        assert!(!third.packets_to_flush().is_empty());
+    }
+}
+
+/// One /64 is one address.
+#[test]
+fn limit_by_ipv6_subnet() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd
+        .serve(&scratch)
+        .listen(&["::1"])
+        .args(["--max-connections-per-address=1", "--max-queue=0"])
+        .start();
+    let mut first = daemon.connect();
+    first.send(request("upload-pack", "/repo.git"));
+    first.packets_to_flush();
+    let mut second = daemon.connect();
+    second.send(request("upload-pack", "/repo.git"));
+    assert_eq!(text(second.packet()), BUSY);
+}
+
+/// What hangs over one repository leaves places to the others, and they are not even late: half of all places are never
+/// its own.
+#[test]
+fn a_hanging_hook() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    scratch.bare("slow.git");
+    let gate = scratch.root().join("gate");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).unwrap();
+    let script =
+        format!("#!/bin/sh\ncase $2 in *slow*) read x <'{}';; esac\nexit 0\n", gate.display());
+    let hook = scratch.script("hook", &script);
+    let daemon =
+        Gitd.serve(&scratch).option("--access-hook", &hook).arg("--max-connections=4").start();
+    let before = super::Resources::of(&daemon);
+    let mut hanging: Vec<_> = (1..20).map(|last| asking(&daemon, last, "/slow.git")).collect();
+    for _ in 0..5 {
+        is_served(&daemon);
+    }
+    assert!(children(daemon.pid()).len() <= 4);
+    // The gate opens: whoever is in the hook goes on, and so do those behind them.
+    let opener = std::thread::spawn(move || {
+        for client in &mut hanging {
+            assert!(!client.packets_to_flush().is_empty());
+            client.send("0000");
+        }
+    });
+    wait_until("all have been through", || {
+        // Opened for reading and writing, the pipe takes what nobody reads yet.
+        let mut gate = std::fs::File::options().read(true).write(true).open(&gate).unwrap();
+        std::io::Write::write_all(&mut gate, b"\n").unwrap();
+        opener.is_finished()
+    });
+    opener.join().unwrap();
+    before.assert_back(&daemon);
+}
+
+/// Several repositories that hang take all places; those who wait get them all the same.
+#[test]
+fn hooks_that_hang_everywhere() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    for name in ["slow1.git", "slow2.git", "slow3.git"] {
+        scratch.bare(name);
+    }
+    let hook =
+        scratch.script("hook", "#!/bin/sh\ncase $2 in *slow*) exec sleep 40;; esac\nexit 0\n");
+    let daemon =
+        Gitd.serve(&scratch).option("--access-hook", &hook).arg("--max-connections=2").start();
+    let hanging: Vec<_> = (1..4).map(|n| asking(&daemon, n, &format!("/slow{n}.git"))).collect();
+    is_served(&daemon);
+    let mark = daemon.log.mark();
+    daemon.log.wait(mark, |line| line.contains("not decided after 10 s"));
+    drop(hanging);
+}

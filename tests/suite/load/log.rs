@@ -1,0 +1,128 @@
+//! A log that nobody reads: what stands in the way of writing it must not stand in the way of serving.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use super::Resources;
+use crate::support::invocation::free_port;
+use crate::support::process::{listening, wait_until};
+use crate::support::syslog::Syslog;
+use crate::support::{Client, Gitd, Scratch, request};
+
+/// A line of a quarter of a megabyte, by a path full of bytes that must be escaped.
+fn noise() -> Vec<u8> {
+    let path: Vec<u8> = std::iter::repeat_n(0xff, 60_000).collect();
+    crate::support::pkt([b"git-upload-pack /".as_slice(), &path].concat())
+}
+
+/// Standard error is a full pipe: requests are answered, and who reads on later learns how much was lost.
+#[test]
+fn a_full_pipe() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let port = free_port();
+    let invocation = Gitd.serve(&scratch);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut command = invocation.command(&[
+        "--listen=127.0.0.1".to_owned(),
+        format!("--port={port}"),
+        "--verbose".to_owned(),
+    ]);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it listens", || listening(port));
+    for _ in 0..20 {
+        let mut client = Client::connect(address);
+        client.send(noise());
+        client.rest();
+    }
+    let mut client = Client::connect(address);
+    client.send(request("upload-pack", "/repo.git"));
+    assert!(!client.packets_to_flush().is_empty());
+    client.send("0000");
+    client.rest();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).split(b'\n');
+    let lost = lines.find_map(|line| {
+        let line = String::from_utf8(line.unwrap()).unwrap();
+        line.contains(" lines of the log were lost").then_some(line)
+    });
+    assert!(lost.unwrap().contains("] warning: "));
+    // From here on all is told again.
+    let mut client = Client::connect(address);
+    client.send(request("upload-pack", "/nothing"));
+    client.rest();
+    assert!(lines.any(|line| line.unwrap().ends_with(b"Request upload-pack for '/nothing'")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// At its end gitd does not wait for a reader either.
+#[test]
+fn a_full_pipe_at_the_end() {
+    let scratch = Scratch::new();
+    let port = free_port();
+    let first = ["--listen=127.0.0.1".to_owned(), format!("--port={port}"), "--verbose".to_owned()];
+    let mut command = Gitd.serve(&scratch).command(&first);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it listens", || listening(port));
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    client.send(noise());
+    client.rest();
+    crate::support::process::signal(child.id(), rustix::process::Signal::TERM);
+    wait_until("it ends", || child.try_wait().unwrap().is_some());
+}
+
+/// Nobody at the other end of standard error at all.
+#[test]
+fn a_broken_pipe() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let port = free_port();
+    let first = ["--listen=127.0.0.1".to_owned(), format!("--port={port}"), "--verbose".to_owned()];
+    let mut command = Gitd.serve(&scratch).command(&first);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    wait_until("it listens", || listening(port));
+    for _ in 0..3 {
+        let mut client = Client::connect(([127, 0, 0, 1], port).into());
+        client.send(request("upload-pack", "/repo.git"));
+        assert!(!client.packets_to_flush().is_empty());
+    }
+    assert_eq!(child.try_wait().unwrap(), None);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// syslogd was suspended, then is gone, then there is a new one.
+#[test]
+fn syslog_comes_and_goes() {
+    crate::support::needs_root!();
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let syslog = Syslog::new(&scratch);
+    let daemon = syslog.of(Gitd.serve(&scratch).arg("--syslog")).start();
+    let before = Resources::of(&daemon);
+    // A socket takes a handful of messages from a daemon that nobody reads.
+    for _ in 0..100 {
+        let mut client = daemon.connect();
+        client.send(request("upload-pack", "/repo.git"));
+        assert!(!client.packets_to_flush().is_empty());
+        client.send("0000");
+        client.rest();
+    }
+    let place = scratch.root().join("dev/log");
+    drop(syslog);
+    std::fs::remove_file(&place).unwrap();
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    let new = UnixDatagram::bind(&place).unwrap();
+    new.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
+    let mut buffer = [0; 2048];
+    daemon.ask("upload-pack", "/nothing");
+    loop {
+        let length = new.recv(&mut buffer).expect("the log goes to the new one");
+        if String::from_utf8_lossy(&buffer[..length]).contains("/nothing") {
+            break;
+        }
+    }
+    before.assert_back(&daemon);
+}

@@ -1,0 +1,83 @@
+//! Load, abuse and faults: gitd keeps serving, loses nothing, and comes back by itself. Only loopback sees the traffic, and
+//! every flood has an end.
+
+mod admission;
+mod drain;
+mod faults;
+mod first_process;
+mod log;
+mod pending;
+mod rest;
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use crate::support::process::{children, descriptors, status, wait_until};
+use crate::support::{Client, Daemon, request};
+
+/// A client with one of loopback's sixteen million addresses.
+fn from(daemon: &Daemon, last: u8) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let local = SocketAddr::new(IpAddr::from([127, 0, 1, last]), 0);
+    socket.bind(&local.into()).unwrap();
+    socket.connect(&daemon.address().into()).unwrap();
+    Client::from(TcpStream::from(socket))
+}
+
+/// A session of protocol v0 that runs until it is told to end.
+fn busy(daemon: &Daemon, last: u8) -> Client {
+    let mut client = from(daemon, last);
+    client.send(request("upload-pack", "/repo.git"));
+    client.packets_to_flush();
+    client
+}
+
+/// A request that was sent; whether it was taken shows later.
+fn asking(daemon: &Daemon, last: u8, pathname: &str) -> Client {
+    let mark = daemon.log.mark();
+    let mut client = from(daemon, last);
+    client.send(request("upload-pack", pathname));
+    daemon.log.wait(mark, |line| line.starts_with("Request "));
+    client
+}
+
+fn finish(mut client: Client) {
+    client.send("0000");
+    client.rest();
+}
+
+/// Is it served now?
+fn is_served(daemon: &Daemon) {
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+}
+
+/// What a fault or a flood must leave as it was.
+#[derive(Debug, Clone, Copy)]
+struct Resources {
+    descriptors: usize,
+    kilobytes: u64,
+}
+
+impl Resources {
+    /// Once all services have ended and the descriptors are steady.
+    fn of(daemon: &Daemon) -> Self {
+        let pid = daemon.pid();
+        wait_until("all services have ended", || children(pid).is_empty());
+        let mut last = 0;
+        wait_until("the descriptors are steady", || {
+            std::mem::replace(&mut last, descriptors(pid)) == last
+        });
+        let resident = status(pid, "RssAnon").unwrap();
+        let kilobytes = resident.split(' ').next().unwrap().parse().unwrap();
+        Self { descriptors: last, kilobytes }
+    }
+
+    /// No descriptor more, no process, and no more memory than the allocator may keep for later.
+    #[track_caller]
+    fn assert_back(self, daemon: &Daemon) {
+        let pid = daemon.pid();
+        wait_until("all services have ended", || children(pid).is_empty());
+        wait_until("no descriptor is left over", || descriptors(pid) <= self.descriptors);
+        let now = Self::of(daemon);
+        assert!(now.kilobytes <= self.kilobytes + 4096, "{now:?} after {self:?}");
+    }
+}

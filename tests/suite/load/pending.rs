@@ -1,0 +1,132 @@
+//! Clients that say nothing, or next to nothing: B4 of `docs/differences.md`.
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use super::{Resources, is_served};
+use crate::support::process::{descriptors, wait_until};
+use crate::support::{Daemon, End, Gitd, Scratch, request};
+
+/// --max-pending: past it the one that has been silent longest goes, without a word.
+#[test]
+fn the_longest_silent_goes() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd.serve(&scratch).arg("--max-pending=3").start();
+    let mut clients: Vec<_> = (0..3)
+        .map(|_| {
+            let mark = daemon.log.mark();
+            let client = daemon.connect();
+            daemon.log.wait(mark, |line| line.starts_with("Connection from"));
+            client
+        })
+        .collect();
+    let whole = request("upload-pack", "/repo.git");
+    clients[0].send(&whole[..4]);
+    // A request that was answered later proves that these bytes have been looked at; it came fourth, so that one had to go.
+    let mark = daemon.log.mark();
+    is_served(&daemon);
+    assert_eq!(clients[1].rest(), (vec![], End::Closed));
+    let log = daemon.log.since(mark);
+    let told: Vec<_> = log.iter().filter(|line| line.contains("--max-pending")).collect();
+    assert_eq!(told.len(), 1, "{log:#?}");
+    for client in [0, 2] {
+        clients[client].send(&whole[if client == 0 { 4.. } else { 0.. }]);
+        assert!(!clients[client].packets_to_flush().is_empty());
+    }
+}
+
+/// Ten thousand of them: a good client is served among them, and afterwards everything is as before.
+#[test]
+fn ten_thousand() {
+    const CLIENTS: usize = 10_000;
+    let _own = Descriptors::raise(CLIENTS as u64 + 1_000);
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    for (options, kept) in [(&["--max-pending=0"][..], CLIENTS), (&[], 4096)] {
+        let daemon = Gitd.serve(&scratch).quiet().args(options).start();
+        is_served(&daemon);
+        let round = || hold(&daemon, CLIENTS, kept);
+        // What the first ones needed the allocator keeps for the next ones.
+        round();
+        let before = Resources::of(&daemon);
+        round();
+        before.assert_back(&daemon);
+    }
+}
+
+fn hold(daemon: &Daemon, clients: usize, kept: usize) {
+    let before = Resources::of(daemon).descriptors;
+    let mut silent: Vec<_> = (0..clients).map(|n| super::from(daemon, (n / 100) as u8)).collect();
+    wait_until("all are in", || descriptors(daemon.pid()) == before + kept);
+    super::finish(super::busy(daemon, 200));
+    // Those who are left are heard.
+    let last = silent.last_mut().unwrap();
+    last.send(request("upload-pack", "/repo.git"));
+    assert!(!last.packets_to_flush().is_empty());
+    drop(silent);
+    wait_until("all are out", || descriptors(daemon.pid()) <= before);
+}
+
+/// With fewer descriptors than clients, the longest silent make room for those who come.
+#[test]
+fn more_than_descriptors() {
+    let (_scratch, daemon) = Gitd.serve_one();
+    let before = Resources::of(&daemon);
+    let pid = Pid::from_raw(daemon.pid().cast_signed());
+    let limit = |current| {
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), maximum: Some(4096) })
+    };
+    limit(100).unwrap();
+    let silent: Vec<_> = (0..300).map(|_| daemon.connect()).collect();
+    for _ in 0..5 {
+        is_served(&daemon);
+    }
+    let log = daemon.log.since(0);
+    let told = log.iter().filter(|line| line.starts_with("accept returned: Too many open files"));
+    assert!((1..20).contains(&told.count()), "{log:#?}");
+    drop(silent);
+    limit(4096).unwrap();
+    before.assert_back(&daemon);
+}
+
+/// Connect and close, five thousand times as fast as can be: a good client among them is served.
+#[test]
+fn connect_and_close() {
+    let (_scratch, daemon) = Gitd.serve_one();
+    let storm = || {
+        std::thread::scope(|scope| {
+            for last in 1..6 {
+                let daemon = &daemon;
+                scope.spawn(move || (0..1_000).for_each(|_| drop(super::from(daemon, last))));
+            }
+            for _ in 0..5 {
+                super::finish(super::busy(&daemon, 9));
+            }
+        });
+    };
+    // What the first ones needed the allocator keeps for the next ones.
+    storm();
+    let before = Resources::of(&daemon);
+    storm();
+    before.assert_back(&daemon);
+    let log = daemon.log.since(0);
+    assert!(!log.iter().any(|line| line.contains("--max-pending")), "they did not pile up");
+}
+
+/// The test's own limit, given back at the end: other tests of this process see it too, and mind it not.
+struct Descriptors(Rlimit);
+
+impl Descriptors {
+    fn raise(to: u64) -> Self {
+        let before = rustix::process::getrlimit(Resource::Nofile);
+        let enough = Rlimit { current: before.current.map(|soft| soft.max(to)), ..before };
+        rustix::process::setrlimit(Resource::Nofile, enough).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        rustix::process::setrlimit(Resource::Nofile, self.0).unwrap();
+    }
+}
