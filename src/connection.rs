@@ -288,11 +288,11 @@ impl Client {
         {
             tokio::spawn(stderr.read_to_end());
         }
-        event::ended(pid, request.service, outcome.end, &summary);
         if let Some(client) = unheard {
             let denial = Denial::Stillborn { service: request.service, pid };
             client.refuse(house, request, &denial).await;
         }
+        event::ended(pid, request.service, outcome.end, &summary);
     }
 
     /// Ends a connection for which nothing was started.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use socket2::{SockRef, Socket};
 
@@ -69,18 +69,34 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
         }
     };
     let corked = client.socket.as_ref().is_some_and(watch::cork_if_far);
-    let (status, denial) = match client.start(policy, starter, &request) {
-        Ok(running) => {
+    match client.start(policy, starter, &request) {
+        Ok(Running { process, stderr }) => {
+            let (pid, service) = (process.pid, request.service);
             let exchange = Exchange::new(&request, PREFIX + octets);
-            client.attend(running, &request, exchange, corked, limits.timeout)
+            let traffic = client.socket.as_ref().map(|socket| {
+                Traffic::new(Arc::clone(socket), pid, service, corked, limits.timeout, exchange)
+            });
+            let outcome = attend(&process, Stderr::new(pid, stderr), traffic);
+            if outcome.stillborn() {
+                client.refuse(policy, &request, &Denial::Stillborn { service, pid });
+            }
+            let summary = Summary {
+                peer: client.peer.to_string(),
+                request: Some((service, request.pathname)),
+                duration: client.started.elapsed(),
+                counters: outcome.counters,
+            };
+            event::ended(pid, service, outcome.end, &summary);
+            match outcome.end {
+                Some(End::Exited(status)) => u8::try_from(status).unwrap_or(REFUSED),
+                Some(End::Killed(_)) | None => REFUSED,
+            }
         }
-        Err(denial) => (REFUSED, Some(denial)),
-    };
-    if let Some(denial) = denial {
-        event::denied(&denial, &denial.remedy(), &client.peer);
-        client.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
+        Err(denial) => {
+            client.refuse(policy, &request, &denial);
+            REFUSED
+        }
     }
-    status
 }
 
 impl Client {
@@ -119,37 +135,9 @@ impl Client {
             .map_err(|error| Denial::Spawn { service: request.service, reason: errno_text(&error) })
     }
 
-    /// Watches the service to its end. Answers with its status, and with what to tell the client if it
-    /// failed without a word.
-    fn attend(
-        &self,
-        Running { process, stderr }: Running,
-        request: &Request,
-        exchange: Exchange,
-        corked: bool,
-        timeout: Option<Duration>,
-    ) -> (u8, Option<Denial>) {
-        let (pid, service) = (process.pid, request.service);
-        let stderr = Stderr::new(pid, stderr);
-        let traffic = self.socket.as_ref().map(|socket| {
-            Traffic::new(Arc::clone(socket), pid, service, corked, timeout, exchange)
-        });
-        let outcome = watch_to_the_end(&process, stderr, traffic).unwrap_or_else(|error| {
-            event::service_lost(pid, &errno_text(&error));
-            Outcome { end: None, counters: None }
-        });
-        let summary = Summary {
-            peer: self.peer.to_string(),
-            request: Some((service, request.pathname.clone())),
-            duration: self.started.elapsed(),
-            counters: outcome.counters,
-        };
-        event::ended(pid, service, outcome.end, &summary);
-        let status = match outcome.end {
-            Some(End::Exited(status)) => u8::try_from(status).unwrap_or(REFUSED),
-            Some(End::Killed(_)) | None => REFUSED,
-        };
-        (status, outcome.stillborn().then_some(Denial::Stillborn { service, pid }))
+    fn refuse(&self, policy: &Policy, request: &Request, denial: &Denial) {
+        event::denied(denial, &denial.remedy(), &self.peer);
+        self.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
     }
 
     /// Says why, and reads what the client had sent ahead: closing over it would reset the connection,
@@ -180,6 +168,14 @@ impl Client {
 const ENDED: u64 = 0;
 const SAID: u64 = 1;
 const ARRIVED: u64 = 2;
+
+/// Watches the service to its end.
+fn attend(process: &Child, stderr: Stderr, traffic: Option<Traffic>) -> Outcome {
+    watch_to_the_end(process, stderr, traffic).unwrap_or_else(|error| {
+        event::service_lost(process.pid, &errno_text(&error));
+        Outcome { end: None, counters: None }
+    })
+}
 
 /// Waits for the service's end, its words and the client's octets in turn. When the service has ended,
 /// what it left behind may still have something to say, and here nobody else would hear it.
