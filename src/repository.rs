@@ -261,13 +261,12 @@ pub fn read_config(base: Base<'_>, name: &std::ffi::CStr) -> Option<Vec<u8>> {
 
 fn read(base: Base<'_>, name: &std::ffi::CStr, most: usize) -> io::Result<Vec<u8>> {
     let mut file = descriptor::open_to_read(base, name)?;
-    let room = FIRST_READ.min(most);
-    let mut text = vec![0; room];
+    let mut text = vec![0; FIRST_READ.min(most)];
     let length = file.read(&mut text)?;
     text.truncate(length);
-    // Of a regular file a short read is the whole file; asking for its end would be one call more.
-    if length == room {
-        file.take((most - room) as u64).read_to_end(&mut text)?;
+    // A short read need not be the whole file: network and FUSE file systems may give less.
+    if length > 0 {
+        file.take((most - length) as u64).read_to_end(&mut text)?;
     }
     Ok(text)
 }
