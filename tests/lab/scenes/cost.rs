@@ -12,7 +12,7 @@ const PORTS: [u16; 2] = [9418, 9419];
 pub fn run(rounds: usize) -> Table {
     let (small, big) = (Repository::of_megabytes(1), Repository::of_megabytes(84));
     let rows = vec![
-        row!["", "gitd, ms, min / med / max", "gitd --mptcp", "ratio of medians"],
+        row!["", "gitd, ms, min / med / max", "gitd --mptcp", "median of the rounds' ratios"],
         compare("git ls-remote", &small, rounds * 30, |git, url, _| git.args(["ls-remote", url])),
         compare("clone of 84 MB", &big, rounds * 2, |git, url, copy| {
             git.args(["clone", "-q", "--bare", url]).arg(copy)
@@ -32,8 +32,8 @@ fn compare(name: &str, repository: &Repository, rounds: usize, work: Work) -> Ve
         Server::start_on(&network.server, daemons[side], repository.base(), PORTS[side])
     });
     let mut milliseconds = [Vec::new(), Vec::new()];
-    for _ in 0..rounds {
-        for side in [0, 1] {
+    for round in 0..rounds {
+        for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             let directory = tempfile::tempdir().unwrap();
             let mut command = network.server.command("git");
             isolate(&mut command);
@@ -45,7 +45,9 @@ fn compare(name: &str, repository: &Repository, rounds: usize, work: Work) -> Ve
             milliseconds[side].push(begin.elapsed().as_secs_f64() * 1e3);
         }
     }
+    let ratios: Vec<f64> =
+        milliseconds[0].iter().zip(&milliseconds[1]).map(|(tcp, mptcp)| mptcp / tcp).collect();
     let [tcp, mptcp] = milliseconds.map(|samples| Spread::of(&samples));
     eprintln!("{name}: {tcp} against {mptcp}");
-    row![name, tcp, mptcp, format!("{:.3}", mptcp.middle / tcp.middle)]
+    row![name, tcp, mptcp, format!("{:.3}", Spread::of(&ratios).middle)]
 }
