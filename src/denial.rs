@@ -123,6 +123,13 @@ impl Denial {
         Denial::Config { path: path.to_vec(), reason }
     }
 
+    /// git does not understand its configuration, and said why.
+    #[must_use]
+    pub fn refused_by_git(path: &[u8], output: &std::process::Output) -> Self {
+        let reason = output.stderr.trim_ascii_end().to_vec();
+        Denial::Config { path: path.to_vec(), reason }
+    }
+
     /// What the client hears: the reason if clients may know it (contract 32). Whatever lets a client
     /// probe for files has one and the same answer.
     fn reason(&self, informative: bool) -> &[u8] {

@@ -29,14 +29,15 @@ pub fn service_enabled(
         Some(answer) => Some(answer),
         None if output.status.code() == Some(1) && output.stdout.is_empty() => None,
         None => Some(
-            last_value(starter, repository, key)?.ok_or_else(|| refused(repository, &output))?,
+            last_value(starter, repository, key)?
+                .ok_or_else(|| Denial::refused_by_git(&repository.path, &output))?,
         ),
     };
     // `git config` only warns of files that no other command would go on without.
     if !output.stderr.is_empty() {
         let check = ask_inside(starter, repository, &[], &["rev-parse", "--git-dir"])?;
         if !check.status.success() {
-            return Err(refused(repository, &check));
+            return Err(Denial::refused_by_git(&repository.path, &check));
         }
     }
     Ok(answer)
@@ -77,7 +78,11 @@ fn last_value(
 pub fn check_format(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
     let its_own = [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")];
     let output = ask_inside(starter, repository, &its_own, &["rev-parse", "--git-dir"])?;
-    if output.status.success() { Ok(()) } else { Err(refused(repository, &output)) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(Denial::refused_by_git(&repository.path, &output))
+    }
 }
 
 fn boolean(output: &Output) -> Option<bool> {
@@ -97,9 +102,4 @@ fn ask_inside(
     let variables = [variables, &[("GIT_DIR", ".")]].concat();
     let output = starter.git.ask(Some(repository.directory()), &variables, arguments);
     output.map_err(|error| Denial::unaskable(&repository.path, &error))
-}
-
-fn refused(repository: &Repository, output: &Output) -> Denial {
-    let reason = output.stderr.trim_ascii_end().to_vec();
-    Denial::Config { path: repository.path.clone(), reason }
 }

@@ -2,11 +2,9 @@
 //! 45 to 47), for its owner could have put anything into its configuration.
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::denial::Denial;
-use crate::git::Git;
 use crate::repository::Repository;
 use crate::starter::Starter;
 
@@ -14,24 +12,17 @@ use crate::starter::Starter;
 /// and git is asked only if its configuration has anything to say.
 ///
 /// # Errors
-/// [`Denial::Foreign`]; [`Denial::Config`] when git could not be asked.
+/// [`Denial::Foreign`]; [`Denial::Config`] when git cannot be asked.
 pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
     let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
     if repository.owners().iter().all(ours) {
         return Ok(());
     }
-    let gitfile = repository.behind_gitfile();
-    // Of a gitfile it is the gitfile's own name that safe.directory must have.
-    let safe = gitfile.as_ref().map(|(gitfile, _)| gitfile.clone());
-    let safe = safe.or_else(|| repository.real_path()).unwrap_or_default();
-    let unaskable = |error| Denial::unaskable(&repository.path, &error);
-    if starter.git.server_config_may_mention("safe")
-        && is_safe(&starter.git, &safe).map_err(unaskable)?
-    {
+    let safe = repository.safe_name();
+    if starter.git.server_config_may_mention("safe") && is_safe(starter, repository, &safe)? {
         return Ok(());
     }
-    let path = gitfile.map_or_else(|| repository.path.clone(), |(_, directory)| directory);
-    Err(Denial::Foreign { path, safe, uid: starter.uid })
+    Err(Denial::Foreign { path: repository.location.clone(), safe, uid: starter.uid })
 }
 
 /// Whether `safe.directory` has the name, by git's own rules.
@@ -40,7 +31,7 @@ pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
 /// of the directory around it, and must run inside a repository, which they then take for `.`. Of the
 /// services receive-pack asks in every version; it is told to take every owner for another one, and to
 /// show no ref.
-fn is_safe(git: &Git, name: &[u8]) -> io::Result<bool> {
+fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Denial> {
     // git looks for a `.git` inside before it takes the directory itself.
     let name = match name.strip_suffix(b"/.git") {
         Some(around) => around,
@@ -57,6 +48,12 @@ fn is_safe(git: &Git, name: &[u8]) -> io::Result<bool> {
         b"--http-backend-info-refs",
         name,
     ];
-    let output = git.ask(None, &variables, &arguments.map(OsStr::from_bytes))?;
-    Ok(output.status.success())
+    let output = starter.git.ask(None, &variables, &arguments.map(OsStr::from_bytes));
+    let output = output.map_err(|error| Denial::unaskable(&repository.path, &error))?;
+    // The advice names the variable in every language; other complaints are about something else.
+    let advised = output.stderr.windows(14).any(|window| window == b"safe.directory");
+    match output.status.success() {
+        false if !advised => Err(Denial::refused_by_git(&repository.path, &output)),
+        safe => Ok(safe),
+    }
 }

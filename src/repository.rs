@@ -42,6 +42,8 @@ pub struct Repository {
     /// The path it was found under: as requested, with the suffix that matched, without trailing
     /// slashes, no symbolic link resolved.
     pub path: Vec<u8>,
+    /// The same as the file system knows it: behind a gitfile, the git directory.
+    pub location: Vec<u8>,
     directory: OwnedFd,
     /// Where the objects, refs and configuration are, if the git directory is a worktree's.
     common: Option<OwnedFd>,
@@ -72,12 +74,7 @@ impl Repository {
     /// [`Miss`]
     pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
         match Self::look(path.to_vec()) {
-            Ok(mut found) => {
-                if let Some((_, directory)) = found.behind_gitfile() {
-                    found.path = directory;
-                }
-                Ok(found)
-            }
+            Ok(found) => Ok(Repository { path: found.location.clone(), ..found }),
             Err(Miss::Nothing) if is_ours(path) => Err(Miss::Nothing),
             Err(_) => Err(Miss::Broken),
         }
@@ -96,18 +93,12 @@ impl Repository {
         &self.owners
     }
 
-    /// The gitfile that it was found through and the git directory behind it, as the kernel names them
-    /// without any symbolic link.
+    /// The name that `safe.directory` must have, without any symbolic link: that of the gitfile where
+    /// there is one, else that of the directory.
     #[must_use]
-    pub fn behind_gitfile(&self) -> Option<(Vec<u8>, Vec<u8>)> {
-        let gitfile = descriptor::real_path(self.gitfile.as_ref()?).ok()?;
-        Some((gitfile, self.real_path()?))
-    }
-
-    /// The git directory's name without any symbolic link.
-    #[must_use]
-    pub fn real_path(&self) -> Option<Vec<u8>> {
-        descriptor::real_path(&self.directory).ok()
+    pub fn safe_name(&self) -> Vec<u8> {
+        let named = self.gitfile.as_ref().unwrap_or(&self.directory);
+        descriptor::real_path(named).unwrap_or_default()
     }
 
     /// Whether there is something called `.git` in it.
@@ -149,6 +140,7 @@ impl Repository {
                 let common = common_directory(found.as_fd())?;
                 let status = descriptor::status(Base::WorkingDirectory, &name, false);
                 Ok(Repository {
+                    location: path.clone(),
                     path,
                     directory: found,
                     common,
@@ -176,7 +168,9 @@ impl Repository {
         ];
         let owners = owners.into_iter().map(|status| status.map(|found| found.owner));
         let owners = owners.collect::<io::Result<_>>().ok()?;
-        Some(Repository { path, directory, common, owners, gitfile: Some(gitfile) })
+        let location = descriptor::real_path(&directory).ok()?;
+        let gitfile = Some(gitfile);
+        Some(Repository { path, location, directory, common, owners, gitfile })
     }
 }
 

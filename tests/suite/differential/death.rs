@@ -23,7 +23,7 @@ const FOREIGN: (&str, &str) = (
     "detected dubious ownership in repository at '",
 );
 /// git's own words, from the service or because gitd has asked.
-const SERVICE: &str = "server cannot serve this repository";
+const SERVICE: &str = "git cannot serve this repository";
 pub const CONFIG: &str = "repository has a configuration that git refuses";
 /// gitd has git read the configuration later than stock, if at all: other refusals come first.
 const BEFORE_CONFIG: [(&str, &str); 5] = [

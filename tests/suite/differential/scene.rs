@@ -161,11 +161,18 @@ impl<'a> Stage<'a> {
         let bytes = request.bytes(|text| self.seeds.expand(text, self.scratch.0.root()));
         let ask = |daemon| {
             let archive = request.is_archive();
-            // Its service waits for arguments as long as there may be some.
-            let observation = exchange(daemon, &bytes, request.half_close || archive, !archive);
+            // A service waits for more as long as there may be some.
+            let asks = request.ahead.is_empty() && !archive;
+            let observation = exchange(daemon, &bytes, request.half_close || !asks, asks);
             if archive && observation.served() { observation.by_band() } else { observation }
         };
-        (ask(&self.stock), ask(&self.gitd))
+        let (stock, mut gitd) = (ask(&self.stock), ask(&self.gitd));
+        // How much of an answer survives a reset is nobody's choice.
+        let cut = stock.answer.len().min(gitd.answer.len());
+        if stock.reset && gitd.reset && stock.answer[..cut] == gitd.answer[..cut] && cut > 0 {
+            gitd.answer.clone_from(&stock.answer);
+        }
+        (stock, gitd)
     }
 
     pub fn expand(&self, text: &[u8]) -> Text {

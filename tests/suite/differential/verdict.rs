@@ -68,22 +68,26 @@ fn try_judge(
         let reason = if informative { reason } else { GENERIC };
         refusal == [reason, b": ", pathname.as_slice()].concat()
     };
+    if gitd.served() {
+        return compare_logs(stock, gitd, false).map(|rest| rest.escaped.then_some("B9"));
+    }
     let config = |refusal| said(refusal, CONFIG.as_bytes());
-    if (scene.has_option("--access-hook=") || stock.failed_archive)
-        && gitd.log.iter().any(|line| has(&line.text, "; mend the configuration that git names)"))
+    if gitd.log.iter().any(|line| has(&line.text, "; mend the configuration that git names)"))
         && gitd.refusal().is_some_and(config)
     {
-        // Stock asks the hook about repositories that no service can open, and lets upload-archive greet.
+        // Stock comes across it at another time: before it looks at lists, or only in the service.
         return Ok(Some("B6"));
+    }
+    let strictly_relaxed = ["--strict-paths", "--base-path=", "--base-path-relaxed"];
+    if strictly_relaxed.iter().all(|option| scene.has_option(option))
+        && gitd.log.iter().any(|line| has(&line.text, "' does not appear to be a git repository"))
+    {
+        // Of what does not exist stock asks whose it is, by safe.directory too, before it looks elsewhere.
+        return Ok(Some("B15"));
     }
     if stock.answer == gitd.answer {
         let rest = compare_logs(stock, gitd, false)?;
         return Ok(rest.escaped.then_some("B9"));
-    }
-    let strictly_relaxed = ["--strict-paths", "--base-path=", "--base-path-relaxed"];
-    if strictly_relaxed.iter().all(|option| scene.has_option(option)) {
-        // Of what does not exist stock asks whose it is, by safe.directory too, before it looks elsewhere.
-        return Ok(Some("B15"));
     }
     let (None, Some(refusal)) = (stock.refusal(), gitd.refusal()) else {
         return wrong("they refuse with different words");
@@ -123,7 +127,7 @@ struct Rest {
 /// Stock's lines must be gitd's, in this order; what gitd adds behind them is for the administrator. With `replaced`, the
 /// line with which stock dies is exempt.
 fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Result<Rest, String> {
-    // What stock says in several lines, gitd says in one.
+    // What stock says beside its verdict, gitd says in the same line or not at all.
     let passing = |line: &&Line| {
         let asides = [
             "warning: ",
@@ -135,9 +139,14 @@ fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Resu
         !line.signed && asides.iter().any(|aside| line.text.starts_with(aside.as_bytes()))
     };
     let mut rest = Rest::default();
-    // Stock does not say that it was the hook who refused.
-    let mut found =
-        gitd.log.iter().filter(|line| !has(&line.text, "': access hook refused: ")).peekable();
+    // What gitd says in a line of its own: that it was the hook who refused, why it does not start, and
+    // that nobody has answered the client.
+    let additional = |line: &&Line| {
+        has(&line.text, "': access hook refused: ")
+            || has(&line.text, "-pack failed before it answered")
+            || line.text.starts_with(b"fatal: cannot exec '")
+    };
+    let mut found = gitd.log.iter().filter(|line| !additional(line)).peekable();
     for line in stock.log.iter().filter(|line| !passing(line)) {
         let last_words = !line.signed && line.text.starts_with(b"fatal: ");
         if last_words && replaced {
@@ -165,8 +174,8 @@ fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Resu
 fn same(stock: &Line, gitd: &[u8], last_words: bool) -> bool {
     let expected = Escaped(&stock.text).to_string();
     let expected = expected.as_bytes();
-    // Stock cuts what is too long, and does not say why a hook does not start.
-    if stock.text.ends_with(b"failed to start") || has(&stock.text, " too large: ") {
+    // Stock cuts what is too long.
+    if has(&stock.text, " too large: ") {
         return gitd.starts_with(expected);
     }
     // Of the four octets that are no length, stock shows those before a NUL.
