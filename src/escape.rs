@@ -32,7 +32,7 @@ fn is_deceptive(character: char) -> bool {
     matches!(
         character,
         '\u{80}'..='\u{9f}'
-            | '\u{200e}' | '\u{200f}'
+            | '\u{61c}' | '\u{200e}' | '\u{200f}'
             | '\u{2028}'..='\u{202e}'
             | '\u{2066}'..='\u{2069}'
             | '\u{feff}'
@@ -51,7 +51,7 @@ mod tests {
             (b"a\n[1] Ready to rumble", "a\\n[1] Ready to rumble"),
             (b"\r\t\x1b[31m\x7f\0", "\\r\\t\\u{1b}[31m\\u{7f}\\u{0}"),
             (b"\xff\xc3(\xe2\x82", "\\xff\\xc3(\\xe2\\x82"),
-            ("\u{9b}\u{202e}\u{2028}".as_bytes(), "\\u{9b}\\u{202e}\\u{2028}"),
+            ("\u{9b}\u{61c}\u{202e}\u{2028}".as_bytes(), "\\u{9b}\\u{61c}\\u{202e}\\u{2028}"),
             (b"", ""),
         ];
         for (bytes, text) in cases {

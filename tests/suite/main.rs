@@ -19,6 +19,7 @@ mod clients;
 mod clients_push;
 mod command_line;
 mod connect;
+mod corpus;
 mod differential;
 mod documents;
 mod enabled;

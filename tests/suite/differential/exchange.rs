@@ -208,6 +208,10 @@ fn lines(log: &[u8], address: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for piece in log.strip_suffix(b"\n").unwrap_or(log).split(|&octet| octet == b'\n') {
         let (signed, text) = unsigned(piece);
+        if signed && text.starts_with(b"Listening on ") {
+            // gitd's, from its start.
+            continue;
+        }
         let starts = signed
             || [b"fatal: ".as_slice(), b"error: ", b"warning: "]
                 .iter()
