@@ -11,6 +11,7 @@ mod support;
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod architecture;
 mod base_path;
 mod better;
 mod better_life;

@@ -9,6 +9,7 @@ mod configuration;
 mod death;
 mod exchange;
 mod layout;
+mod pathnames;
 mod random;
 mod repositories;
 mod requests;
