@@ -225,6 +225,22 @@ impl Client {
         request: &Arc<Request>,
         place: &mut Place,
     ) -> Result<Running, Denial> {
+        let mut result = self.try_to_start(house, request, place).await;
+        if matches!(result, Err(Denial::Exhausted { .. })) && house.pending.make_room() {
+            // They close when they are next to run, which is before this task runs again.
+            tokio::task::yield_now().await;
+            result = self.try_to_start(house, request, place).await;
+        }
+        place.checked();
+        result
+    }
+
+    async fn try_to_start(
+        &self,
+        house: &Arc<House>,
+        request: &Arc<Request>,
+        place: &mut Place,
+    ) -> Result<Running, Denial> {
         let started = Instant::now();
         let service = request.service;
         let work = self.check_and_start(Arc::clone(house), Arc::clone(request));
@@ -243,7 +259,6 @@ impl Client {
             }
         };
         place.resume();
-        place.checked();
         let reason = "internal error".to_owned();
         result.unwrap_or(Err(Denial::Spawn { service, reason }))
     }

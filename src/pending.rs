@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+/// How many go at once when their descriptors are wanted.
+const ROOM: usize = 16;
+
 /// The clients without a request.
 #[derive(Debug)]
 pub struct Pending {
@@ -54,9 +57,10 @@ impl Pending {
         (Entry { pending: Arc::clone(self), number, dismissal }, crowded)
     }
 
-    /// Sends away those that have been silent longest, at most `count`; returns how many there were.
-    pub fn push_out(&self, count: usize) -> usize {
-        self.lock().push_out(count)
+    /// Sends away some of those that have been silent longest, as their descriptors are wanted. `false`
+    /// when there are none.
+    pub fn make_room(&self) -> bool {
+        self.lock().push_out(ROOM) > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -163,8 +167,10 @@ mod tests {
         let pending = Pending::new(None);
         let mut entries: Vec<Entry> = (0..100).map(|_| pending.enter().0).collect();
         assert!(!entries.iter_mut().any(is_dismissed));
-        assert_eq!(pending.push_out(3), 3);
-        assert_eq!(entries.iter_mut().filter_map(|e| is_dismissed(e).then_some(())).count(), 3);
-        assert_eq!(pending.push_out(200), 97);
+        assert!(pending.make_room());
+        assert!(entries[..ROOM].iter_mut().all(is_dismissed));
+        assert!(!entries[ROOM..].iter_mut().any(is_dismissed));
+        drop(entries);
+        assert!(!pending.make_room());
     }
 }

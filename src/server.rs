@@ -152,7 +152,7 @@ impl Server {
 
     /// Those that have been silent longest give their descriptors to those that come.
     async fn make_room(&mut self) {
-        if self.house.pending.push_out(BATCH) == 0 {
+        if !self.house.pending.make_room() {
             tokio::time::sleep(BACK_OFF).await;
         }
         // They close when they are next to run, which is before this task runs again.

@@ -45,10 +45,12 @@ pub fn acknowledge(client: impl AsFd) {
 
 /// Holds back what the service writes if the client is far: the greeting of upload-pack leaves as
 /// eleven small segments otherwise, and the initial window of ten costs a round trip. `true` if it
-/// must be [uncorked](uncork).
+/// must be [uncorked](uncork). Not over MPTCP, whose sockets keep what they hold for 200 ms more when
+/// they are uncorked.
 #[must_use]
 pub fn cork_if_far(client: impl AsFd) -> bool {
-    round_trip(&client).is_some_and(|time| time > FAR)
+    !socket::is_mptcp(&client)
+        && round_trip(&client).is_some_and(|time| time > FAR)
         && socket::set_option(&client, libc::IPPROTO_TCP, libc::TCP_CORK, 1).is_ok()
 }
 

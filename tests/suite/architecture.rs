@@ -98,7 +98,7 @@ fn instruments() {
 }
 
 #[test]
-fn modules_use_only_those_above_them() {
+fn modules_use_only_those_above() {
     let order = modules();
     let place = |name: &str| order.iter().position(|module| module == name);
     let mut uses = 0;
@@ -127,7 +127,7 @@ fn modules_use_only_those_above_them() {
 }
 
 #[test]
-fn unsafe_has_one_address() {
+fn unsafe_code_stays_in_sys() {
     let count =
         |source: &Source, wanted| words(&source.code).filter(|&word| word == wanted).count();
     let mut blocks = 0;
@@ -145,7 +145,7 @@ fn unsafe_has_one_address() {
 }
 
 #[test]
-fn files_can_be_read_at_one_sitting() {
+fn files_are_rooms() {
     for source in sources("src").iter().chain(&sources("tests")) {
         assert!(source.lines <= 400, "{} has {} lines", source.path.display(), source.lines);
     }

@@ -9,7 +9,8 @@ mod properties;
 #[test]
 fn properties_hold() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-    let targets: [(&str, fn(&[u8])); 6] = [
+    type Property = fn(&[u8]);
+    let targets: [(&str, Property); 6] = [
         ("packet", properties::packet),
         ("request", properties::request),
         ("host", properties::host),

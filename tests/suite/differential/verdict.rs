@@ -145,6 +145,8 @@ fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Resu
         has(&line.text, "': access hook refused: ")
             || has(&line.text, "-pack failed before it answered")
             || line.text.starts_with(b"fatal: cannot exec '")
+            // It may come so late that it seems to be the first request's.
+            || line.text.starts_with(b"Listening on ")
     };
     let mut found = gitd.log.iter().filter(|line| !additional(line)).peekable();
     for line in stock.log.iter().filter(|line| !passing(line)) {

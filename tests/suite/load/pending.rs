@@ -76,14 +76,16 @@ fn more_than_descriptors() {
     let limit = |current| {
         prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), maximum: Some(4096) })
     };
-    limit(100).unwrap();
-    let silent: Vec<_> = (0..300).map(|_| daemon.connect()).collect();
-    for _ in 0..5 {
+    let mut silent = Vec::new();
+    // Whatever is left when the last one has come, there is enough to serve the next.
+    for count in 40..60 {
+        limit(count).unwrap();
+        silent.extend((0..60).map(|_| daemon.connect()));
         is_served(&daemon);
     }
     let log = daemon.log.since(0);
     let told = log.iter().filter(|line| line.starts_with("accept returned: Too many open files"));
-    assert!((1..20).contains(&told.count()), "{log:#?}");
+    assert!((1..60).contains(&told.count()), "{log:#?}");
     drop(silent);
     limit(4096).unwrap();
     before.assert_back(&daemon);

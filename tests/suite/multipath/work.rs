@@ -79,3 +79,23 @@ fn a_dead_ipv6_address_costs_no_more_than_300_ms() {
     assert!(cost.as_millis() >= 200, "the dead address was not tried: {cost:?}");
     assert!(cost.as_millis() <= 300, "{cost:?}");
 }
+
+/// Behind a full queue the round trip is long, and what gitd does about that must not hold an answer back.
+#[test]
+fn a_small_answer_is_prompt_though_the_round_trip_is_long() {
+    needs_lab!();
+    let lab = Lab::new(&[50], MULTIPATH, 84);
+    let mut bulk = Transfer::clone(&lab.network, Client::Git, &lab.repository, "10.50.1.1");
+    bulk.await_share(0.1);
+    let list = |_| {
+        let mut git = Client::Connect.git(&lab.network, lab.repository.path());
+        let begin = Instant::now();
+        succeed(git.args(["ls-remote", "git://10.50.1.1/r.git"]));
+        begin.elapsed()
+    };
+    let least = (0..5).map(list).min().unwrap();
+    println!("{least:?}");
+    // One round trip of 50 ms and a little. What is held back in an MPTCP socket stays for 200 ms, each time.
+    assert!(least < Duration::from_millis(300), "{least:?}");
+    bulk.await_share(0.2);
+}
