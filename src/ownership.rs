@@ -50,8 +50,9 @@ fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bo
     ];
     let output = starter.git.ask(None, &variables, &arguments.map(OsStr::from_bytes));
     let output = output.map_err(|error| Denial::unaskable(&repository.path, &error))?;
-    // The advice names the variable in every language; other complaints are about something else.
-    let advised = output.stderr.windows(14).any(|window| window == b"safe.directory");
+    // The advice is a command in every language; other complaints, even of the variable, are about something else.
+    let advice = b"--add safe.directory";
+    let advised = output.stderr.windows(advice.len()).any(|window| window == advice);
     match output.status.success() {
         false if !advised => Err(Denial::refused_by_git(&repository.path, &output)),
         safe => Ok(safe),

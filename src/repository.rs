@@ -21,6 +21,9 @@ const MAX_COMMON_DIRECTORY: usize = 1 << 16;
 /// Most files that gitd reads are smaller than this.
 const FIRST_READ: usize = 2048;
 
+/// The most symbolic links on the way to a name.
+const MAX_LINKS: usize = 32;
+
 /// A configuration file larger than this is not searched for words; git is asked instead.
 const MAX_CONFIG: usize = 1 << 20;
 
@@ -196,21 +199,34 @@ fn common_directory(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> 
     if reachable(c"objects") && reachable(c"refs") { Ok(common) } else { Err(Miss::Nothing) }
 }
 
-/// git dies of a `commondir` that it cannot read or resolve, but only the last part of the path may be
-/// missing.
+/// git dies of a `commondir` that it cannot read or resolve; but where only the last part of the path
+/// is missing, it is as if this were no git directory.
 fn follow_common_directory(base: Base<'_>) -> Result<OwnedFd, Miss> {
-    let name = |path: &[u8]| CString::new(path).map_err(|_| Miss::Broken);
     let text = read(base, c"commondir", MAX_COMMON_DIRECTORY).map_err(|_| Miss::Broken)?;
     let path = pointer::common_directory(&text).ok_or(Miss::Broken)?;
-    if let Ok(found) = descriptor::locate(base, &name(path)?) {
-        return Ok(found);
+    let name = CString::new(path).map_err(|_| Miss::Broken)?;
+    let missing = || if lacks_last_part(base, path) { Miss::Nothing } else { Miss::Broken };
+    descriptor::locate(base, &name).map_err(|_| missing())
+}
+
+/// Whether nothing but the last part of `path` is missing, also when that is a symbolic link.
+fn lacks_last_part(base: Base<'_>, path: &[u8]) -> bool {
+    let mut path = path.to_vec();
+    let mut held: Option<OwnedFd> = None;
+    for _ in 0..MAX_LINKS {
+        let base = held.as_ref().map_or(base, |held| Base::Directory(held.as_fd()));
+        let (parent, last) = pointer::split_last(&path);
+        let (Ok(parent), Ok(last)) = (CString::new(parent), CString::new(last)) else {
+            return false;
+        };
+        let Ok(parent) = descriptor::locate(base, &parent) else { return false };
+        match descriptor::read_link(Base::Directory(parent.as_fd()), &last) {
+            Ok(target) => path = target,
+            Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        }
+        held = Some(parent);
     }
-    let (parent, last) = pointer::split_last(path);
-    let parent = descriptor::locate(base, &name(parent)?).map_err(|_| Miss::Broken)?;
-    match descriptor::status(Base::Directory(parent.as_fd()), &name(last)?, false) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Miss::Nothing),
-        _ => Err(Miss::Broken),
-    }
+    false
 }
 
 fn head_is_valid(base: Base<'_>) -> bool {

@@ -115,26 +115,18 @@ pub fn template(text: &[u8]) {
     assert_eq!(template.needs_resolver(), resolves);
     let mut expected = Vec::new();
     let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        (rest, expected) = match (first, tail) {
-            (b'%', [b'%', tail @ ..]) => (tail, [expected, b"%".to_vec()].concat()),
-            (b'%', [b'H', tail @ ..]) => {
-                (tail, [expected, value(Placeholder::Host).0.to_vec()].concat())
-            }
-            (b'%', [b'C', b'H', tail @ ..]) => {
-                (tail, [expected, value(Placeholder::CanonicalHost).0.to_vec()].concat())
-            }
-            (b'%', [b'I', b'P', tail @ ..]) => {
-                (tail, [expected, value(Placeholder::Address).0.to_vec()].concat())
-            }
-            (b'%', [b'P', tail @ ..]) => {
-                (tail, [expected, value(Placeholder::Port).0.to_vec()].concat())
-            }
-            (b'%', [b'D', tail @ ..]) => {
-                (tail, [expected, value(Placeholder::Directory).0.to_vec()].concat())
-            }
-            _ => (tail, [expected, vec![*first]].concat()),
+    while !rest.is_empty() {
+        let (length, octets) = match rest {
+            [b'%', b'%', ..] => (2, b"%".as_slice()),
+            [b'%', b'H', ..] => (2, value(Placeholder::Host).0),
+            [b'%', b'C', b'H', ..] => (3, value(Placeholder::CanonicalHost).0),
+            [b'%', b'I', b'P', ..] => (3, value(Placeholder::Address).0),
+            [b'%', b'P', ..] => (2, value(Placeholder::Port).0),
+            [b'%', b'D', ..] => (2, value(Placeholder::Directory).0),
+            _ => (1, &rest[..1]),
         };
+        expected.extend_from_slice(octets);
+        rest = &rest[length..];
     }
     assert_eq!(filled, expected);
 }

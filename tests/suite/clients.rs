@@ -104,7 +104,7 @@ fn reftable(d: Implementation) {
 /// A second commit on main, and a tag.
 fn grow(scratch: &Scratch, repository: &Path) {
     let tree = format!("{}^{{tree}}", head(repository));
-    let git = || Git::new(scratch).arg("--git-dir").arg(repository);
+    let git = || Git::of_server(scratch).arg("--git-dir").arg(repository);
     let commit = git().args(["commit-tree", "-p", "main", "-m", "second", &tree]).ok();
     git().args(["update-ref", "refs/heads/main", &commit]).ok();
     git().args(["tag", "-f", "v1", &commit]).ok();
@@ -163,7 +163,7 @@ fn bundle_uri(d: Implementation) {
     let scratch = Scratch::new();
     let repo = scratch.bare("repo.git");
     let bundle = scratch.root().join("all.bundle");
-    Git::new(&scratch)
+    Git::of_server(&scratch)
         .arg("--git-dir")
         .arg(&repo)
         .args(["bundle", "create", "-q"])
@@ -188,15 +188,15 @@ fn bundle_uri(d: Implementation) {
     assert_clone(&scratch, "copy");
     let trace = fs::read_to_string(trace).unwrap();
     let line = format!("bundle.all.uri=file://{}", bundle.display());
-    if Git::version() >= (2, 40) {
-        assert!(trace.contains(&line), "{trace}");
-    }
+    // Offered, and asked for, since 2.40.
+    let offered = Git::version() >= (2, 40) && Git::client_version() >= (2, 40);
+    assert_eq!(trace.contains(&line), offered, "{trace}");
 }
 
 fn packfile_uris(d: Implementation) {
     let scratch = Scratch::new();
     let repo = scratch.bare("repo.git");
-    let blob = Git::new(&scratch)
+    let blob = Git::of_server(&scratch)
         .arg("--git-dir")
         .arg(&repo)
         .args(["rev-parse", &format!("main:{}", FILE.0)])

@@ -152,7 +152,7 @@ fn behind_the_wrapper(d: Implementation) {
     let scratch = Scratch::new();
     let exec_path = d.exec_path(&scratch);
     let git = |arg: &str| {
-        Git::new(&scratch).env("GIT_EXEC_PATH", &exec_path).args(["daemon", arg]).output()
+        Git::of_server(&scratch).env("GIT_EXEC_PATH", &exec_path).args(["daemon", arg]).output()
     };
     for arg in ["--bogus", "-h"] {
         let output = git(arg);

@@ -157,7 +157,7 @@ fn indirections(d: Implementation) {
     scratch.symlink("dir", &outside);
     let tree = scratch.non_bare("tree");
     let worktree = scratch.path("wt");
-    Git::new(&scratch)
+    Git::of_server(&scratch)
         .arg("-C")
         .arg(&tree)
         .args(["worktree", "add", "--detach", "-q"])

@@ -309,7 +309,7 @@ fn git_daemon(d: Implementation) {
     let machine = Machine::new(d, [127, 61, 0, 5]);
     let exec_path = d.exec_path(&machine.scratch);
     let line = format!("git daemon {} {}", machine.listen(), machine.options());
-    let mut command = Git::new(&machine.scratch)
+    let mut command = Git::of_server(&machine.scratch)
         .env("GIT_EXEC_PATH", exec_path)
         .args(line.split(' ').skip(1))
         .into_command();

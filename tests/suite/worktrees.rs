@@ -18,7 +18,7 @@ compliance! {
 fn worktree(scratch: &Scratch) -> (PathBuf, PathBuf) {
     let tree = scratch.non_bare("tree");
     let place = scratch.path("wt");
-    Git::new(scratch)
+    Git::of_server(scratch)
         .arg("-C")
         .arg(&tree)
         .args(["worktree", "add", "--detach", "-q"])

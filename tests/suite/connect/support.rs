@@ -12,12 +12,18 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
+use crate::support::Git;
+
 pub(crate) const CONNECT: &str = env!("CARGO_BIN_EXE_gitd-connect");
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// git, apart from this machine's and this user's configuration.
+/// The client's git, apart from this machine's and this user's configuration.
 pub(crate) fn git(home: &Path) -> Command {
-    let mut git = Command::new("git");
+    apart(Git::client_program(), home)
+}
+
+fn apart(program: &Path, home: &Path) -> Command {
+    let mut git = Command::new(program);
     git.current_dir(home)
         .env("HOME", home)
         .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -130,7 +136,7 @@ impl Stock {
 
 fn inetd(base: &Path, socket: Socket) -> Child {
     let output: OwnedFd = socket.try_clone().unwrap().into();
-    git(base)
+    apart(Git::program(), base)
         .args(["daemon", "--inetd", "--export-all", "--enable=receive-pack"])
         .arg(format!("--base-path={}", base.display()))
         .stdin(OwnedFd::from(socket))

@@ -38,7 +38,9 @@ impl Observation {
     }
 
     pub fn served(&self) -> bool {
-        !self.answer.is_empty() && self.refusal().is_none() && !self.failed_archive
+        // Version 1 says its name before it looks at anything.
+        let said_something = !self.answer.is_empty() && self.answer != b"000eversion 1\n";
+        said_something && self.refusal().is_none() && !self.failed_archive
     }
 }
 

@@ -77,7 +77,7 @@ impl Seeds {
         let directory = TempDir::new().unwrap();
         chmod(directory.path(), 0o755);
         let make = |format: &str| {
-            let git = || Git::new(scratch).cwd(directory.path());
+            let git = || Git::of_server(scratch).cwd(directory.path());
             git()
                 .args(["init", "--quiet", "--bare", "--template="])
                 .arg(format!("--object-format={format}"))

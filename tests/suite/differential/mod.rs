@@ -2,13 +2,14 @@
 //! daemon and to gitd. gitd never serves what stock refuses, and stock never serves what gitd refuses; the answers are the
 //! same octets and the logs the same lines, but for the differences that `verdict` names.
 //!
-//! `GITD_DIFFERENCE_REQUESTS` says how many requests each test sends, `GITD_DIFFERENCE_SEED` from which seed, and
-//! `GITD_DIFFERENCE_SCENE` confines it to one scene of that seed.
+//! `GITD_DIFFERENCE_REQUESTS` says how many requests each test sends, `GITD_DIFFERENCE_MINUTES` how long it may take for
+//! them, `GITD_DIFFERENCE_SEED` from which seed, and `GITD_DIFFERENCE_SCENE` confines it to one scene of that seed.
 
 mod configuration;
 mod death;
 mod exchange;
 mod layout;
+mod pathnames;
 mod random;
 mod repositories;
 mod requests;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::{Scratch, needs_root};
 use layout::Seeds;
@@ -70,6 +71,8 @@ struct Run {
     scenes: u64,
     first: u64,
     requests: usize,
+    began: Instant,
+    minutes: Option<u64>,
     next: AtomicU64,
     sent: AtomicUsize,
     tally: Mutex<BTreeMap<&'static str, usize>>,
@@ -87,6 +90,8 @@ impl Run {
             first: only.unwrap_or(0),
             scenes: only.map_or(requests as u64 / REQUESTS_PER_SCENE as u64 + 1, |only| only + 1),
             requests: REQUESTS_PER_SCENE,
+            began: Instant::now(),
+            minutes: from_environment("GITD_DIFFERENCE_MINUTES"),
             next: AtomicU64::new(only.unwrap_or(0)),
             sent: AtomicUsize::new(0),
             tally: Mutex::default(),
@@ -95,7 +100,6 @@ impl Run {
     }
 
     fn go(self) {
-        let began = Instant::now();
         let scratch = Scratch::new();
         let seeds = Seeds::make(&scratch);
         println!("seed {}, {} scenes", self.seed, self.scenes - self.first);
@@ -108,7 +112,7 @@ impl Run {
         let sent = self.sent.load(Ordering::Relaxed);
         println!(
             "{sent} requests in {:.0} s: {:?}",
-            began.elapsed().as_secs_f64(),
+            self.began.elapsed().as_secs_f64(),
             self.tally.lock().unwrap()
         );
         let failures = self.failures.into_inner().unwrap();
@@ -129,7 +133,8 @@ impl Run {
     fn lane(&self, seeds: &Seeds) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.scenes || self.failures.lock().unwrap().len() >= MOST_FAILURES {
+            let enough = self.failures.lock().unwrap().len() >= MOST_FAILURES;
+            if number >= self.scenes || enough || self.is_late() {
                 return;
             }
             let mut random = Random::of(self.seed, number);
@@ -138,6 +143,11 @@ impl Run {
             let failure = shrink::shrink(failure, seeds);
             self.failures.lock().unwrap().push((number, failure));
         }
+    }
+
+    fn is_late(&self) -> bool {
+        self.minutes
+            .is_some_and(|minutes| self.began.elapsed() >= Duration::from_secs(60 * minutes))
     }
 
     /// Sends all requests to one scene; the first that fails, if it does so alone too.

@@ -1,5 +1,5 @@
-//! The git under test: the server's services, the stock daemon and the client all come from one installation,
-//! `$GITD_TEST_GIT` or the first `git` in PATH.
+//! The gits under test. The services, the stock daemon and what makes repositories come from one installation, the server's:
+//! `$GITD_TEST_GIT` or the first `git` in PATH. Clients are of the same, or `$GITD_TEST_CLIENT_GIT`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -14,23 +14,32 @@ struct Installation {
     version: (u32, u32),
 }
 
-/// A client's git command, with a home of its own so that it never sees the server's configuration.
+/// A git command, with a home of its own so that it never sees the daemon's configuration.
 pub struct Git {
     command: Command,
 }
 
 impl Git {
+    /// The server's.
     pub fn program() -> &'static Path {
-        &installation().program
+        &server().program
     }
 
     pub fn exec_path() -> &'static Path {
-        &installation().exec_path
+        &server().exec_path
     }
 
-    /// Major and minor, for expectations that depend on it.
+    /// Major and minor of the server's, for expectations that depend on it.
     pub fn version() -> (u32, u32) {
-        installation().version
+        server().version
+    }
+
+    pub fn client_program() -> &'static Path {
+        &client().program
+    }
+
+    pub fn client_version() -> (u32, u32) {
+        client().version
     }
 
     /// What `git daemon` sets PATH to before it runs `git-daemon`: the exec path first.
@@ -38,12 +47,22 @@ impl Git {
         path_with(&[Self::exec_path(), Self::program().parent().unwrap()])
     }
 
-    /// A command in the scratch directory, as its client.
+    /// A client's command in the scratch directory.
     pub fn new(scratch: &Scratch) -> Self {
-        let mut command = Command::new(Self::program());
+        Self::of(client(), scratch)
+    }
+
+    /// A command of the server's git: for what the server's administrator does.
+    pub fn of_server(scratch: &Scratch) -> Self {
+        Self::of(server(), scratch)
+    }
+
+    fn of(installation: &Installation, scratch: &Scratch) -> Self {
+        let program = &installation.program;
+        let mut command = Command::new(program);
         command
             .env_clear()
-            .env("PATH", path_with(&[Self::program().parent().unwrap()]))
+            .env("PATH", path_with(&[program.parent().unwrap()]))
             .env("HOME", scratch.client_home())
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_TERMINAL_PROMPT", "0")
@@ -121,25 +140,34 @@ impl Git {
     }
 }
 
-fn installation() -> &'static Installation {
-    static INSTALLATION: OnceLock<Installation> = OnceLock::new();
-    INSTALLATION.get_or_init(|| {
-        let program = match std::env::var_os("GITD_TEST_GIT") {
-            Some(program) => PathBuf::from(program),
-            None => first_in_path("git"),
-        };
+fn server() -> &'static Installation {
+    static SERVER: OnceLock<Installation> = OnceLock::new();
+    SERVER.get_or_init(|| match std::env::var_os("GITD_TEST_GIT") {
+        Some(program) => Installation::at(program.into()),
+        None => Installation::at(first_in_path("git")),
+    })
+}
+
+fn client() -> &'static Installation {
+    static CLIENT: OnceLock<Option<Installation>> = OnceLock::new();
+    let other = || std::env::var_os("GITD_TEST_CLIENT_GIT").map(|p| Installation::at(p.into()));
+    CLIENT.get_or_init(other).as_ref().unwrap_or_else(|| server())
+}
+
+impl Installation {
+    fn at(program: PathBuf) -> Self {
         let ask = |argument: &str| {
             let output = Command::new(&program).arg(argument).output();
             String::from_utf8(output.expect("git runs").stdout).unwrap()
         };
         let version = ask("--version");
         let mut numbers = version.split([' ', '.']).filter_map(|part| part.trim_end().parse().ok());
-        Installation {
+        Self {
             exec_path: PathBuf::from(ask("--exec-path").trim_end()),
             version: (numbers.next().unwrap(), numbers.next().unwrap()),
             program,
         }
-    })
+    }
 }
 
 fn first_in_path(name: &str) -> PathBuf {

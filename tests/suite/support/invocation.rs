@@ -2,11 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use socket2::{Domain, Socket, Type};
 
 use super::process::wait_until;
 use super::scratch::install;
@@ -289,22 +294,43 @@ impl Outcome {
     }
 }
 
-/// A port that nobody listens on. It lies below those that the kernel gives to connecting sockets, and is
-/// handed out once, so that neither another test nor its clients take it before the daemon does.
+/// A port that nobody listens on, of a block that is this process's alone and lies below those that the kernel gives to
+/// connecting sockets. All others of the block have their turn before it comes again, so that neither another test nor its
+/// clients take it before the daemon does.
 pub fn free_port() -> u16 {
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 22_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Another run of the suite begins elsewhere.
-    let start = std::process::id().wrapping_mul(97);
+    static BLOCK: OnceLock<(UnixDatagram, u16)> = OnceLock::new();
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let (_, first) = BLOCK.get_or_init(claim_ports);
     loop {
-        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(FIRST + number % COUNT).unwrap();
-        let free = |address: &str| TcpListener::bind((address, port)).is_ok();
-        if free("0.0.0.0") && free("::") {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
+        if is_free(Ipv4Addr::UNSPECIFIED, port) && is_free(Ipv6Addr::UNSPECIFIED, port) {
             return port;
         }
     }
+}
+
+/// How many ports a process has. A power of two, so that their order survives the counter's end.
+const PORTS: u16 = 512;
+
+/// The first of a block of ports, and the name that keeps other processes from it for as long as it is bound.
+fn claim_ports() -> (UnixDatagram, u16) {
+    let mut claimed = None;
+    wait_until("a block of ports is free", || {
+        claimed = (10_000..32_000 - PORTS).step_by(PORTS.into()).find_map(|first| {
+            let name = format!("gitd-test-ports-{first}");
+            let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+            Some((UnixDatagram::bind_addr(&name).ok()?, first))
+        });
+        claimed.is_some()
+    });
+    claimed.unwrap()
+}
+
+/// Whether a daemon can bind it: unlike std's listener, without SO_REUSEADDR, as ended connections may still hold it.
+fn is_free(address: impl Into<IpAddr>, port: u16) -> bool {
+    let address = SocketAddr::new(address.into(), port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).is_ok()
 }
 
 /// Runs to the end, with a deadline: a server that starts although it should not would run for ever.
