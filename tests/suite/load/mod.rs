@@ -7,8 +7,10 @@ mod faults;
 mod first_process;
 mod lack;
 mod log;
+mod noise;
 mod pending;
 mod rest;
+mod soak;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
