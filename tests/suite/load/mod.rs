@@ -10,6 +10,7 @@ mod log;
 mod noise;
 mod pending;
 mod rest;
+mod restart;
 mod soak;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
