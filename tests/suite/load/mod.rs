@@ -11,6 +11,7 @@ mod noise;
 mod pending;
 mod rest;
 mod restart;
+mod slow;
 mod soak;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
