@@ -32,7 +32,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let tip = stage.repositories.tip(BULK)?;
     // Whoever came first would pay for reading the pack from the disk.
     protocol::fetch_pack(&Target::new(&servers[0], BULK), &tip)?;
-    let rounds = stage.amount(2, 10);
+    let rounds = stage.amount(2, 12);
     let fetched = measure("raw clone, 335 MB", rounds, &servers, &Side::ALL, |server| {
         let start = Instant::now();
         let bytes = protocol::fetch_pack(&Target::new(server, BULK), &tip)?;
@@ -42,7 +42,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
 
     let pack = pushed_pack(stage)?;
     let pushed_tip = git::output(&stage.repositories.path(BULK), &["rev-parse", PUSHED])?;
-    let rounds = stage.amount(2, 10);
+    let rounds = stage.amount(2, 20);
     let pushed = measure("raw push, 115 MB", rounds, &servers, &Side::DAEMONS, |server| {
         empty_target(stage)?;
         let start = Instant::now();
@@ -53,7 +53,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     report.charts.push(chart);
 
     let cloned =
-        measure("git clone, 335 MB", stage.amount(1, 5), &servers, &Side::DAEMONS, |server| {
+        measure("git clone, 335 MB", stage.amount(1, 9), &servers, &Side::DAEMONS, |server| {
             remove(&stage.scratch.join("bulk"))?;
             let [c, fsync] = NO_FSYNC;
             let url = server.url(BULK);
@@ -63,7 +63,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     remove(&stage.scratch.join("bulk"))?;
 
     let pushed =
-        measure("git push, 115 MB", stage.amount(1, 5), &servers, &Side::DAEMONS, |server| {
+        measure("git push, 115 MB", stage.amount(1, 15), &servers, &Side::DAEMONS, |server| {
             empty_target(stage)?;
             git::timed(&stage.repositories.path(BULK), &["push", "-q", &server.url(TARGET), PUSHED])
         })?;

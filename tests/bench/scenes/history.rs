@@ -29,7 +29,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         ("git clone --depth=1 of 25,000 commits", &["--depth=1"][..]),
         ("git clone of 25,000 commits", &[]),
     ] {
-        measure(work, stage.amount(2, 10), &servers, report, |server| {
+        measure(work, stage.amount(1, 10), &servers, report, |server| {
             remove(&stage.scratch.join("deep"))?;
             let url = server.url(HISTORY);
             let mut arguments = vec!["clone", "-q", "--bare"];

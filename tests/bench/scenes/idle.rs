@@ -29,13 +29,15 @@ fn asleep(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         protocol::ls_remote(&Target::new(server, SMALL), Writes::Whole)?;
         server.settle()?;
     }
-    let before: Result<Vec<u64>> = {
-        thread::sleep(Duration::from_secs(1));
-        servers.iter().map(|server| procfs::context_switches(server.pid())).collect()
-    };
-    thread::sleep(Duration::from_secs(stage.amount(3, 20)));
+    // gitd's threads for the checks end when nobody has asked for ten seconds, which is its last wake-up.
+    thread::sleep(Duration::from_secs(stage.amount(1, 12)));
+    let before: Result<Vec<u64>> =
+        servers.iter().map(|server| procfs::context_switches(server.pid())).collect();
+    thread::sleep(Duration::from_secs(stage.amount(2, 20)));
     for (server, before) in servers.iter().zip(before?) {
-        wake_ups[server.side] = Some((procfs::context_switches(server.pid())? - before) as f64);
+        let after = procfs::context_switches(server.pid())?;
+        let woken = after.checked_sub(before).ok_or("a thread has ended meanwhile")?;
+        wake_ups[server.side] = Some(woken as f64);
         memory[server.side] = Some(server.pss_mib()?);
     }
     let none = Some(Bound::AtMost(0.0));

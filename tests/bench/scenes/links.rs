@@ -48,7 +48,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     if laboratory::is_missing(report) {
         return Ok(());
     }
-    let repository = Repository::of_megabytes(stage.amount(10, 40));
+    let repository = Repository::of_megabytes(stage.amount(4, 25));
     for case in &CASES {
         let network = Network::new(&[MEGABITS; 2][..case.links]);
         let servers = Servers::start(&network, stage.gitd, case.daemon, repository.base())?;
@@ -75,7 +75,7 @@ fn measure(
     };
     let (mut speed, mut cpu) = (Samples::default(), Samples::default());
     let sessions = network.server.mptcp_counter("MPCapableACKRX");
-    let rounds = stage.amount(1, 5);
+    let rounds = stage.amount(1, 3);
     alternate(rounds, &Side::DAEMONS, |_, side| {
         let client = if side == Side::Gitd { case.client } else { Client::ConnectTcp };
         let before = servers.cpu_seconds(side)?;

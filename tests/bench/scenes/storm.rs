@@ -23,7 +23,7 @@ const THREADS: usize = 50;
 
 pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let work = format!("{A_SECOND} connect-and-close a second");
-    let duration = Duration::from_millis(stage.amount(800, 1500));
+    let duration = Duration::from_millis(stage.amount(500, 1500));
     let mut p50 = PerSide::default();
     let mut worst = PerSide::default();
     let mut answered = PerSide::default();
@@ -32,7 +32,7 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     for side in Side::DAEMONS {
         let server = stage.start_with(side, SMALL, &[DEFAULT_LIMIT])?;
         let (mut quiet, mut stormy, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..stage.amount(2, 9) {
+        for _ in 0..stage.amount(2, 5) {
             let calm = load::run(&server, SMALL, Writes::Whole, 1, duration)?;
             quiet.push(Summary::of(&calm.latencies).p50);
             let storm = Storm::begin(server.address);

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::package::{installed, package, succeed};
+use crate::support::process::signal;
 use crate::support::scratch::chmod;
 use crate::support::{needs_root, skip};
 
@@ -103,7 +105,7 @@ fn boot(root: &Path, trial: &Path, console: &Path) -> ExitStatus {
         mkdir \"$2/layer\" && mount -t tmpfs layer \"$2/layer\"
         cd \"$2/layer\" && mkdir upper work root
         mount -t overlay -o \"lowerdir=$1,upperdir=upper,workdir=work\" overlay root
-        exec systemd-nspawn --quiet --register=no --keep-unit --directory=root --machine=\"$3\" --private-network \
+        exec systemd-nspawn --quiet --kill-signal=SIGKILL --register=no --keep-unit --directory=root --machine=\"$3\" --private-network \
             --console=pipe --bind=\"$2:/trial\" --bind-ro=\"$2/trial.service:/etc/systemd/system/trial.service\" \
             --boot systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 \
             systemd.wants=trial.service";
@@ -131,8 +133,9 @@ fn wait(child: &mut Child) -> ExitStatus {
             return status;
         }
         if Instant::now() > deadline {
-            // Its end takes the whole container along.
-            child.kill().unwrap();
+            // nspawn passes it on to the container's first process as what --kill-signal says. Killed itself, it could leave
+            // the container behind.
+            signal(child.id(), Signal::TERM);
             return child.wait().unwrap();
         }
         std::thread::sleep(Duration::from_millis(100));
