@@ -26,11 +26,11 @@ use crate::pending::{Entry, Pending};
 use crate::pktline::PREFIX;
 use crate::request::{Fields, Request};
 use crate::rest::Exchange;
-use crate::session::{Outcome, Session, Wire, register};
+use crate::session::{Session, Wire, patiently, register};
 use crate::starter::Starter;
 use crate::stderr::Stderr;
 use crate::summary::Summary;
-use crate::sys::{errno_text, lack, socket};
+use crate::sys::{lack, socket};
 use crate::threads::Threads;
 use crate::watch;
 
@@ -112,12 +112,7 @@ impl Client {
 
     /// Reads and understands the request; `None` when there is none, which has been logged.
     async fn request(&self, house: &House) -> Option<(Wire, Request, Exchange)> {
-        // This one registration serves reading the request and watching the session.
-        let received = match register(&self.socket) {
-            Ok(wire) => self.read_packet(&wire, house).await.map(|payload| (wire, payload)),
-            Err(error) => Err(error.into()),
-        };
-        let (wire, payload) = match received {
+        let (wire, payload) = match self.read_packet(house).await {
             Ok(received) => received,
             Err(reason) => {
                 if reason.log(&self.peer()) {
@@ -139,7 +134,8 @@ impl Client {
         }
     }
 
-    async fn read_packet(&self, wire: &Wire, house: &House) -> Result<Vec<u8>, Unread> {
+    /// The registration that it needs serves watching the session too.
+    async fn read_packet(&self, house: &House) -> Result<(Wire, Vec<u8>), Unread> {
         let mut packet = Packet::default();
         // One deadline from accept on: a byte a second must not move it.
         let limit = house.limits.init_timeout;
@@ -149,9 +145,13 @@ impl Client {
         };
         let mut entry = house.enter();
         let read = async {
+            let wire = tokio::select! {
+                wire = patiently(|| register(&self.socket)) => wire,
+                () = entry.dismissed() => return Err(Unread::Dismissed),
+            };
             loop {
                 if let Some(payload) = packet.complete() {
-                    return Ok(payload);
+                    return Ok((wire, payload));
                 }
                 let mut ready = tokio::select! {
                     ready = wire.readable() => ready?,
@@ -287,20 +287,11 @@ impl Client {
     /// duplicate, the client does not see the end of the answer.
     async fn attend(self, house: &House, request: &Request, session: Session, mut place: Place) {
         let pid = session.process.pid;
-        let watched = session.watch(&mut place, house.reaches(Phase::Ending)).await;
-        let (outcome, stderr) = match watched {
-            Ok((outcome, stderr)) => (outcome, Some(stderr)),
-            Err(error) => {
-                event::service_lost(pid, &errno_text(&error));
-                (Outcome { end: None, counters: None }, None)
-            }
-        };
+        let (outcome, mut stderr) = session.watch(&mut place, house.reaches(Phase::Ending)).await;
         let summary = self.summary(Some(request), outcome.counters);
         let unheard = outcome.stillborn().then_some(self);
         drop(place);
-        if let Some(mut stderr) = stderr
-            && !stderr.read_now()
-        {
+        if !stderr.read_now() {
             tokio::spawn(stderr.read_to_end());
         }
         if let Some(client) = unheard {

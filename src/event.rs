@@ -154,6 +154,11 @@ pub fn session_stuck(pid: u32, vanished: bool, still: Duration) {
     error!(pid, "{reason}: no byte moved for {} s; ending it", still.as_secs());
 }
 
+/// The kernel has no memory to watch a client or its service with; gitd tries again.
+pub fn unwatched(reason: &str) {
+    warn!("cannot watch a connection: {reason}; trying again");
+}
+
 /// A service could not be waited for; its end is unknown.
 pub fn service_lost(pid: u32, reason: &str) {
     error!(pid, "lost track of the service: {reason}");

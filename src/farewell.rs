@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::Socket;
 use tokio::time::timeout;
 
-use crate::session::register;
+use crate::session::{patiently, register};
 use crate::sys::socket;
 
 /// How long a client that was refused may take to read why.
@@ -25,7 +25,7 @@ pub async fn say(client: &Arc<Socket>, packet: &[u8]) {
 }
 
 async fn send_and_drain(client: &Arc<Socket>, mut packet: &[u8]) -> io::Result<()> {
-    let wire = register(client)?;
+    let wire = patiently(|| register(client)).await;
     while !packet.is_empty() {
         match socket::send(client, packet) {
             Ok(sent) => packet = &packet[sent..],

@@ -10,6 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::connection::{self, House, Phase};
 use crate::event;
@@ -21,6 +22,9 @@ use crate::sys::socket::peer_user;
 
 /// How long to wait before asking again a kernel that had no descriptor or memory left.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How long not to say again that there is none: clients can make it come and go as they like.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long services may take to end once they were told to.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
@@ -94,22 +98,20 @@ enum Never {}
 impl Server {
     async fn accept_for_ever(&mut self, listeners: &[AsyncFd<Socket>]) -> Never {
         let mut first = 0;
-        let mut stuck = false;
+        let mut told: Option<Instant> = None;
         loop {
             tokio::select! {
                 (index, ready) = readable(listeners, first) => {
                     // Each listener in turn: a flood on one address must not starve another.
                     first = index + 1;
                     match self.take_in(listeners[index].get_ref(), BATCH) {
-                        Ok(()) => {
-                            stuck = false;
-                            tokio::task::yield_now().await;
-                        }
+                        Ok(()) => tokio::task::yield_now().await,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             if let Ok(mut ready) = ready { ready.clear_ready() }
                         }
                         Err(error) => {
-                            if !std::mem::replace(&mut stuck, true) {
+                            if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                                told = Some(Instant::now());
                                 event::accept_failed(&crate::sys::errno_text(&error));
                             }
                             self.make_room().await;

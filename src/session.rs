@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,17 +10,21 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use crate::admission::Place;
 use crate::event;
 use crate::rest::Exchange;
 use crate::service::Service;
 use crate::stderr::Stderr;
+use crate::sys::errno_text;
 use crate::sys::process::{Child, End};
 use crate::sys::readiness::wait_for;
 use crate::traffic::{Fate, Traffic};
 use crate::watch::Counters;
+
+/// How long to wait before asking again a kernel that had no memory for a registration.
+const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A client's socket, registered with the runtime; the service shares the same socket.
 pub type Wire = AsyncFd<Arc<Socket>>;
@@ -31,6 +36,22 @@ pub type Wire = AsyncFd<Arc<Socket>>;
 /// Those of `epoll_ctl(2)`, for lack of memory.
 pub fn register(client: &Arc<Socket>) -> io::Result<Wire> {
     wait_for(Arc::clone(client), Interest::READABLE | Interest::WRITABLE)
+}
+
+/// Registers as soon as the kernel has the memory for it.
+pub async fn patiently<T>(register: impl Fn() -> io::Result<T>) -> T {
+    let mut told = false;
+    loop {
+        match register() {
+            Ok(registered) => return registered,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    event::unwatched(&errno_text(&error));
+                }
+                sleep(BACK_OFF).await;
+            }
+        }
+    }
 }
 
 /// What a session starts from.
@@ -74,16 +95,13 @@ impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
     /// the pipe then. Meanwhile `place` is lent to others when the session rests. Once
     /// the server is `ending`, the service must end too.
-    ///
-    /// # Errors
-    /// When the service cannot be watched at all, for lack of memory or descriptors.
     pub async fn watch(
         self,
         place: &mut Place,
         ending: impl Future<Output = ()>,
-    ) -> io::Result<(Outcome, Stderr)> {
+    ) -> (Outcome, Stderr) {
         let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
-        let ended = wait_for(process.pidfd(), Interest::READABLE)?;
+        let ended = patiently(|| wait_for(process.pidfd(), Interest::READABLE)).await;
         let client = Arc::clone(wire.get_ref());
         let mut traffic =
             Traffic::new(Arc::clone(&client), process.pid, service, corked, timeout, exchange);
@@ -93,13 +111,12 @@ impl Session {
         let end = loop {
             tokio::select! {
                 biased;
-                ready = ended.readable() => {
-                    ready?.clear_ready();
+                () = readable(&ended) => {
                     match process.try_wait() {
                         Ok(None) => {}
                         Ok(end) => break end,
                         Err(error) => {
-                            event::service_lost(process.pid, &crate::sys::errno_text(&error));
+                            event::service_lost(process.pid, &errno_text(&error));
                             break None;
                         }
                     }
@@ -125,7 +142,7 @@ impl Session {
                 wire = if wire.is_none() { register(&client).ok() } else { None };
             }
         };
-        Ok((Outcome { end, counters: traffic.finish() }, stderr))
+        (Outcome { end, counters: traffic.finish() }, stderr)
     }
 }
 
@@ -149,6 +166,14 @@ async fn arrival(wire: Option<&Wire>) -> bool {
             hung_up
         }
         // The runtime is going away, and this session with it.
+        Err(_) => pending().await,
+    }
+}
+
+async fn readable(pidfd: &AsyncFd<BorrowedFd<'_>>) {
+    match pidfd.readable().await {
+        Ok(mut event) => event.clear_ready(),
+        // As in `arrival`.
         Err(_) => pending().await,
     }
 }

@@ -245,8 +245,12 @@ impl Traffic {
         match &self.sealed {
             None if vanished || timed_out => {
                 event::session_stuck(self.pid, vanished, still);
+                // A push that can still report that it was cut short puts away what it has received;
+                // one that is stopped by a broken pipe leaves it in the repository.
+                let pushed = timed_out && self.service == Service::ReceivePack;
+                let how = if pushed { Shutdown::Read } else { Shutdown::Both };
                 // ENOTCONN says that it is down already.
-                let _ = self.client.shutdown(Shutdown::Both);
+                let _ = self.client.shutdown(how);
                 let kill = timed_out || self.service != Service::ReceivePack;
                 self.sealed = Some(Seal { since: now, kill });
                 Fate::Open

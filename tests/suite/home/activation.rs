@@ -15,7 +15,12 @@ use crate::support::process::{children, descriptor};
 use crate::support::{DEADLINE, Invocation, needs_root, request};
 
 /// The command with these sockets as descriptors 3 and 4; `environment` is said by the process that becomes gitd.
-fn passed(invocation: Invocation, environment: &str, first: OwnedFd, second: OwnedFd) -> Command {
+pub fn passed(
+    invocation: Invocation,
+    environment: &str,
+    first: OwnedFd,
+    second: OwnedFd,
+) -> Command {
     let mut command = invocation
         .shell("exec 3<&0 4>&1 </dev/null >/dev/null")
         .shell(format!("export {environment}"))
@@ -24,7 +29,7 @@ fn passed(invocation: Invocation, environment: &str, first: OwnedFd, second: Own
     command
 }
 
-const TWO: &str = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=a:b";
+pub const TWO: &str = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=a:b";
 
 fn tcp(address: &str) -> TcpListener {
     TcpListener::bind(address).unwrap()

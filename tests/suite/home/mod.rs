@@ -1,6 +1,6 @@
 //! At home on a server: in test suites and scripts, under systemd, behind Unix sockets, in a package.
 
-mod activation;
+pub mod activation;
 mod boot;
 mod completions;
 mod documents;
@@ -8,7 +8,7 @@ mod manager;
 mod moved;
 mod package;
 mod ports;
-mod server;
+pub mod server;
 mod settings;
 mod units;
 mod unix_socket;

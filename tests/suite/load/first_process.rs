@@ -5,7 +5,9 @@ use std::process::{Child, Stdio};
 use rustix::process::Signal;
 
 use crate::support::invocation::free_port;
-use crate::support::process::{alive, children, descendants, listening, signal, wait_until};
+use crate::support::process::{
+    alive, children, descendants, listening, signal, wait_until, zombies,
+};
 use crate::support::{Client, Gitd, Scratch, needs_root, request};
 
 struct Container {
@@ -53,18 +55,6 @@ impl Drop for Container {
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }
-}
-
-fn zombies(below: u32) -> usize {
-    // A zombie has no child and no command line; `descendants` leaves them out.
-    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let name = entry.unwrap().file_name();
-        let pid: u32 = name.to_str()?.parse().ok()?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        Some((fields.next()? == "Z", fields.next()?.parse::<u32>().ok()?))
-    });
-    all.filter(|&(zombie, parent)| zombie && parent == below).count()
 }
 
 /// What is orphaned is reaped, by whoever it is inherited; the services' own ends are still seen.

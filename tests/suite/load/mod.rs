@@ -5,9 +5,14 @@ mod admission;
 mod drain;
 mod faults;
 mod first_process;
+mod lack;
 mod log;
+mod noise;
 mod pending;
 mod rest;
+mod restart;
+mod slow;
+mod soak;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 

@@ -41,6 +41,15 @@ pub fn children(pid: u32) -> Vec<u32> {
     found
 }
 
+/// How many of its children have ended and were not waited for.
+pub fn zombies(pid: u32) -> usize {
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let candidate = entry.unwrap().file_name().to_str()?.parse().ok()?;
+        Stat::of(candidate)
+    });
+    all.filter(|stat| stat.parent == pid && stat.state == 'Z').count()
+}
+
 /// All processes below `pid`.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let mut found = children(pid);

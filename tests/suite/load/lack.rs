@@ -1,0 +1,161 @@
+//! The kernel has nothing left: for a moment each of gitd's system calls that may fail so does, by strace's hand. What is
+//! lacking for a whole machine cannot be had otherwise: no test may fill the table of open files or the memory.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use super::{Resources, is_served};
+use crate::support::log::Log;
+use crate::support::process::{children, signal, wait_until, zombies};
+use crate::support::{Daemon, Gitd, Scratch, needs_root, request};
+
+/// While it lives, system calls of gitd fail, and of what it starts.
+struct Fault {
+    strace: Child,
+    calls: PathBuf,
+}
+
+impl Fault {
+    /// `call:error=…`, with `:when=…` if not all of them, as strace's `inject` takes it.
+    fn inject(scratch: &Scratch, daemon: &Daemon, what: &str) -> Self {
+        let calls = scratch.root().join("calls");
+        let (call, _) = what.split_once(':').unwrap();
+        let mut strace = Command::new("strace")
+            .args(["-f", "-e", &format!("trace={call}"), "-e", &format!("inject={what}")])
+            .args(["-p", &daemon.pid().to_string(), "-o"])
+            .arg(&calls)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace");
+        let attached = Log::read(strace.stderr.take().unwrap());
+        attached.wait(0, |line| line.contains("attached"));
+        Self { strace, calls }
+    }
+
+    /// Ends the fault; the calls that it has met.
+    fn end(mut self) -> Vec<String> {
+        signal(self.strace.id(), Signal::INT);
+        self.strace.wait().unwrap();
+        let calls = std::fs::read_to_string(&self.calls).unwrap();
+        calls.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        // Without its tracer a process goes on.
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+    }
+}
+
+/// There is nothing to accept a client with: that is told, and the client is served as soon as there is.
+#[test]
+fn for_a_client() {
+    needs_root!();
+    let faults = [
+        ("ENOMEM", "Cannot allocate memory"),
+        ("ENOBUFS", "No buffer space available"),
+        ("ENFILE", "Too many open files in system"),
+    ];
+    for (error, reason) in faults {
+        let (scratch, daemon) = Gitd.serve_one();
+        is_served(&daemon);
+        let before = Resources::of(&daemon);
+        nothing_to_accept_with(&scratch, &daemon, error, reason);
+        if error == "ENFILE" {
+            // It comes again, and is told again.
+            nothing_to_accept_with(&scratch, &daemon, error, reason);
+        }
+        before.assert_back(&daemon);
+    }
+}
+
+fn nothing_to_accept_with(scratch: &Scratch, daemon: &Daemon, error: &str, reason: &str) {
+    let (mark, begun) = (daemon.log.mark(), Instant::now());
+    let fault = Fault::inject(scratch, daemon, &format!("accept4:error={error}"));
+    let mut clients: Vec<_> = (0..5).map(|_| daemon.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send(request("upload-pack", "/repo.git")));
+    let line = format!("accept returned: {reason}; trying again (raise the limit of open files?)");
+    daemon.log.wait(mark, |logged| logged == line);
+    let tries = || std::fs::read_to_string(&fault.calls).unwrap().lines().count() as u64;
+    let (before, now) = (tries(), Instant::now());
+    wait_until("it has tried again", || tries() > before + 2);
+    // But not in a loop.
+    assert!(tries() - before <= 2 + now.elapsed().as_millis() as u64 / 50);
+    assert!(!fault.end().is_empty());
+    for client in &mut clients {
+        assert!(!client.packets_to_flush().is_empty());
+        client.send("0000");
+        client.rest();
+    }
+    let told = daemon.log.since(mark).iter().filter(|logged| **logged == line).count();
+    assert!(told as u64 <= 1 + begun.elapsed().as_secs() / 10, "{told} times");
+}
+
+/// There is nothing to look at a repository with, or to start a service with: the client is told to come again, and that
+/// is no verdict on the repository.
+#[test]
+fn for_a_request() {
+    needs_root!();
+    let faults = [
+        ("openat:error=ENFILE", "Too many open files in system"),
+        ("openat:error=ENOMEM", "Cannot allocate memory"),
+        ("pipe2:error=ENFILE", "Too many open files in system"),
+        ("clone:error=ENOMEM", "Cannot allocate memory"),
+        ("clone:error=EAGAIN", "Resource temporarily unavailable"),
+        // The thread that looks at it; the C library has one error for all reasons.
+        ("clone3:error=ENOMEM", "Resource temporarily unavailable"),
+    ];
+    for (what, reason) in faults {
+        let (scratch, daemon) = Gitd.serve_one();
+        let before = Resources::of(&daemon);
+        let mark = daemon.log.mark();
+        let fault = Fault::inject(&scratch, &daemon, what);
+        let mut client = daemon.connect();
+        client.send(request("upload-pack", "/repo.git"));
+        let answer = String::from_utf8(client.rest().0).unwrap();
+        assert!(answer.contains("ERR server is busy, try again later: /repo.git"), "{answer:?}");
+        let log = daemon.wait_disconnected(mark);
+        assert!(!fault.end().is_empty(), "{what}");
+        let line = format!("cannot run upload-pack: {reason}");
+        assert_eq!(log.iter().filter(|logged| **logged == line).count(), 1, "{what}: {log:#?}");
+        is_served(&daemon);
+        before.assert_back(&daemon);
+    }
+}
+
+/// There is no memory to watch a client with, or a service: it is watched as soon as there is, nobody hears of it, and the
+/// service's end is seen.
+#[test]
+fn for_watching() {
+    needs_root!();
+    let (scratch, daemon) = Gitd.serve_one();
+    is_served(&daemon);
+    let before = Resources::of(&daemon);
+    // The first registration is the client's, the second the service's.
+    for which in [1, 2] {
+        let mark = daemon.log.mark();
+        let what = format!("epoll_ctl:error=ENOMEM:when={which}");
+        let fault = Fault::inject(&scratch, &daemon, &what);
+        let mut client = daemon.connect();
+        client.send(request("upload-pack", "/repo.git"));
+        assert!(!client.packets_to_flush().is_empty());
+        client.send("0000");
+        client.rest();
+        let log = daemon.wait_disconnected(mark);
+        let met = fault.end();
+        assert!(met.len() == 1 && met[0].contains("EPOLL_CTL_ADD"), "{met:?}");
+        let line = "cannot watch a connection: Cannot allocate memory; trying again";
+        assert_eq!(log.iter().filter(|logged| *logged == line).count(), 1, "{log:#?}");
+        assert_eq!(log.last().unwrap(), "Disconnected");
+        wait_until("nobody is left", || {
+            children(daemon.pid()).is_empty() && zombies(daemon.pid()) == 0
+        });
+    }
+    is_served(&daemon);
+    before.assert_back(&daemon);
+}
