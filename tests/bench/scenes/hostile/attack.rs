@@ -145,7 +145,7 @@ impl Attack {
 
     /// Waits until nearly all have come: the last ones may find a full accept queue.
     pub(super) fn wait_until_there(&self) {
-        let deadline = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(2);
         let enough = self.threads.len() * 9 / 10;
         while self.connections.load(Ordering::Relaxed) < enough && Instant::now() < deadline {
             thread::sleep(TICK);

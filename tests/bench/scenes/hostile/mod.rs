@@ -28,12 +28,12 @@ const DEFAULT_LIMIT: &str = "--max-connections=32";
 /// What one address may have of that, where a server is open to the world. Only gitd has it.
 const EACH_ADDRESS: &str = "--max-connections-per-address=8";
 
-const QUIET: Duration = Duration::from_millis(400);
-const UNDER_ATTACK: Duration = Duration::from_millis(1000);
+const QUIET: Duration = Duration::from_millis(300);
+const UNDER_ATTACK: Duration = Duration::from_millis(800);
 /// A good client waits no longer for an answer; who has none by then counts as one that took so long.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Until the attackers, who have connected, have got as far as they can.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(300);
 
 struct Case {
     tactic: &'static Tactic,
