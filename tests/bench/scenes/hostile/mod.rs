@@ -140,7 +140,7 @@ fn measure(stage: &Stage<'_>, case: &Case, side: Side) -> Result<[Good; 2]> {
     attack.wait_until_there();
     thread::sleep(case.settle);
     let good = Good::ask(&targets, UNDER_ATTACK);
-    let rate = attack.end()?;
+    let rate = attack.end();
     let good = good?;
     progress::say(&format!(
         "{}: {}: p50 {} ms (quiet: {}), slowest {}, {} of {} answered; {rate:.0} attackers a second",
