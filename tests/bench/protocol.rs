@@ -4,8 +4,10 @@
 //! TCP_NODELAY: from the second piece on the kernel holds each back until the server has acknowledged the one before.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::Result;
 use crate::server::{Server, Side};
@@ -29,6 +31,8 @@ pub(crate) struct Target {
     /// The floor has no one who would read a request packet.
     sends_request: bool,
     patience: Duration,
+    /// The client's own address; without, the kernel's choice.
+    from: Option<IpAddr>,
 }
 
 impl Target {
@@ -38,6 +42,7 @@ impl Target {
             repository: repository.to_owned(),
             sends_request: server.side != Side::Floor,
             patience: PATIENCE,
+            from: None,
         }
     }
 
@@ -46,9 +51,14 @@ impl Target {
         Self { patience, ..self }
     }
 
+    /// The same, asked by a client with this address.
+    pub(crate) fn asked_from(self, address: IpAddr) -> Self {
+        Self { from: Some(address), ..self }
+    }
+
     /// Connects and sends the git-proto-request.
     fn connect(&self, service: &str, extra_parameters: &str, writes: Writes) -> Result<TcpStream> {
-        let mut stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        let mut stream = self.reach()?;
         stream.set_read_timeout(Some(self.patience))?;
         stream.set_write_timeout(Some(self.patience))?;
         if self.sends_request {
@@ -60,6 +70,16 @@ impl Target {
             write(&mut stream, &[length.as_bytes(), request.as_bytes()], writes)?;
         }
         Ok(stream)
+    }
+
+    fn reach(&self) -> std::io::Result<TcpStream> {
+        let Some(from) = self.from else {
+            return TcpStream::connect_timeout(&self.address, self.patience);
+        };
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.connect_timeout(&self.address.into(), self.patience)?;
+        Ok(socket.into())
     }
 }
 

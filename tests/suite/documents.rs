@@ -68,6 +68,22 @@ fn named_tests_exist() {
     assert!(count > 100, "{count}");
 }
 
+/// Each attack and each fault of `docs/security.md` has what both daemons do, and a test.
+#[test]
+fn attacks_and_faults() {
+    let page = read("docs/security.md");
+    let section = page.split("\n## ").find(|text| text.starts_with("Attacks and faults")).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.contains("tested by"));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert!(cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+        assert!(code(cells[3]).any(is_test_name), "no test: {row}");
+        count += 1;
+    }
+    assert!(count > 25, "{count}");
+}
+
 /// Every option of the parser stands in the manual page, in README and in a test.
 #[test]
 fn options() {

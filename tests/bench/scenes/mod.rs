@@ -3,6 +3,7 @@
 mod bulk;
 mod client;
 mod history;
+mod hostile;
 mod idle;
 mod links;
 mod load;
@@ -82,6 +83,11 @@ pub(crate) const SCENES: &[Scene] = &[
     Scene { name: "history", what: "the real git client on a deep history", run: history::run },
     Scene { name: "silent", what: "10,000 clients that connect and say nothing", run: silent::run },
     Scene { name: "storm", what: "1,000 clients a second that connect and close", run: storm::run },
+    Scene {
+        name: "hostile",
+        what: "a good client among those that hold, stall, flood and vanish (not in quick)",
+        run: hostile::run,
+    },
     Scene {
         name: "idle",
         what: "a server that nobody asks, and what one request makes it do",
