@@ -24,6 +24,7 @@ compliance! {
     safe_directory_values,
     safe_directory_of_a_tree,
     safe_directory_scopes,
+    safe_directory_in_a_broken_configuration,
     safe_bare_repository,
 }
 
@@ -283,6 +284,20 @@ fn safe_directory_scopes(d: Implementation) {
     write_global(&scratch, &[]);
     scratch.global_config(&format!("[include] path = {}\n", included.display()));
     assert!(served(d.serve(&scratch).start()));
+}
+
+/// Contract 46, 47: what git complains of is the configuration, be it beside a value that it only warns about.
+fn safe_directory_in_a_broken_configuration(d: Implementation) {
+    needs_root!();
+    let scratch = Scratch::new();
+    chown(&scratch.bare("repo.git"), OTHER);
+    write_global(&scratch, &["**".to_owned(), "*".to_owned()]);
+    scratch.global_config("[includeIf \"onbranch:**\"]\n\tpath = ~nosuch/included\n");
+    let session = d.serve(&scratch).start().ask("upload-pack", "/repo");
+    assert!(!matches!(session.verdict, Verdict::Served(_)), "{session:#?}");
+    let told = |words: &str| session.log.iter().any(|line| line.contains(words));
+    assert!(told("could not expand include path '~nosuch/included'"), "{session:#?}");
+    assert!(!told("dubious ownership"), "{session:#?}");
 }
 
 /// Contract 47: a protection for people in strange directories is none for a daemon.
