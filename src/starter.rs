@@ -32,8 +32,8 @@ impl Starter {
     #[must_use]
     pub fn new(spawner: Spawner, settings: &GitSettings, timeout: u64) -> Self {
         let uid = account::effective_uid();
-        // As C's strtoul reads it: blanks in front do not count.
-        let number = |text: String| text.trim_ascii_start().parse().ok();
+        // As git reads it: blanks in front do not count, and of a larger number the lower 32 bits do.
+        let number = |text: String| Some(text.trim_ascii_start().parse::<u64>().ok()? as u32);
         let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
         let niceness = (settings.nice > 0).then(|| process::niceness() + i32::from(settings.nice));
         Starter {

@@ -26,6 +26,7 @@ compliance! {
     safe_directory_scopes,
     safe_directory_in_a_broken_configuration,
     safe_bare_repository,
+    another_inside,
 }
 
 /// Contract 46: the words in the log, and what the client gets.
@@ -186,6 +187,7 @@ fn root_and_sudo(d: Implementation) {
     };
     let sudo_uid = SERVER.to_string();
     assert!(served(&sudo_uid, "/caller"));
+    assert!(served(&(u64::from(SERVER) + (1 << 32)).to_string(), "/caller"));
     assert!(served(&sudo_uid, "/root"));
     assert!(!served(&sudo_uid, "/other"));
     for nonsense in ["", "x", "0", "99999999999999999999"] {
@@ -307,6 +309,21 @@ fn safe_bare_repository(d: Implementation) {
     scratch.global_config("[safe] bareRepository = explicit\n");
     let daemon = d.serve(&scratch).start();
     daemon.ask("upload-pack", "/repo").assert_served("repo.git");
+}
+
+/// Contract 44, 47: a repository of whose name git cannot be asked, as it finds the one inside.
+fn another_inside(d: Implementation) {
+    needs_root!();
+    let scratch = Scratch::new();
+    let around = scratch.bare("around.git");
+    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
+    chown(&around, OTHER);
+    let daemon = d.serve(&scratch).args(["--strict-paths"]).directory(&around).start();
+    for (values, served) in [(vec![], false), (vec!["*".to_owned()], d == Stock)] {
+        write_global(&scratch, &values);
+        let session = daemon.ask("upload-pack", "/around.git");
+        assert_eq!(!is_dubious(&session), served, "{values:?}: {session:#?}");
+    }
 }
 
 fn write_global(scratch: &Scratch, values: &[String]) {
