@@ -1,6 +1,10 @@
 //! Compares what stock and gitd did with one request. What may differ is named here and in `death`, each with its line of
 //! `docs/differences.md`, and matched as narrowly as the two daemons allow.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use gitd::escape::Escaped;
 
 use super::death::{CONFIG, Death};
@@ -56,6 +60,9 @@ fn try_judge(
             false => wrong("GITD SERVES WHAT STOCK REFUSES"),
         };
     }
+    if scene.has_option("--strict-paths") && gitd.log.iter().any(is_foreign_around_another) {
+        return Ok(Some("another inside"));
+    }
     if stock.served() && !gitd.served() {
         return wrong("stock serves what gitd refuses");
     }
@@ -107,6 +114,16 @@ fn try_judge(
         Some(name) => Ok(Some(name)),
         None => wrong("gitd refuses otherwise than its difference allows"),
     }
+}
+
+/// Whether it refuses another user's repository that has a second one inside, of whose name git cannot be asked.
+fn is_foreign_around_another(line: &Line) -> bool {
+    let Some(rest) = line.text.strip_prefix(b"detected dubious ownership in repository at '")
+    else {
+        return false;
+    };
+    let path = rest.split(|&octet| octet == b'\'').next().unwrap_or_default();
+    Path::new(OsStr::from_bytes(path)).join(".git").exists()
 }
 
 impl Observation {
