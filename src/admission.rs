@@ -5,8 +5,8 @@
 //! delays the others by no more than its share. When the queue is full, the address that waits most
 //! often loses its latest request, which may be the one that just came.
 //!
-//! A place whose holder has nothing to do with it can be lent to those that wait: its holder *rests*.
-//! It goes on without a place, and once it has work again it counts again, at once, be it one too many.
+//! A place whose holder has nothing to do with it can be lent to others: its holder *rests*. It goes on
+//! without a place, and once it has work again it counts again, at once, be it one too many.
 //! How many may rest has a bound, so that there is one for all processes and threads.
 
 use std::collections::{HashMap, VecDeque};
@@ -190,12 +190,11 @@ impl Place {
         }
     }
 
-    /// Lends the place to a request that waits. `false` when none waits that could use it, or when too
-    /// many rest already.
+    /// Lends the place to the next who asks. `false` when too many rest already.
     pub fn rest(&mut self) -> bool {
         let mut state = self.house.lock();
         let most = self.house.bounds.places.map_or(0, |places| places.get() * RESTING);
-        if self.resting || state.resting >= most || !state.is_wanted(&self.house.bounds) {
+        if self.resting || state.resting >= most {
             return false;
         }
         state.running -= 1;
@@ -282,10 +281,6 @@ impl State {
             let index = queue.iter().position(may)?;
             self.may_have_more(bounds, client).then_some((turn, index))
         })
-    }
-
-    fn is_wanted(&self, bounds: &Bounds) -> bool {
-        self.next(bounds).is_some()
     }
 
     fn dequeue(&mut self, bounds: &Bounds) -> Option<(Address, Waiting)> {

@@ -1,21 +1,31 @@
-//! Is a session at rest? A client of protocol version 2 keeps its connection until it exits: after the
-//! pack has arrived it unpacks, resolves deltas and writes a working tree, and asks for nothing more.
-//! That is not the same as being stuck, and no reason to make others wait.
+//! Does the service wait for its client, and if so, is the client done with what it asked for?
 //!
-//! A session is at rest when the service is upload-pack in version 2, the client has sent a command and
-//! was answered after it, has acknowledged all of the answer, nothing has moved for [`STILL`] since, and
-//! git waits in a read of the connection: it has no answer in the making. (Counters are looked at every
-//! 25 ms while they move. Who gets an answer and begins another question between two looks, and stops in
-//! the middle of it, rests too: as may anybody who finishes a question.)
+//! A service that waits for its client does no work, whatever the client's reasons: it takes its answer
+//! slowly or not at all, stops in the middle of a push, or has asked for nothing. Its place is of more
+//! use to others; once it works again it needs one. So says [`waits_for_client`], when next to nothing
+//! ([`LITTLE`]) has moved for [`STILL`].
+//!
+//! Such a client may be stuck, and `--timeout` ends it. But a client of protocol version 2 keeps its
+//! connection until it exits: after the pack has arrived it unpacks, resolves deltas and writes a
+//! working tree, and asks for nothing more. That is not the same. Such a session is *at rest*: the
+//! service is upload-pack in version 2, the client has sent a command and was answered after it, has
+//! acknowledged all of the answer, nothing has moved since, and git waits in a read of the connection:
+//! it has no answer in the making. (Counters are looked at every 25 ms while they move. Who gets an
+//! answer and begins another question between two looks, and stops in the middle of it, is at rest
+//! too: as may be anybody who finishes a question.)
 
+use std::fs;
 use std::time::Duration;
 
 use crate::request::Request;
 use crate::service::Service;
 use crate::watch::Counters;
 
-/// How long nothing must have moved.
-pub const STILL: Duration = Duration::from_secs(1);
+/// For how long next to nothing must have moved.
+pub const STILL: Duration = Duration::from_millis(250);
+
+/// What is next to nothing, in octets: 16 KiB a second keep neither a processor nor a disk at work.
+pub const LITTLE: u64 = 4 * 1024;
 
 /// What has been said on a connection, as far as counters can tell.
 #[derive(Debug)]
@@ -56,18 +66,38 @@ impl Exchange {
     }
 }
 
-/// Whether the process sleeps in a read of its standard input. The kernel tells a parent about its own
-/// children; where it does not, no session rests.
+/// Whether a service sleeps until its client sends something or takes something. For receive-pack and
+/// upload-archive it is a child that reads from the client, by an inherited descriptor.
+#[must_use]
+pub fn waits_for_client(pid: u32) -> bool {
+    if matches!(blocked_on(pid), Some((libc::SYS_read, 0) | (libc::SYS_write, 1))) {
+        return true;
+    }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.unwrap_or_default().split_whitespace().any(|child| {
+        let input = |pid: &str| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
+        child.parse().ok().and_then(blocked_on) == Some((libc::SYS_read, 0))
+            && input(child).is_some_and(|connection| input(&pid.to_string()) == Some(connection))
+    })
+}
+
+/// Whether the process sleeps in a read of its standard input.
 fn waits_for_input(pid: u32) -> bool {
-    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    blocked_on(pid) == Some((libc::SYS_read, 0))
+}
+
+/// The system call that a process sleeps in, and its first argument. The kernel tells a parent about its
+/// descendants; where it does not, no service waits and no session rests.
+fn blocked_on(pid: u32) -> Option<(libc::c_long, u64)> {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     let mut words = call.split_whitespace();
-    words.next().and_then(|number| number.parse().ok()) == Some(libc::SYS_read)
-        && words.next() == Some("0x0")
+    let number = words.next()?.parse().ok()?;
+    Some((number, u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
     use crate::watch::Transport;
@@ -93,6 +123,51 @@ mod tests {
         ] {
             assert_eq!(exchange(payload).request.is_some(), rests, "{payload:?}");
         }
+    }
+
+    fn shell(script: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        shell
+    }
+
+    fn end(mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn services_that_wait() {
+        for script in ["exec cat", "exec cat /dev/zero", "cat; :"] {
+            let child = shell(script).spawn().unwrap();
+            while !waits_for_client(child.id()) {
+                std::thread::yield_now();
+            }
+            end(child);
+        }
+    }
+
+    #[test]
+    fn services_that_work() {
+        let child = shell("exec sleep 9").spawn().unwrap();
+        while blocked_on(child.id()).map(|call| call.0) != Some(libc::SYS_clock_nanosleep) {
+            std::thread::yield_now();
+        }
+        assert!(!waits_for_client(child.id()));
+        end(child);
+        // A child that waits for something else, here for the pipe in the place of standard output.
+        let (another, _open) = std::io::pipe().unwrap();
+        let child = shell("(exec cat <&1 >/dev/null); :").stdout(another).spawn().unwrap();
+        let cat_reads = || {
+            let children = format!("/proc/{0}/task/{0}/children", child.id());
+            let children = fs::read_to_string(children).unwrap();
+            children.split_whitespace().any(|pid| waits_for_input(pid.parse().unwrap()))
+        };
+        while !cat_reads() {
+            std::thread::yield_now();
+        }
+        assert!(!waits_for_client(child.id()));
+        end(child);
     }
 
     #[test]

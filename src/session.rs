@@ -93,8 +93,8 @@ impl Outcome {
 
 impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then. Meanwhile `place` is lent to others when the session rests. Once
-    /// the server is `ending`, the service must end too.
+    /// the pipe then. Meanwhile `place` is lent to others when the service has nothing to
+    /// do. Once the server is `ending`, the service must end too.
     pub async fn watch(
         self,
         place: &mut Place,
@@ -146,9 +146,9 @@ impl Session {
     }
 }
 
-/// A session at rest needs no place as long as others wait for one; as soon as it moves it counts again.
+/// A service that waits for its client needs no place; as soon as it works it counts again.
 fn lend(place: &mut Place, traffic: &Traffic) {
-    if place.is_scarce() && traffic.is_at_rest() {
+    if place.is_scarce() && traffic.waits_for_client() {
         place.rest();
     } else {
         place.resume();

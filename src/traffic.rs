@@ -78,6 +78,8 @@ pub struct Traffic {
     phase_began_at: u64,
     /// When a look last found that something had moved.
     moved: Instant,
+    /// Since when next to nothing has moved, and the octets both ways at that time.
+    slow: (Instant, u64),
     /// The most paths that were ever seen.
     transport: Transport,
     next_look: Option<Instant>,
@@ -117,6 +119,7 @@ impl Traffic {
             last: None,
             phase_began_at: 0,
             moved: now,
+            slow: (now, 0),
             transport: Transport::Tcp,
             next_look: Some(now + if corked { CORKED_TICK } else { TICK }),
             sealed: None,
@@ -167,12 +170,17 @@ impl Traffic {
         self.next_look = Some(now + CAREFUL_TICK);
     }
 
-    /// Whether the client has its answer and works on its own: see [`rest`].
+    /// Whether the service has nothing to do until its client sends or takes more: see [`rest`].
     #[must_use]
-    pub fn is_at_rest(&self) -> bool {
-        self.moved.elapsed() >= rest::STILL
+    pub fn waits_for_client(&self) -> bool {
+        self.slow.0.elapsed() >= rest::STILL
             && self.sealed.is_none()
-            && self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
+            && rest::waits_for_client(self.pid)
+    }
+
+    /// Whether the client has its answer and works on its own: see [`rest`].
+    fn is_at_rest(&self) -> bool {
+        self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
     }
 
     /// Looks at the counters and does what they call for.
@@ -190,6 +198,10 @@ impl Traffic {
         let pause = now - self.moved;
         if moving {
             self.moved = now;
+        }
+        let total = seen.sent + seen.received;
+        if total > self.slow.1 + rest::LITTLE {
+            self.slow = (now, total);
         }
         self.exchange.look(self.last.as_ref(), &seen);
         self.last = Some(seen);
@@ -274,6 +286,8 @@ impl Traffic {
         let due = self.timeout.map(|timeout| (self.moved + timeout) - now);
         // Past its time only a session at rest goes on.
         let due = due.filter(|left| !left.is_zero()).unwrap_or(longest);
-        pause.min(longest).min(due).max(TICK)
+        // Others may wait for its place.
+        let slow = (self.slow.0 + rest::STILL).checked_duration_since(now).unwrap_or(longest);
+        pause.min(longest).min(due).min(slow).max(TICK)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{asking, busy, finish, from, is_served};
+use super::{Gates, Kept, asking, busy, finish, from, is_served};
 use crate::support::process::{children, wait_until};
 use crate::support::{End, Gitd, Packet, Scratch, request};
 
@@ -20,8 +20,9 @@ fn text(packet: Packet) -> String {
 fn past_the_queue() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
     let daemon = Gitd.serve(&scratch).args(["--max-connections=1", "--max-queue=0"]).start();
-    let first = busy(&daemon, 1);
+    let first = gates.keep(&daemon, 1);
     let mark = daemon.log.mark();
     let mut second = from(&daemon, 2);
     // What a client sends ahead must not turn the answer into a reset.
@@ -30,7 +31,7 @@ fn past_the_queue() {
     assert_eq!(second.rest(), (vec![], End::Closed));
     let line = "Too many children, dropping connection";
     daemon.log.wait(mark, |logged| logged == line);
-    finish(first);
+    first.finish();
     is_served(&daemon);
 }
 
@@ -39,14 +40,15 @@ fn past_the_queue() {
 fn queue_timeout() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
     let daemon = Gitd.serve(&scratch).args(["--max-connections=1", "--queue-timeout=1"]).start();
-    let first = busy(&daemon, 1);
+    let first = gates.keep(&daemon, 1);
     let started = Instant::now();
     let mut second = asking(&daemon, 2, "/repo.git");
     assert_eq!(text(second.packet()), BUSY);
     assert!(started.elapsed() >= Duration::from_secs(1));
     let mut third = asking(&daemon, 2, "/repo.git");
-    finish(first);
+    first.finish();
     assert!(!third.packets_to_flush().is_empty());
 }
 
@@ -55,13 +57,14 @@ fn queue_timeout() {
 fn who_left_the_queue() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
     let daemon = Gitd.serve(&scratch).arg("--max-connections=1").start();
-    let first = busy(&daemon, 1);
+    let first = gates.keep(&daemon, 1);
     for last in 2..6 {
         drop(asking(&daemon, last, "/repo.git"));
     }
     let mut patient = asking(&daemon, 7, "/repo.git");
-    finish(first);
+    first.finish();
     assert!(!patient.packets_to_flush().is_empty());
     finish(patient);
     wait_until("nobody is left", || children(daemon.pid()).is_empty());
@@ -72,11 +75,12 @@ fn who_left_the_queue() {
 fn a_thousand_against_ten() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
     let daemon = Gitd
         .serve(&scratch)
         .args(["--max-connections=2", "--max-queue=1100", "--queue-timeout=0"])
         .start();
-    let first = [busy(&daemon, 1), busy(&daemon, 1)];
+    let first = [gates.keep(&daemon, 101), gates.keep(&daemon, 102)];
     let mark = daemon.log.mark();
     let greedy: Vec<_> = (0..1000)
         .map(|_| {
@@ -90,7 +94,7 @@ fn a_thousand_against_ten() {
     daemon.log.wait_count(mark, 1000, |line| line.starts_with("Request "));
     let modest: Vec<_> = (2..12).map(|last| asking(&daemon, last, "/repo.git")).collect();
     let mark = daemon.log.mark();
-    first.into_iter().for_each(finish);
+    first.into_iter().for_each(Kept::finish);
     for mut client in modest {
         assert!(!client.packets_to_flush().is_empty());
         finish(client);
@@ -107,13 +111,14 @@ fn a_thousand_against_ten() {
 fn a_full_queue_has_room_for_others() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
     let daemon = Gitd.serve(&scratch).args(["--max-connections=1", "--max-queue=4"]).start();
-    let first = busy(&daemon, 1);
+    let first = gates.keep(&daemon, 1);
     let mut greedy: Vec<_> = (0..4).map(|_| asking(&daemon, 1, "/repo.git")).collect();
     let mut modest = asking(&daemon, 2, "/repo.git");
     // The latest of the greedy had to go.
     assert_eq!(text(greedy.pop().unwrap().packet()), BUSY);
-    finish(first);
+    first.finish();
     greedy[0].packets_to_flush();
     finish(greedy.remove(0));
     assert!(!modest.packets_to_flush().is_empty());

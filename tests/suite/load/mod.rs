@@ -15,9 +15,10 @@ mod slow;
 mod soak;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 
 use crate::support::process::{children, descriptors, status, wait_until};
-use crate::support::{Client, Daemon, request};
+use crate::support::{Client, Daemon, End, Packet, Scratch, pkt, request};
 
 /// A client with one of loopback's sixteen million addresses.
 fn from(daemon: &Daemon, last: u8) -> Client {
@@ -34,6 +35,51 @@ fn busy(daemon: &Daemon, last: u8) -> Client {
     client.send(request("upload-pack", "/repo.git"));
     client.packets_to_flush();
     client
+}
+
+/// Services that are at work until they are told to go on: each is about to make a pack, and its hook waits at a gate.
+struct Gates(PathBuf);
+
+impl Gates {
+    /// Of every daemon that is started afterwards.
+    fn set_up(scratch: &Scratch) -> Self {
+        let gates = scratch.directory("gates");
+        let script =
+            format!("#!/bin/sh\nread go <'{}'/$REMOTE_ADDR\nexec \"$@\"\n", gates.display());
+        let hook = scratch.script("pack", &script);
+        scratch.global_config(&format!("[uploadpack] packObjectsHook = {}\n", hook.display()));
+        Self(gates)
+    }
+
+    /// One service at most for each address.
+    fn keep(&self, daemon: &Daemon, last: u8) -> Kept {
+        let gate = self.0.join(format!("127.0.1.{last}"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).unwrap();
+        let mut client = from(daemon, last);
+        client.send(request("upload-pack", "/repo.git"));
+        let refs = client.packets_to_flush();
+        let head = String::from_utf8_lossy(&refs[0])[..40].to_owned();
+        client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
+        assert_eq!(client.packet(), Packet::Data(b"NAK\n".to_vec()));
+        Kept { gate, client }
+    }
+}
+
+/// A client whose service is at work.
+struct Kept {
+    gate: PathBuf,
+    client: Client,
+}
+
+impl Kept {
+    /// Opens the gate, and takes what was asked for.
+    fn finish(mut self) {
+        // Waits until somebody waits there.
+        std::fs::write(&self.gate, "\n").unwrap();
+        let (pack, end) = self.client.rest();
+        assert!(pack.starts_with(b"PACK") && end == End::Closed);
+        std::fs::remove_file(self.gate).unwrap();
+    }
 }
 
 /// A request that was sent; whether it was taken shows later.

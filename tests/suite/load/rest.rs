@@ -1,8 +1,9 @@
-//! Sessions whose client works on its own: they give their place to those that wait, and go on.
+//! Services that wait for their clients: they give their place to others, and go on.
 
-use super::{asking, finish};
+use super::{Gates, asking, finish, from};
 use crate::support::process::{children, wait_until};
-use crate::support::{Client, Daemon, End, Gitd, Scratch, pkt};
+use crate::support::scratch::head;
+use crate::support::{Client, Daemon, End, Gitd, Packet, Scratch, pkt, request};
 
 fn version_2(daemon: &Daemon) -> Client {
     let mut client = daemon.connect();
@@ -31,26 +32,67 @@ fn lends_its_place() {
     let daemon = server(&scratch, &[]);
     let mut working = version_2(&daemon);
     list(&mut working);
-    for _ in 0..3 {
-        let mut next = asking(&daemon, 2, "/repo.git");
-        assert!(!next.packets_to_flush().is_empty());
-        finish(next);
-    }
+    others_are_served(&daemon);
     list(&mut working);
     working.send("0000");
     assert_eq!(working.rest(), (vec![], End::Closed));
     wait_until("all have ended", || children(daemon.pid()).is_empty());
 }
 
-/// A client that was greeted and asks for nothing is not at rest.
+/// Three others are served one after another, in the only place; then what holds them up goes on.
+fn others_are_served(daemon: &Daemon) {
+    for _ in 0..3 {
+        let mut next = asking(daemon, 2, "/repo.git");
+        assert!(!next.packets_to_flush().is_empty());
+        finish(next);
+    }
+}
+
+/// Clients that were greeted, asked for something, or half of it, and say nothing more.
 #[test]
-fn who_asked_for_nothing_does_not_rest() {
+fn who_says_nothing_more_is_in_nobodys_way() {
     let scratch = Scratch::new();
+    let head = head(&scratch.bare("pushed.git"));
+    let daemon = server(&scratch, &["--enable=receive-pack", "--enable=upload-archive"]);
+    let mut greeted = version_2(&daemon);
+    others_are_served(&daemon);
+    list(&mut greeted);
+
+    let mut wanting = asking(&daemon, 3, "/repo.git");
+    wanting.packets_to_flush();
+    others_are_served(&daemon);
+
+    let mut archive = from(&daemon, 4);
+    archive.send([request("upload-archive", "/repo.git"), pkt("argument HEAD\n")].concat());
+    others_are_served(&daemon);
+    archive.send("0000");
+    assert_eq!(archive.packet(), Packet::Data(b"ACK\n".to_vec()));
+
+    let mut push = from(&daemon, 5);
+    push.send(request("receive-pack", "/pushed.git"));
+    push.packets_to_flush();
+    let update = format!("{} {head} refs/heads/new\0 report-status\n", "0".repeat(40));
+    push.send([pkt(update), b"0000PACK\0\0\0\x02".to_vec()].concat());
+    others_are_served(&daemon);
+    // No object, and the checksum of that.
+    push.send(
+        b"\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e",
+    );
+    let report = String::from_utf8(push.rest().0).unwrap();
+    assert!(report.contains("unpack ok") && report.contains("ok refs/heads/new"), "{report}");
+}
+
+/// A service that works has its place to itself, however long nothing moves.
+#[test]
+fn who_works_does_not_rest() {
+    let scratch = Scratch::new();
+    let gates = Gates::set_up(&scratch);
     let daemon = server(&scratch, &["--queue-timeout=3"]);
-    let _silent = version_2(&daemon);
+    let working = gates.keep(&daemon, 1);
     let mut next = asking(&daemon, 2, "/repo.git");
     let answer = next.rest().0;
     assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
+    working.finish();
 }
 
 /// --timeout ends what is stuck, and leaves ten times as much to who works.

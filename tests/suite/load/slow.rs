@@ -58,13 +58,13 @@ fn ask_for_all(client: &mut Client, head: &str) {
     assert_eq!(client.packet(), Packet::Data(b"NAK\n".to_vec()));
 }
 
-/// A reader of a kilobyte now and then keeps its one place, and gets its whole pack in the end.
+/// A reader of a kilobyte now and then leaves the only place to others, and gets its whole pack in the end.
 #[test]
 fn a_kilobyte_at_a_time() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let head = head(&large(&scratch));
-    let daemon = Gitd.serve(&scratch).arg("--max-connections=2").start();
+    let daemon = Gitd.serve(&scratch).arg("--max-connections=1").start();
     is_served(&daemon);
     let before = Resources::of(&daemon);
     let mut slow = narrow(&daemon);
