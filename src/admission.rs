@@ -22,6 +22,10 @@ mod tests;
 /// How many may rest for each place that there is.
 const RESTING: usize = 4;
 
+/// Up to how many of them those may rest that hold the memory of an answer: whoever reckons with so many
+/// packs at a time finds at most twice as many.
+const LADEN: usize = 1;
+
 /// How many requests for one pathname may be in their checks where places have no limit.
 const CHECKS: usize = 128;
 
@@ -74,6 +78,8 @@ pub struct Admission {
 struct State {
     running: usize,
     resting: usize,
+    /// Those of the resting that hold the memory of an answer.
+    laden: usize,
     waiting: usize,
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
     turn: VecDeque<Address>,
@@ -104,7 +110,16 @@ pub struct Place {
     client: Address,
     /// The pathname, until its checks are over.
     checking: Option<Box<[u8]>>,
-    resting: bool,
+    resting: Option<Burden>,
+}
+
+/// What those hold that rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Burden {
+    /// Hardly anything: a check, or a service that has answered.
+    Light,
+    /// Whatever an answer takes that has not been finished.
+    Laden,
 }
 
 /// The answer to a client that asks for a place.
@@ -156,7 +171,7 @@ impl Admission {
         state.running += 1;
         state.accounts.entry(client).or_default().held += 1;
         *state.checks.entry(pathname.clone()).or_default() += 1;
-        Place { house: Arc::clone(self), client, checking: Some(pathname), resting: false }
+        Place { house: Arc::clone(self), client, checking: Some(pathname), resting: None }
     }
 
     /// Hands free places to those whose turn it is. The lock is not held while a place is offered: an
@@ -190,25 +205,31 @@ impl Place {
         }
     }
 
-    /// Lends the place to the next who asks. `false` when too many rest already.
-    pub fn rest(&mut self) -> bool {
+    /// Lends the place to the next who asks, and says what is held meanwhile. `false` when too many rest
+    /// like that already: then it has, or has again, a place.
+    pub fn rest(&mut self, burden: Burden) -> bool {
         let mut state = self.house.lock();
-        let most = self.house.bounds.places.map_or(0, |places| places.get() * RESTING);
-        if self.resting || state.resting >= most {
-            return false;
+        match self.resting.take() {
+            Some(before) => state.end_rest(before),
+            None => state.running -= 1,
         }
-        state.running -= 1;
-        state.resting += 1;
-        self.resting = true;
+        let rests = state.may_rest(&self.house.bounds, burden);
+        if rests {
+            state.resting += 1;
+            state.laden += usize::from(burden == Burden::Laden);
+            self.resting = Some(burden);
+        } else {
+            state.running += 1;
+        }
         self.house.hand_out(state);
-        true
+        rests
     }
 
     /// Counts again among those that run.
     pub fn resume(&mut self) {
-        if std::mem::take(&mut self.resting) {
+        if let Some(burden) = self.resting.take() {
             let mut state = self.house.lock();
-            state.resting -= 1;
+            state.end_rest(burden);
             state.running += 1;
         }
     }
@@ -223,10 +244,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.house.lock();
-        if self.resting {
-            state.resting -= 1;
-        } else {
-            state.running -= 1;
+        match self.resting {
+            Some(burden) => state.end_rest(burden),
+            None => state.running -= 1,
         }
         if let Some(pathname) = &self.checking {
             state.end_check(pathname);
@@ -251,6 +271,16 @@ impl State {
 
     fn may_check(&self, bounds: &Bounds, pathname: &[u8]) -> bool {
         self.checks.get(pathname).is_none_or(|&count| count < bounds.checks())
+    }
+
+    fn may_rest(&self, bounds: &Bounds, burden: Burden) -> bool {
+        let most = |each| bounds.places.map_or(0, |places| places.get().saturating_mul(each));
+        self.resting < most(RESTING) && (burden == Burden::Light || self.laden < most(LADEN))
+    }
+
+    fn end_rest(&mut self, burden: Burden) {
+        self.resting -= 1;
+        self.laden -= usize::from(burden == Burden::Laden);
     }
 
     fn end_check(&mut self, pathname: &[u8]) {

@@ -14,7 +14,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::access::authorize;
-use crate::admission::{Admission, Answer, Place};
+use crate::admission::{Admission, Answer, Burden, Place};
 use crate::child::{self, Running};
 use crate::config::{Limits, Policy};
 use crate::denial::Denial;
@@ -251,7 +251,7 @@ impl Client {
                 result = &mut work => break result,
                 () = house.reaches(Phase::Ending) => return Err(Denial::Busy),
                 () = sleep(SLOW) => {
-                    place.rest();
+                    place.rest(Burden::Light);
                     if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {
                         event::check_hangs(&request.pathname, HANGING, &self.peer());
                     }

@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, sleep_until};
 
-use crate::admission::Place;
+use crate::admission::{Burden, Place};
 use crate::event;
 use crate::rest::Exchange;
 use crate::service::Service;
@@ -148,11 +148,10 @@ impl Session {
 
 /// A service that waits for its client needs no place; as soon as it works it counts again.
 fn lend(place: &mut Place, traffic: &Traffic) {
-    if place.is_scarce() && traffic.waits_for_client() {
-        place.rest();
-    } else {
-        place.resume();
+    if !place.is_scarce() || !traffic.waits_for_client() {
+        return place.resume();
     }
+    place.rest(if traffic.is_at_rest() { Burden::Light } else { Burden::Laden });
 }
 
 /// Waits until something has arrived or left; for ever without a registration. `true` when the client

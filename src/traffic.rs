@@ -179,7 +179,8 @@ impl Traffic {
     }
 
     /// Whether the client has its answer and works on its own: see [`rest`].
-    fn is_at_rest(&self) -> bool {
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
         self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
     }
 

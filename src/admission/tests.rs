@@ -161,9 +161,9 @@ fn who_rests_lends_its_place() {
     let house = house(1, 10);
     let mut sleeper = now(house.visit(1));
     let mut waiting = later(house.visit(2));
-    assert!(sleeper.rest());
+    assert!(sleeper.rest(Burden::Light));
     let second = waiting.try_recv().unwrap();
-    assert!(!sleeper.rest(), "it rests already");
+    assert!(sleeper.rest(Burden::Light), "it rests already");
     // Awake again it is one too many, and the next one waits for both.
     sleeper.resume();
     assert_eq!(house.running(), 2);
@@ -181,18 +181,18 @@ fn not_all_may_rest() {
     let mut places = vec![now(house.visit(1))];
     for _ in 0..RESTING {
         let mut waiting = later(house.visit(2));
-        assert!(places.last_mut().unwrap().rest());
+        assert!(places.last_mut().unwrap().rest(Burden::Light));
         let mut place = waiting.try_recv().unwrap();
         place.checked();
         places.push(place);
     }
     let mut waiting = later(house.visit(2));
-    assert!(!places.last_mut().unwrap().rest());
+    assert!(!places.last_mut().unwrap().rest(Burden::Light));
     assert!(waiting.try_recv().is_err());
     // One that rests ends, which frees no place but lets another rest.
     places.remove(0);
     assert!(waiting.try_recv().is_err());
-    assert!(places.last_mut().unwrap().rest());
+    assert!(places.last_mut().unwrap().rest(Burden::Light));
     assert!(waiting.try_recv().is_ok());
     drop(places);
     assert_eq!(house.running(), 0);
@@ -200,11 +200,36 @@ fn not_all_may_rest() {
 }
 
 #[test]
+fn with_the_memory_of_an_answer_fewer_may_rest() {
+    let house = house(2, 10);
+    let mut places: Vec<_> = (1..=2).map(|n| now(house.visit(n))).collect();
+    assert!(places.iter_mut().all(|place| place.rest(Burden::Laden)));
+    places.extend((3..=4).map(|n| now(house.visit(n))));
+    assert!(!places[2].rest(Burden::Laden));
+    assert!(places[2].rest(Burden::Light));
+    // Who has taken up a new answer is one too many of those.
+    assert!(!places[2].rest(Burden::Laden));
+    assert_eq!(house.running(), 2);
+    // Only one of the laden makes room for another, by its end or by that of its answer.
+    places[2].resume();
+    assert!(!places[3].rest(Burden::Laden));
+    places.remove(0);
+    assert!(places[2].rest(Burden::Laden));
+    assert!(!places[1].rest(Burden::Laden));
+    assert!(places[0].rest(Burden::Light));
+    assert!(places[1].rest(Burden::Laden));
+    assert_eq!(house.running(), 0);
+    drop(places);
+    let state = house.lock();
+    assert_eq!((state.resting, state.laden), (0, 0));
+}
+
+#[test]
 fn resting_is_no_way_around_the_limit_by_address() {
     let house = bounded(1, 1, 10);
     let mut sleeper = now(house.visit(1));
     let mut own = later(house.visit(1));
-    assert!(sleeper.rest());
+    assert!(sleeper.rest(Burden::Light));
     drop(now(house.visit(2)));
     assert!(own.try_recv().is_err());
     drop(sleeper);

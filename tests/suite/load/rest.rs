@@ -61,12 +61,14 @@ fn who_says_nothing_more_is_in_nobodys_way() {
     let mut wanting = asking(&daemon, 3, "/repo.git");
     wanting.packets_to_flush();
     others_are_served(&daemon);
+    finish(wanting);
 
     let mut archive = from(&daemon, 4);
     archive.send([request("upload-archive", "/repo.git"), pkt("argument HEAD\n")].concat());
     others_are_served(&daemon);
     archive.send("0000");
     assert_eq!(archive.packet(), Packet::Data(b"ACK\n".to_vec()));
+    archive.rest();
 
     let mut push = from(&daemon, 5);
     push.send(request("receive-pack", "/pushed.git"));
