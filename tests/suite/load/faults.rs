@@ -1,13 +1,15 @@
 //! Faults, injected one by one: no crash, nothing left over, a line that says what it was, and recovery without a hand.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::{Resources, asking, busy, from, is_served};
-use crate::support::process::{children, descriptor, signal, wait_until};
+use crate::support::process::{children, descriptor, signal, status, wait_until};
 use crate::support::scratch::chmod;
 use crate::support::{End, Git, Gitd, Scratch, needs_root, pkt, request};
 
@@ -230,6 +232,34 @@ fn a_resolver_that_hangs() {
     drop(waiting);
     before.assert_back(&daemon);
     drop(hole);
+}
+
+/// Memory that cannot be had, as under a limit of the address space: gitd ends, as all that is written in Rust; what it has
+/// started does not, and the next one listens at once.
+#[test]
+fn no_memory_to_be_had() {
+    const MOST: usize = 4_000;
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let mut old = Gitd.serve(&scratch).arg("--reuseaddr").start();
+    let mut client = busy(&old, 1);
+    let size = status(old.pid(), "VmSize").unwrap();
+    let size = size.split(' ').next().unwrap().parse::<u64>().unwrap() * 1024;
+    let limit = Rlimit { current: Some(size), maximum: Some(size) };
+    prlimit(Pid::from_raw(old.pid().cast_signed()), Resource::As, limit).unwrap();
+    let crowd: Vec<_> = (0..MOST)
+        .map_while(|_| {
+            let mut stream = TcpStream::connect(old.address()).ok()?;
+            stream.write_all(&[&b"fff0"[..], &[b'a'; 60_000]].concat()).ok()?;
+            Some(stream)
+        })
+        .collect();
+    assert!(crowd.len() < MOST);
+    assert_eq!(old.wait().signal(), Some(6));
+    let new = Gitd.serve(&scratch).arg("--reuseaddr").port(old.port).start();
+    is_served(&new);
+    client.send("0000");
+    assert_eq!(client.rest(), (vec![], End::Closed));
 }
 
 /// A file system that answers nothing, until it is given up.
