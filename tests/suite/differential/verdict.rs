@@ -1,9 +1,9 @@
 //! Compares what stock and gitd did with one request. What may differ is named here and in `death`, each with its line of
 //! `docs/differences.md`, and matched as narrowly as the two daemons allow.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use gitd::escape::Escaped;
 
@@ -22,6 +22,8 @@ pub enum Verdict {
 }
 
 const GENERIC: &[u8] = b"access denied or repository not exported";
+/// What an administrator is told to do when git refuses a configuration.
+const MEND: &str = "; mend the configuration that git names)";
 
 pub fn judge(
     scene: &Scene,
@@ -60,8 +62,22 @@ fn try_judge(
             false => wrong("GITD SERVES WHAT STOCK REFUSES"),
         };
     }
-    if scene.has_option("--strict-paths") && gitd.log.iter().any(is_foreign_around_another) {
+    let root = PathBuf::from(OsString::from_vec(stage.expand(b"$ROOT")));
+    let foreign =
+        |line: &Line| names_another(line, b"detected dubious ownership in repository at '", &root);
+    let misconfigured = |line: &Line| names_another(line, b"'", &root) && has(&line.text, MEND);
+    if scene.has_option("--strict-paths") && gitd.log.iter().any(foreign)
+        || !gitd.served() && gitd.log.iter().any(misconfigured)
+    {
         return Ok(Some("another inside"));
+    }
+    let broken_off = |last: &Line| {
+        last.text.starts_with(b"fatal: ")
+            && gitd.log.iter().any(|line| has(&line.text, MEND) && has(&line.text, &last.text))
+    };
+    if !gitd.served() && stock.log.iter().any(broken_off) {
+        // What git says of its configuration it may say in the middle of the first answer.
+        return Ok(Some("B6"));
     }
     if stock.served() && !gitd.served() {
         return wrong("stock serves what gitd refuses");
@@ -79,9 +95,7 @@ fn try_judge(
         return compare_logs(stock, gitd, false).map(|rest| rest.escaped.then_some("B9"));
     }
     let config = |refusal| said(refusal, CONFIG.as_bytes());
-    if gitd.log.iter().any(|line| has(&line.text, "; mend the configuration that git names)"))
-        && gitd.refusal().is_some_and(config)
-    {
+    if gitd.log.iter().any(|line| has(&line.text, MEND)) && gitd.refusal().is_some_and(config) {
         // Stock comes across it at another time: before it looks at lists, or only in the service.
         return Ok(Some("B6"));
     }
@@ -116,14 +130,11 @@ fn try_judge(
     }
 }
 
-/// Whether it refuses another user's repository that has a second one inside, of whose name git cannot be asked.
-fn is_foreign_around_another(line: &Line) -> bool {
-    let Some(rest) = line.text.strip_prefix(b"detected dubious ownership in repository at '")
-    else {
-        return false;
-    };
+/// Whether the line is about a repository that has a second one inside, which git finds first.
+fn names_another(line: &Line, before: &[u8], root: &Path) -> bool {
+    let Some(rest) = line.text.strip_prefix(before) else { return false };
     let path = rest.split(|&octet| octet == b'\'').next().unwrap_or_default();
-    Path::new(OsStr::from_bytes(path)).join(".git").exists()
+    root.join(OsStr::from_bytes(path)).join(".git").exists()
 }
 
 impl Observation {
@@ -162,8 +173,9 @@ fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Resu
         has(&line.text, "': access hook refused: ")
             || has(&line.text, "-pack failed before it answered")
             || line.text.starts_with(b"fatal: cannot exec '")
-            // It may come so late that it seems to be the first request's.
+            // They may come so late that they seem to be the first request's.
             || line.text.starts_with(b"Listening on ")
+            || line.text.starts_with(b"warning: directory '")
     };
     let mut found = gitd.log.iter().filter(|line| !additional(line)).peekable();
     for line in stock.log.iter().filter(|line| !passing(line)) {
@@ -215,6 +227,7 @@ fn without_additions(line: &[u8]) -> &[u8] {
     &line[..end.unwrap_or(line.len())]
 }
 
-fn has(text: &[u8], what: &str) -> bool {
-    text.windows(what.len()).any(|window| window == what.as_bytes())
+fn has(text: &[u8], what: impl AsRef<[u8]>) -> bool {
+    let what = what.as_ref();
+    text.windows(what.len()).any(|window| window == what)
 }
