@@ -161,10 +161,11 @@ impl Admission {
         Answer::Later(receiver)
     }
 
-    /// The number of services that run.
+    /// How many have been let in and have not left, with those that rest.
     #[must_use]
-    pub fn running(&self) -> usize {
-        self.lock().running
+    pub fn admitted(&self) -> usize {
+        let state = self.lock();
+        state.running + state.resting
     }
 
     fn give(self: &Arc<Self>, state: &mut State, client: Address, pathname: Box<[u8]>) -> Place {

@@ -65,7 +65,7 @@ impl Manager {
             let (present, served) = (census.present.load(Relaxed), census.served.load(Relaxed));
             self.say(&format!(
                 "STATUS={present} clients connected, {} services running, {served} clients since the start",
-                admission.running()
+                admission.admitted()
             ));
         }
     }

@@ -44,7 +44,7 @@ fn a_place_is_free_again_when_dropped() {
     assert!(matches!(house.visit(2), Answer::Never));
     drop(place);
     drop(now(house.visit(2)));
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
     assert!(house.lock().accounts.is_empty() && house.lock().checks.is_empty());
 }
 
@@ -52,9 +52,9 @@ fn a_place_is_free_again_when_dropped() {
 fn no_limit_means_no_queue() {
     let house = Admission::new(Bounds::default());
     let places: Vec<Place> = (0..1000).map(|_| now(house.visit(1))).collect();
-    assert_eq!(house.running(), 1000);
+    assert_eq!(house.lock().running, 1000);
     drop(places);
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn who_left_is_passed_over() {
     drop(later(house.visit(4)));
     drop(first);
     drop(third.try_recv().unwrap());
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
     drop(now(house.visit(1)));
     house.lock().forget_the_gone();
     assert!(house.lock().accounts.is_empty() && house.lock().turn.is_empty());
@@ -133,7 +133,7 @@ fn an_address_has_a_limit_of_its_own() {
     assert!(second.try_recv().is_err());
     drop(first);
     drop(second.try_recv().unwrap());
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
 }
 
 #[test]
@@ -166,13 +166,13 @@ fn who_rests_lends_its_place() {
     assert!(sleeper.rest(Burden::Light), "it rests already");
     // Awake again it is one too many, and the next one waits for both.
     sleeper.resume();
-    assert_eq!(house.running(), 2);
+    assert_eq!(house.lock().running, 2);
     let mut third = later(house.visit(3));
     drop(second);
     assert!(third.try_recv().is_err());
     drop(sleeper);
     assert!(third.try_recv().is_ok());
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn not_all_may_rest() {
     assert!(places.last_mut().unwrap().rest(Burden::Light));
     assert!(waiting.try_recv().is_ok());
     drop(places);
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
     assert_eq!(house.lock().resting, 0);
 }
 
@@ -209,7 +209,7 @@ fn with_the_memory_of_an_answer_fewer_may_rest() {
     assert!(places[2].rest(Burden::Light));
     // Who has taken up a new answer is one too many of those.
     assert!(!places[2].rest(Burden::Laden));
-    assert_eq!(house.running(), 2);
+    assert_eq!(house.lock().running, 2);
     // Only one of the laden makes room for another, by its end or by that of its answer.
     places[2].resume();
     assert!(!places[3].rest(Burden::Laden));
@@ -218,7 +218,7 @@ fn with_the_memory_of_an_answer_fewer_may_rest() {
     assert!(!places[1].rest(Burden::Laden));
     assert!(places[0].rest(Burden::Light));
     assert!(places[1].rest(Burden::Laden));
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
     drop(places);
     let state = house.lock();
     assert_eq!((state.resting, state.laden), (0, 0));
@@ -253,5 +253,5 @@ fn checks_of_one_repository_leave_places_to_others() {
     drop(fourth);
     assert!(fifth.try_recv().is_ok());
     drop((hanging, third, blocked));
-    assert_eq!(house.running(), 0);
+    assert_eq!(house.lock().running, 0);
 }
