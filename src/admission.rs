@@ -23,7 +23,7 @@ mod tests;
 const RESTING: usize = 4;
 
 /// Up to how many of them those may rest that hold the memory of an answer: whoever reckons with so many
-/// packs at a time finds at most twice as many.
+/// packs at a time finds at most twice as many, as long as those that rest do not all ask again at once.
 const LADEN: usize = 1;
 
 /// How many requests for one pathname may be in their checks where places have no limit.

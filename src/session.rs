@@ -151,7 +151,7 @@ fn lend(place: &mut Place, traffic: &Traffic) {
     if !place.is_scarce() || !traffic.waits_for_client() {
         return place.resume();
     }
-    place.rest(if traffic.is_at_rest() { Burden::Light } else { Burden::Laden });
+    place.rest(if traffic.has_answered() { Burden::Light } else { Burden::Laden });
 }
 
 /// Waits until something has arrived or left; for ever without a registration. `true` when the client

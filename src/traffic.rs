@@ -170,18 +170,20 @@ impl Traffic {
         self.next_look = Some(now + CAREFUL_TICK);
     }
 
-    /// Whether the service has nothing to do until its client sends or takes more: see [`rest`].
+    /// Whether the service has nothing to do until its client sends or takes more: see [`rest`]. Without
+    /// counters, as on a Unix socket, nobody knows, and nobody would look when it works again.
     #[must_use]
     pub fn waits_for_client(&self) -> bool {
-        self.slow.0.elapsed() >= rest::STILL
+        self.last.is_some()
+            && self.slow.0.elapsed() >= rest::STILL
             && self.sealed.is_none()
             && rest::waits_for_client(self.pid)
     }
 
-    /// Whether the client has its answer and works on its own: see [`rest`].
+    /// Whether the client has all that it has asked for: see [`rest`].
     #[must_use]
-    pub fn is_at_rest(&self) -> bool {
-        self.last.is_some_and(|seen| self.exchange.is_over(&seen, self.pid))
+    pub fn has_answered(&self) -> bool {
+        self.last.is_some_and(|seen| self.exchange.is_over(&seen))
     }
 
     /// Looks at the counters and does what they call for.
@@ -253,7 +255,8 @@ impl Traffic {
         let still = now - self.moved;
         let vanished = self.hung_up && seen.unacknowledged > 0 && still >= VANISHED;
         let timed_out = self.timeout.is_some_and(|timeout| {
-            still >= timeout && (still >= timeout * AT_REST || !self.is_at_rest())
+            let at_rest = || self.has_answered() && rest::waits_for_client(self.pid);
+            still >= timeout && (still >= timeout * AT_REST || !at_rest())
         });
         match &self.sealed {
             None if vanished || timed_out => {
@@ -280,7 +283,9 @@ impl Traffic {
     /// How long until the next look at a session that has stood still for `pause`.
     fn next_pause(&self, now: Instant, pause: Duration) -> Duration {
         if self.corked.is_some() {
-            return CORKED_TICK;
+            // A service that is slow to begin, or waits for its client's first word, is not worth two
+            // thousand looks a second.
+            return (pause / 8).clamp(CORKED_TICK, TICK);
         }
         let careful = self.hung_up || self.sealed.is_some() || self.transport > Transport::FellBack;
         let longest = if careful { CAREFUL_TICK } else { SLOWEST_TICK };
@@ -290,5 +295,35 @@ impl Traffic {
         // Others may wait for its place.
         let slow = (self.slow.0 + rest::STILL).checked_duration_since(now).unwrap_or(longest);
         pause.min(longest).min(due).min(slow).max(TICK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::request::Request;
+
+    /// How often one is looked at within a second of which nothing is heard.
+    #[test]
+    fn silence_is_not_watched_closely() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket: Socket = listener.accept().unwrap().0.into();
+        let socket = Arc::new(socket);
+        for (corked, most) in [(false, 10), (true, 100)] {
+            let request = Request::parse(b"git-upload-archive /a\0host=x\0").unwrap();
+            let exchange = Exchange::new(&request, 0);
+            let service = request.service;
+            let mut traffic = Traffic::new(Arc::clone(&socket), 0, service, corked, None, exchange);
+            let end = Instant::now() + Duration::from_secs(1);
+            let mut looks = 0;
+            while let Some(next) = traffic.next_look().filter(|&next| next < end) {
+                traffic.look(next);
+                looks += 1;
+            }
+            assert!((2..=most).contains(&looks), "{looks} looks, corked: {corked}");
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! Services that wait for their clients: they give their place to others, and go on.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
 use super::{Gates, asking, finish, from};
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::head;
-use crate::support::{Client, Daemon, End, Gitd, Packet, Scratch, pkt, request};
+use crate::support::{Client, DEADLINE, Daemon, End, Gitd, Packet, Scratch, pkt, request};
 
 fn version_2(daemon: &Daemon) -> Client {
     let mut client = daemon.connect();
@@ -84,6 +88,22 @@ fn who_says_nothing_more_is_in_nobodys_way() {
     assert!(report.contains("unpack ok") && report.contains("ok refs/heads/new"), "{report}");
 }
 
+/// With one place, one service may wait in the middle of an answer, as that takes memory; the second keeps the place.
+#[test]
+fn not_everybody_may_rest_in_mid_answer() {
+    let scratch = Scratch::new();
+    let daemon = server(&scratch, &["--queue-timeout=3"]);
+    let stalled = [3, 4].map(|last| {
+        let mut client = asking(&daemon, last, "/repo.git");
+        client.packets_to_flush();
+        client
+    });
+    let mut next = asking(&daemon, 2, "/repo.git");
+    let answer = next.rest().0;
+    assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
+    stalled.into_iter().for_each(finish);
+}
+
 /// A service that works has its place to itself, however long nothing moves.
 #[test]
 fn who_works_does_not_rest() {
@@ -95,6 +115,33 @@ fn who_works_does_not_rest() {
     let answer = next.rest().0;
     assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
     working.finish();
+}
+
+/// Through a Unix socket nothing is counted: a service keeps its place, and what its client sends now and then does not
+/// change that.
+#[test]
+fn through_a_unix_socket_nobody_rests() {
+    let scratch = Scratch::new();
+    let socket = scratch.root().join("socket");
+    let unix = format!("--listen=unix:{}", socket.display());
+    let daemon = server(&scratch, &[&unix, "--queue-timeout=1"]);
+    let mut holder = UnixStream::connect(&socket).unwrap();
+    holder.set_read_timeout(Some(DEADLINE)).unwrap();
+    holder.write_all(&request("upload-pack", "/repo.git")).unwrap();
+    holder.read_exact(&mut [0]).unwrap();
+    // A packet that is never whole. One octet more after each wait, until the next has waited in vain.
+    holder.write_all(b"0fff").unwrap();
+    let next = asking(&daemon, 2, "/repo.git");
+    next.stream().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut answer = [0; 64];
+    let read = loop {
+        match next.stream().read(&mut answer) {
+            Ok(read) => break read,
+            Err(_) => holder.write_all(b"x").unwrap(),
+        }
+    };
+    let answer = &answer[..read];
+    assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
 }
 
 /// --timeout ends what is stuck, and leaves ten times as much to who works.
