@@ -14,8 +14,10 @@ use crate::lab::{self, Network, Repository, Server};
 use crate::support::process::{children, wait_until};
 use crate::support::{Gitd, Packet, Scratch, pkt, skip};
 
-/// Fewer than the packet has octets that they begin, so that upload-pack waits for the rest of it in silence.
+/// In all rounds fewer than the packet has octets that they begin, so that upload-pack waits for the rest in silence.
 const PIECES: usize = 100;
+
+const ROUNDS: usize = 5;
 
 /// Four times what gitd counts as small.
 const ENOUGH_FOR_BULK: usize = 1 << 20;
@@ -35,19 +37,29 @@ fn each_arrival_is_acknowledged_at_once() {
     client.await_flush();
     let socket = socket_of_the_service(server.pid());
 
-    let delayed_before = network.server.delayed_acks();
-    client.send(b"00ff");
-    for piece in 0..PIECES {
-        set_tcp_quickack(&socket, false).unwrap();
-        assert!(!tcp_quickack(&socket).unwrap());
-        client.send(b"x");
-        let what = format!("arrival {piece} is acknowledged");
-        wait_until(&what, || tcp_quickack(&socket).unwrap());
-    }
-    // A machine that lets gitd wait for longer than the kernel does must not fail the test; without gitd it is all.
-    let delayed = network.server.delayed_acks() - delayed_before;
-    println!("{delayed} of {PIECES} delayed");
-    assert!(delayed <= PIECES as u64 / 4, "{delayed} of {PIECES} ACKs were delayed");
+    client.send(b"fff0");
+    let mut delayed_in_a_round = || {
+        let before = network.server.delayed_acks();
+        for piece in 0..PIECES {
+            // gitd may be about to say it for the last one once more.
+            wait_until("ACKs are delayed", || {
+                set_tcp_quickack(&socket, false).unwrap();
+                !tcp_quickack(&socket).unwrap()
+            });
+            client.send(b"x");
+            let what = format!("arrival {piece} is acknowledged");
+            wait_until(&what, || tcp_quickack(&socket).unwrap());
+        }
+        network.server.delayed_acks() - before
+    };
+    // A machine that lets gitd wait for longer than the kernel does must not fail the test; without gitd it is all of
+    // them, in every round.
+    let rounds: Vec<_> = (0..ROUNDS)
+        .map(|_| delayed_in_a_round())
+        .take_while(|&delayed| delayed > PIECES as u64 / 4)
+        .collect();
+    println!("{rounds:?} of {PIECES} delayed before the round in which few were");
+    assert!(rounds.len() < ROUNDS, "{rounds:?} of {PIECES} ACKs were delayed");
 }
 
 #[test]
