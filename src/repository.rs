@@ -110,10 +110,14 @@ impl Repository {
         descriptor::status(Base::Directory(self.directory()), c".git", false).is_ok()
     }
 
-    /// Whether git, given `name` for this directory, would find another repository inside it first.
+    /// Whether git, given `name` for a directory, would find another repository inside it first. One that
+    /// is bare may have a link to itself there, for programs that want a `.git`.
     #[must_use]
     pub fn hides_another(name: &[u8]) -> bool {
-        !matches!(Self::look([name, SUFFIXES[0]].concat()), Err(Miss::Nothing))
+        match Self::look([name, SUFFIXES[0]].concat()) {
+            Ok(inside) => inside.safe_name() != name,
+            Err(miss) => !matches!(miss, Miss::Nothing),
+        }
     }
 
     /// Whether its owner exported it (contract 54).

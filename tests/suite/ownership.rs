@@ -26,6 +26,7 @@ compliance! {
     safe_directory_scopes,
     safe_directory_in_a_broken_configuration,
     safe_bare_repository,
+    itself_inside,
     another_inside,
 }
 
@@ -309,6 +310,21 @@ fn safe_bare_repository(d: Implementation) {
     scratch.global_config("[safe] bareRepository = explicit\n");
     let daemon = d.serve(&scratch).start();
     daemon.ask("upload-pack", "/repo").assert_served("repo.git");
+}
+
+/// Contract 47: a bare repository with a link to itself, for programs that want a `.git`.
+fn itself_inside(d: Implementation) {
+    needs_root!();
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    scratch.symlink("repo.git/.git", &repo);
+    chown(&repo, OTHER);
+    let daemon = d.serve(&scratch).start();
+    for (values, served) in [(vec![], false), (vec!["*".to_owned()], true)] {
+        write_global(&scratch, &values);
+        let session = daemon.ask("upload-pack", "/repo");
+        assert_eq!(!is_dubious(&session), served, "{values:?}: {session:#?}");
+    }
 }
 
 /// Contract 44, 47: a repository of whose name git cannot be asked, as it finds the one inside.
