@@ -93,8 +93,8 @@ impl Outcome {
 
 impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then. Meanwhile `place` is lent to others when the service has nothing to
-    /// do. Once the server is `ending`, the service must end too.
+    /// the pipe then. Meanwhile `place` is lent to others when the service has nothing to do. Once the
+    /// server is `ending`, the service must end too.
     pub async fn watch(
         self,
         place: &mut Place,

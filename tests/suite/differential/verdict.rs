@@ -66,16 +66,16 @@ fn try_judge(
     let foreign =
         |line: &Line| names_another(line, b"detected dubious ownership in repository at '", &root);
     let misconfigured = |line: &Line| names_another(line, b"'", &root) && has(&line.text, MEND);
-    if scene.has_option("--strict-paths") && gitd.log.iter().any(foreign)
-        || !gitd.served() && gitd.log.iter().any(misconfigured)
-    {
+    let refused = gitd.refusal().is_some();
+    let strict = scene.has_option("--strict-paths");
+    if refused && gitd.log.iter().any(|line| strict && foreign(line) || misconfigured(line)) {
         return Ok(Some("another inside"));
     }
     let broken_off = |last: &Line| {
         last.text.starts_with(b"fatal: ")
             && gitd.log.iter().any(|line| has(&line.text, MEND) && has(&line.text, &last.text))
     };
-    if !gitd.served() && stock.log.iter().any(broken_off) {
+    if refused && stock.log.iter().any(broken_off) {
         // What git says of its configuration it may say in the middle of the first answer.
         return Ok(Some("B6"));
     }

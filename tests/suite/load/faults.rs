@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use super::{Resources, asking, busy, from, is_served};
-use crate::support::process::{children, descriptor, signal, status, wait_until};
+use super::{Resources, asking, busy, from, is_served, kilobytes};
+use crate::support::process::{children, descriptor, signal, wait_until};
 use crate::support::scratch::chmod;
 use crate::support::{End, Git, Gitd, Scratch, needs_root, pkt, request};
 
@@ -243,8 +243,7 @@ fn no_memory_to_be_had() {
     scratch.bare("repo.git");
     let mut old = Gitd.serve(&scratch).arg("--reuseaddr").start();
     let mut client = busy(&old, 1);
-    let size = status(old.pid(), "VmSize").unwrap();
-    let size = size.split(' ').next().unwrap().parse::<u64>().unwrap() * 1024;
+    let size = kilobytes(old.pid(), "VmSize") * 1024;
     let limit = Rlimit { current: Some(size), maximum: Some(size) };
     prlimit(Pid::from_raw(old.pid().cast_signed()), Resource::As, limit).unwrap();
     let crowd: Vec<_> = (0..MOST)

@@ -56,13 +56,18 @@ impl Gates {
         let gate = self.0.join(format!("127.0.1.{last}"));
         rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).unwrap();
         let mut client = from(daemon, last);
-        client.send(request("upload-pack", "/repo.git"));
-        let refs = client.packets_to_flush();
-        let head = String::from_utf8_lossy(&refs[0])[..40].to_owned();
-        client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
-        assert_eq!(client.packet(), Packet::Data(b"NAK\n".to_vec()));
+        ask_for_all(&mut client, "/repo.git");
         Kept { gate, client }
     }
+}
+
+/// Asks for a clone, up to the first byte of the pack.
+fn ask_for_all(client: &mut Client, pathname: &str) {
+    client.send(request("upload-pack", pathname));
+    let refs = client.packets_to_flush();
+    let head = String::from_utf8_lossy(&refs[0])[..40].to_owned();
+    client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
+    assert_eq!(client.packet(), Packet::Data(b"NAK\n".to_vec()));
 }
 
 /// A client whose service is at work.
@@ -101,6 +106,12 @@ fn is_served(daemon: &Daemon) {
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
 }
 
+/// One of a process's sizes, in KiB.
+fn kilobytes(pid: u32, field: &str) -> u64 {
+    let size = status(pid, field).unwrap();
+    size.split(' ').next().unwrap().parse().unwrap()
+}
+
 /// What a fault or a flood must leave as it was.
 #[derive(Debug, Clone, Copy)]
 struct Resources {
@@ -117,9 +128,7 @@ impl Resources {
         wait_until("the descriptors are steady", || {
             std::mem::replace(&mut last, descriptors(pid)) == last
         });
-        let resident = status(pid, "RssAnon").unwrap();
-        let kilobytes = resident.split(' ').next().unwrap().parse().unwrap();
-        Self { descriptors: last, kilobytes }
+        Self { descriptors: last, kilobytes: kilobytes(pid, "RssAnon") }
     }
 
     /// No descriptor more, no process, and no more memory than the allocator may keep for later.

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use socket2::{Domain, Socket, Type};
 
 use super::noise::large;
-use super::{Resources, busy, finish, from, is_served};
+use super::{Resources, ask_for_all, busy, finish, from, is_served};
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, needs_root, pkt, request};
@@ -50,14 +50,6 @@ fn narrow(daemon: &Daemon) -> Client {
     Client::from(TcpStream::from(socket))
 }
 
-/// Asks for a clone of the large repository, up to the first byte of the pack.
-fn ask_for_all(client: &mut Client, head: &str) {
-    client.send(request("upload-pack", "/large.git"));
-    client.packets_to_flush();
-    client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
-    assert_eq!(client.packet(), Packet::Data(b"NAK\n".to_vec()));
-}
-
 /// A reader of a kilobyte now and then leaves the only place to others, and gets its whole pack in the end.
 #[test]
 fn a_kilobyte_at_a_time() {
@@ -68,7 +60,7 @@ fn a_kilobyte_at_a_time() {
     is_served(&daemon);
     let before = Resources::of(&daemon);
     let mut slow = narrow(&daemon);
-    ask_for_all(&mut slow, &head);
+    ask_for_all(&mut slow, "/large.git");
     let mut pack = vec![0; 20 * 1024];
     for piece in pack.chunks_mut(1024) {
         slow.stream().read_exact(piece).unwrap();
