@@ -16,9 +16,9 @@ step() {
     if output=$("$@" 2>&1); then
         printf 'ok      %s\n' "$what"
     else
+        # What the journal says about it, without what it says of every client.
+        journalctl --no-pager -n 2000 -u 'gitd*' | grep -vE '\] (Connection from|Extended attribute|Request |\[[0-9]+\] Disconnected,) ?' | tail -n 40
         printf 'FAILED  %s: %s\n%s\n' "$what" "$*" "$output"
-        # What the journal says about it.
-        journalctl --no-pager -n 30 -u 'gitd*'
         exit 1
     fi
 }
