@@ -105,6 +105,9 @@ impl Machine {
         let mut child = command.spawn().unwrap();
         wait_until("it listens", || {
             assert_eq!(child.try_wait().unwrap(), None, "{line} has ended");
+            // An inetd that cannot bind says so and goes on.
+            let said = self.syslog.so_far();
+            assert!(!said.iter().any(|line| line.contains("bind")), "{line}: {said:#?}");
             self.listening()
         });
         Started(child)

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -11,9 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use socket2::{Domain, Socket, Type};
-
-use super::process::wait_until;
+use super::process::{sockets, wait_until};
 use super::scratch::install;
 use super::{Daemon, Git, Implementation, Scratch, Stock};
 
@@ -303,7 +300,9 @@ pub fn free_port() -> u16 {
     let (_, first) = BLOCK.get_or_init(claim_ports);
     loop {
         let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
-        if is_free(Ipv4Addr::UNSPECIFIED, port) && is_free(Ipv6Addr::UNSPECIFIED, port) {
+        // Not by binding it: a child that another thread forks at that moment has the bound socket until it executes its
+        // program, and an inetd that cannot bind then tries again in ten minutes.
+        if sockets(port).is_empty() {
             return port;
         }
     }
@@ -327,12 +326,6 @@ fn claim_ports() -> (UnixDatagram, u16) {
 }
 
 /// Whether a daemon can bind it: unlike std's listener, without SO_REUSEADDR, as ended connections may still hold it.
-fn is_free(address: impl Into<IpAddr>, port: u16) -> bool {
-    let address = SocketAddr::new(address.into(), port);
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    socket.bind(&address.into()).is_ok()
-}
-
 /// Runs to the end, with a deadline: a server that starts although it should not would run for ever.
 pub fn run(command: &mut Command) -> Outcome {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

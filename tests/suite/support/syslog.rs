@@ -65,6 +65,18 @@ impl Syslog {
         }
     }
 
+    /// What has arrived and was not read yet, as it was sent.
+    pub fn so_far(&self) -> Vec<String> {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 65536];
+        let mut messages = Vec::new();
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            messages.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        self.socket.set_nonblocking(false).unwrap();
+        messages
+    }
+
     /// All messages up to the first wanted one.
     pub fn wait(&self, wanted: impl Fn(&Message) -> bool) -> Vec<Message> {
         let deadline = Instant::now() + DEADLINE;
