@@ -26,7 +26,8 @@ const RESTING: usize = 4;
 /// packs at a time finds at most twice as many, as long as those that rest do not all ask again at once.
 const LADEN: usize = 1;
 
-/// How many requests for one pathname may be in their checks where places have no limit.
+/// How many requests about one subject, a pathname or what else they may hang over, may be in their checks
+/// where places have no limit.
 const CHECKS: usize = 128;
 
 /// Who counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has.
@@ -60,7 +61,7 @@ impl Bounds {
         self.places.map(|places| places.get().saturating_mul(1 + RESTING))
     }
 
-    /// How many requests for one pathname may be in their checks. A file system or an access hook that
+    /// How many requests about one subject may be in their checks. A file system or an access hook that
     /// hangs over one repository must leave places to the others.
     fn checks(&self) -> usize {
         self.places.map_or(CHECKS, |places| places.get().div_ceil(2))
@@ -84,7 +85,7 @@ struct State {
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
     turn: VecDeque<Address>,
     accounts: HashMap<Address, Account>,
-    /// The requests in their checks, by pathname.
+    /// The requests in their checks, by subject.
     checks: HashMap<Box<[u8]>, usize>,
 }
 
@@ -99,7 +100,7 @@ struct Account {
 
 #[derive(Debug)]
 struct Waiting {
-    pathname: Box<[u8]>,
+    subject: Box<[u8]>,
     sender: oneshot::Sender<Place>,
 }
 
@@ -108,7 +109,7 @@ struct Waiting {
 pub struct Place {
     house: Arc<Admission>,
     client: Address,
-    /// The pathname, until its checks are over.
+    /// The subject, until its checks are over.
     checking: Option<Box<[u8]>>,
     resting: Option<Burden>,
 }
@@ -116,7 +117,7 @@ pub struct Place {
 /// What those hold that rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Burden {
-    /// Hardly anything: a check, or a service that has answered.
+    /// Hardly anything: a check, or a service that has answered and kept little memory.
     Light,
     /// Whatever an answer takes that has not been finished.
     Laden,
@@ -140,15 +141,15 @@ impl Admission {
         Arc::new(Admission { bounds, state: Mutex::default() })
     }
 
-    /// Asks for a place in the name of a client address, for a request about `pathname`.
-    pub fn ask(self: &Arc<Self>, client: impl Into<Address>, pathname: &[u8]) -> Answer {
+    /// Asks for a place in the name of a client address, for a request about `subject`.
+    pub fn ask(self: &Arc<Self>, client: impl Into<Address>, subject: &[u8]) -> Answer {
         let client = client.into();
         let mut state = self.lock();
         let may_have = state.has_free(&self.bounds)
             && state.may_have_more(&self.bounds, client)
-            && state.may_check(&self.bounds, pathname);
+            && state.may_check(&self.bounds, subject);
         if may_have {
-            let place = self.give(&mut state, client, pathname.into());
+            let place = self.give(&mut state, client, subject.into());
             return Answer::Now(place);
         }
         state.forget_the_gone();
@@ -157,7 +158,7 @@ impl Admission {
             return Answer::Never;
         }
         let (sender, receiver) = oneshot::channel();
-        state.enqueue(client, Waiting { pathname: pathname.into(), sender });
+        state.enqueue(client, Waiting { subject: subject.into(), sender });
         Answer::Later(receiver)
     }
 
@@ -168,11 +169,11 @@ impl Admission {
         state.running + state.resting
     }
 
-    fn give(self: &Arc<Self>, state: &mut State, client: Address, pathname: Box<[u8]>) -> Place {
+    fn give(self: &Arc<Self>, state: &mut State, client: Address, subject: Box<[u8]>) -> Place {
         state.running += 1;
         state.accounts.entry(client).or_default().held += 1;
-        *state.checks.entry(pathname.clone()).or_default() += 1;
-        Place { house: Arc::clone(self), client, checking: Some(pathname), resting: None }
+        *state.checks.entry(subject.clone()).or_default() += 1;
+        Place { house: Arc::clone(self), client, checking: Some(subject), resting: None }
     }
 
     /// Hands free places to those whose turn it is. The lock is not held while a place is offered: an
@@ -182,7 +183,7 @@ impl Admission {
         while state.has_free(&self.bounds)
             && let Some((client, waiting)) = state.dequeue(&self.bounds)
         {
-            let place = self.give(&mut state, client, waiting.pathname);
+            let place = self.give(&mut state, client, waiting.subject);
             offers.push((waiting.sender, place));
         }
         drop(state);
@@ -199,9 +200,9 @@ impl Admission {
 impl Place {
     /// The request has passed its checks.
     pub fn checked(&mut self) {
-        if let Some(pathname) = self.checking.take() {
+        if let Some(subject) = self.checking.take() {
             let mut state = self.house.lock();
-            state.end_check(&pathname);
+            state.end_check(&subject);
             self.house.hand_out(state);
         }
     }
@@ -249,8 +250,8 @@ impl Drop for Place {
             Some(burden) => state.end_rest(burden),
             None => state.running -= 1,
         }
-        if let Some(pathname) = &self.checking {
-            state.end_check(pathname);
+        if let Some(subject) = &self.checking {
+            state.end_check(subject);
         }
         if let Some(account) = state.accounts.get_mut(&self.client) {
             account.held -= 1;
@@ -270,8 +271,8 @@ impl State {
         bounds.per_address.is_none_or(|most| held < most.get())
     }
 
-    fn may_check(&self, bounds: &Bounds, pathname: &[u8]) -> bool {
-        self.checks.get(pathname).is_none_or(|&count| count < bounds.checks())
+    fn may_check(&self, bounds: &Bounds, subject: &[u8]) -> bool {
+        self.checks.get(subject).is_none_or(|&count| count < bounds.checks())
     }
 
     fn may_rest(&self, bounds: &Bounds, burden: Burden) -> bool {
@@ -284,11 +285,11 @@ impl State {
         self.laden -= usize::from(burden == Burden::Laden);
     }
 
-    fn end_check(&mut self, pathname: &[u8]) {
-        if let Some(count) = self.checks.get_mut(pathname) {
+    fn end_check(&mut self, subject: &[u8]) {
+        if let Some(count) = self.checks.get_mut(subject) {
             *count -= 1;
             if *count == 0 {
-                self.checks.remove(pathname);
+                self.checks.remove(subject);
             }
         }
     }
@@ -307,7 +308,7 @@ impl State {
         self.turn.iter().enumerate().find_map(|(turn, &client)| {
             let queue = &self.accounts.get(&client)?.queue;
             let may = |waiting: &Waiting| {
-                !waiting.sender.is_closed() && self.may_check(bounds, &waiting.pathname)
+                !waiting.sender.is_closed() && self.may_check(bounds, &waiting.subject)
             };
             let index = queue.iter().position(may)?;
             self.may_have_more(bounds, client).then_some((turn, index))

@@ -1,4 +1,4 @@
-//! Starting git: the one process that a connection costs.
+//! Starting git, the one process that a connection costs, and hearing how it ended.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -9,7 +9,7 @@ use crate::peer::Peer;
 use crate::service::Service;
 use crate::starter::Starter;
 use crate::sys::descriptor;
-use crate::sys::process::{Child, Spawn};
+use crate::sys::process::{Child, End, Spawn};
 
 /// A running service.
 #[derive(Debug)]
@@ -51,4 +51,20 @@ pub fn start(
         niceness: starter.niceness,
     })?;
     Ok(Running { process, stderr })
+}
+
+/// How a service ended, once it has; `None` while it runs. Reaps it.
+///
+/// When upload-pack or upload-archive fails, as over a client that is gone, its children work for nobody
+/// and count in nobody's place: git would end pack-objects by SIGTERM, which is ignored below gitd. What
+/// receive-pack leaves behind may be its hooks' intention.
+///
+/// # Errors
+/// Those of `waitid(2)`.
+pub fn ended(process: &Child, service: Service) -> io::Result<Option<End>> {
+    let Some(end) = process.look()? else { return Ok(None) };
+    if !end.success() && service != Service::ReceivePack {
+        process.hang_up_group();
+    }
+    process.try_wait()
 }

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::escape::Escaped;
 use crate::options::{Destination, Options, Port};
+use crate::request::Request;
 use crate::service::Offers;
 use crate::template::Template;
 pub use daemon::{Daemon, GIT_PORT, Identity, Place, SocketRights};
@@ -85,6 +86,22 @@ pub struct Policy {
     pub informative_errors: bool,
     /// Where everything has moved to; nothing is served then.
     pub moved_to: Option<Template>,
+}
+
+impl Policy {
+    /// What the checks of a request may hang over: the repository and, where that is looked up, the name
+    /// that the client gives the server.
+    #[must_use]
+    pub fn subject(&self, request: &Request) -> Vec<u8> {
+        let mut subject = request.pathname.clone();
+        let looked_up = self.access_hook.is_some() || self.interpolated_path.is_some();
+        if let (true, Some(host)) = (looked_up, &request.virtual_host) {
+            // No pathname has a NUL.
+            subject.push(0);
+            subject.extend_from_slice(&host.host);
+        }
+        subject
+    }
 }
 
 /// How git is to run.

@@ -26,9 +26,9 @@ use crate::pending::{Entry, Pending};
 use crate::pktline::PREFIX;
 use crate::request::{Fields, Request};
 use crate::rest::Exchange;
-use crate::session::{Session, Wire, patiently, register};
+use crate::session::{Session, Wire, broken, patiently, register};
 use crate::starter::Starter;
-use crate::stderr::Stderr;
+use crate::stderr::{Left, Stderr};
 use crate::summary::Summary;
 use crate::sys::{lack, socket};
 use crate::threads::Threads;
@@ -86,6 +86,14 @@ impl House {
         // An error means that the server is gone, which is as final.
         let _ = self.phase.clone().wait_for(|&now| now >= phase).await;
     }
+}
+
+/// What becomes of a client that asks for a place.
+enum Turn {
+    In(Place),
+    Away,
+    /// It has not waited for it.
+    Gone,
 }
 
 /// One client.
@@ -183,8 +191,10 @@ impl Client {
         request: Request,
         exchange: Exchange,
     ) {
-        let Some(mut place) = self.admit(&house, &request).await else {
-            return self.turn_away(&house, wire, &request, &Denial::Busy).await;
+        let mut place = match self.admit(&house, &wire, &request).await {
+            Turn::In(place) => place,
+            Turn::Away => return self.turn_away(&house, wire, &request, &Denial::Busy).await,
+            Turn::Gone => return event::refused(&self.summary(Some(&request), None)),
         };
         let request = Arc::new(request);
         let corked = watch::cork_if_far(&self.socket);
@@ -203,15 +213,17 @@ impl Client {
         }
     }
 
-    async fn admit(&self, house: &House, request: &Request) -> Option<Place> {
-        match house.admission.ask(self.origin.ip(), &request.pathname) {
-            Answer::Now(place) => Some(place),
-            Answer::Never => None,
+    async fn admit(&self, house: &House, wire: &Wire, request: &Request) -> Turn {
+        let queue_timeout = house.limits.queue_timeout;
+        match house.admission.ask(self.origin.ip(), &house.policy.subject(request)) {
+            Answer::Now(place) => Turn::In(place),
+            Answer::Never => Turn::Away,
             Answer::Later(place) => {
                 tokio::select! {
-                    place = place => place.ok(),
-                    () = house.reaches(Phase::Ending) => None,
-                    () = until(house.limits.queue_timeout.map(|limit| Instant::now() + limit)) => None,
+                    place = place => place.map_or(Turn::Away, Turn::In),
+                    () = broken(wire) => Turn::Gone,
+                    () = house.reaches(Phase::Ending) => Turn::Away,
+                    () = until(queue_timeout.map(|limit| Instant::now() + limit)) => Turn::Away,
                 }
             }
         }
@@ -291,7 +303,7 @@ impl Client {
         let summary = self.summary(Some(request), outcome.counters);
         let unheard = outcome.stillborn().then_some(self);
         drop(place);
-        if !stderr.read_now() {
+        if stderr.read_now() != Left::Ended {
             tokio::spawn(stderr.read_to_end());
         }
         if let Some(client) = unheard {

@@ -178,9 +178,10 @@ pub fn refused(summary: &dyn Display) {
     info!("[{}] Disconnected (with error), {summary}", std::process::id());
 }
 
-/// The kernel has no descriptor or memory for another client; gitd tries again.
-pub fn accept_failed(reason: &str) {
-    warn!("accept returned: {reason}; trying again (raise the limit of open files?)");
+/// The kernel has no client for gitd, be it for `lack` of descriptors or memory; gitd tries again.
+pub fn accept_failed(reason: &str, lack: bool) {
+    let remedy = if lack { " (raise the limit of open files?)" } else { "" };
+    warn!("accept returned: {reason}; trying again{remedy}");
 }
 
 /// A connection's task broke: a bug of gitd, kept to the one connection.

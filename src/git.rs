@@ -57,8 +57,9 @@ pub struct Git {
 }
 
 impl Git {
-    /// Looks at this process's environment, adds `config` to it in command scope, and asks git where its configuration is. Without a usable
-    /// git this succeeds too: it may be installed later, and each request will tell.
+    /// Looks at this process's environment, adds `config` to it in command scope, and asks git where its
+    /// configuration is. Without a usable git this succeeds too: it may be installed later, and each
+    /// request will tell.
     #[must_use]
     pub fn find(config: &[(Vec<u8>, Vec<u8>)]) -> Self {
         let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()

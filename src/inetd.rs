@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
 
@@ -21,9 +21,10 @@ use crate::peer::{Origin, Peer};
 use crate::pktline::PREFIX;
 use crate::request::Request;
 use crate::rest::Exchange;
+use crate::service::Service;
 use crate::session::Outcome;
 use crate::starter::Starter;
-use crate::stderr::Stderr;
+use crate::stderr::{Left, Stderr};
 use crate::summary::Summary;
 use crate::sys::process::{Child, End};
 use crate::sys::readiness::Readiness;
@@ -76,7 +77,7 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
             let traffic = client.socket.as_ref().map(|socket| {
                 Traffic::new(Arc::clone(socket), pid, service, corked, limits.timeout, exchange)
             });
-            let outcome = attend(&process, Stderr::new(pid, stderr), traffic);
+            let outcome = attend(&process, service, Stderr::new(pid, stderr), traffic);
             if outcome.stillborn() {
                 client.refuse(policy, &request, &Denial::Stillborn { service, pid });
             }
@@ -170,8 +171,8 @@ const SAID: u64 = 1;
 const ARRIVED: u64 = 2;
 
 /// Watches the service to its end.
-fn attend(process: &Child, stderr: Stderr, traffic: Option<Traffic>) -> Outcome {
-    watch_to_the_end(process, stderr, traffic).unwrap_or_else(|error| {
+fn attend(process: &Child, service: Service, stderr: Stderr, traffic: Option<Traffic>) -> Outcome {
+    watch_to_the_end(process, service, stderr, traffic).unwrap_or_else(|error| {
         event::service_lost(process.pid, &errno_text(&error));
         Outcome { end: None, counters: None }
     })
@@ -181,6 +182,7 @@ fn attend(process: &Child, stderr: Stderr, traffic: Option<Traffic>) -> Outcome 
 /// what it left behind may still have something to say, and here nobody else would hear it.
 fn watch_to_the_end(
     process: &Child,
+    service: Service,
     mut stderr: Stderr,
     mut traffic: Option<Traffic>,
 ) -> io::Result<Outcome> {
@@ -191,6 +193,7 @@ fn watch_to_the_end(
     }
     let mut registered = false;
     let mut outcome = None;
+    let mut left = Left::Nothing;
     loop {
         if let Some(traffic) = &mut traffic {
             let wanted = outcome.is_none() && traffic.wants_arrivals();
@@ -203,24 +206,31 @@ fn watch_to_the_end(
         }
         let next_look = traffic.as_ref().filter(|_| outcome.is_none());
         let next_look = next_look.and_then(Traffic::next_look);
-        let pause = next_look.map(|at| at.saturating_duration_since(Instant::now()));
+        let pause = match left {
+            // No event tells again of what is in the pipe already.
+            Left::More => Some(Duration::ZERO),
+            Left::Nothing | Left::Ended => {
+                next_look.map(|at| at.saturating_duration_since(Instant::now()))
+            }
+        };
         for happened in readiness.wait(pause)? {
             match (happened.key, &mut traffic) {
                 (ENDED, _) if outcome.is_none() => {
-                    outcome = process.try_wait()?;
+                    outcome = child::ended(process, service)?;
                 }
                 (ARRIVED, Some(traffic)) => traffic.arrived(happened.hung_up),
                 _ => {}
             }
         }
-        let silent = stderr.read_now();
+        left = stderr.read_now();
         if let Some(end) = outcome
-            && silent
+            && left == Left::Ended
         {
             let counters = traffic.and_then(Traffic::finish);
             return Ok(Outcome { end: Some(end), counters });
         }
         if let Some(traffic) = &mut traffic
+            && outcome.is_none()
             && next_look.is_some_and(|at| at <= Instant::now())
             && let Fate::Sealed(signal) = traffic.look(Instant::now())
         {

@@ -14,8 +14,9 @@
 //! answer and begins another question between two looks, and stops in the middle of it, is at rest
 //! too: as may be anybody who finishes a question.)
 
-use std::fs;
+use std::sync::OnceLock;
 use std::time::Duration;
+use std::{fs, process};
 
 use crate::request::Request;
 use crate::service::Service;
@@ -26,6 +27,9 @@ pub const STILL: Duration = Duration::from_millis(250);
 
 /// What is next to nothing, in octets: so little keeps neither a processor nor a disk at work.
 pub const LITTLE: u64 = 4 * 1024;
+
+/// What is little memory, in pages: 16 MiB where a page has 4 KiB.
+const LITTLE_MEMORY: u64 = 4096;
 
 /// What has been said on a connection, as far as counters can tell.
 #[derive(Debug)]
@@ -66,18 +70,48 @@ impl Exchange {
 }
 
 /// Whether a service sleeps until its client sends something or takes something. For receive-pack and
-/// upload-archive it is a child that reads from the client, by an inherited descriptor.
+/// upload-archive it is a child that reads from the client, by an inherited descriptor. A child that
+/// makes an answer is at work until it cannot get rid of it either.
 #[must_use]
 pub fn waits_for_client(pid: u32) -> bool {
-    if matches!(blocked_on(pid), Some((libc::SYS_read, 0) | (libc::SYS_write, 1))) {
-        return true;
+    if !shows_our_processes() {
+        return false;
     }
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    children.unwrap_or_default().split_whitespace().any(|child| {
-        let input = |pid: &str| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
-        child.parse().ok().and_then(blocked_on) == Some((libc::SYS_read, 0))
-            && input(child).is_some_and(|connection| input(&pid.to_string()) == Some(connection))
+    match blocked_on(pid) {
+        Some((libc::SYS_read, 0)) => true,
+        Some((libc::SYS_write, 1)) => children(pid)
+            .into_iter()
+            .all(|child| blocked_on(child).is_none_or(|(call, _)| call == libc::SYS_write)),
+        _ => children(pid).into_iter().any(|child| {
+            let input = |pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
+            blocked_on(child) == Some((libc::SYS_read, 0))
+                && input(child).is_some_and(|connection| input(pid) == Some(connection))
+        }),
+    }
+}
+
+/// Whether /proc is that of our own PID namespace. In another one's, our numbers are other processes'.
+fn shows_our_processes() -> bool {
+    static SHOWS: OnceLock<bool> = OnceLock::new();
+    *SHOWS.get_or_init(|| {
+        fs::read_link("/proc/self")
+            .is_ok_and(|name| name.as_os_str() == &*process::id().to_string())
     })
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.unwrap_or_default().split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// Whether a process holds little memory of its own, what it maps of files not counted. After one answer
+/// upload-pack may hold every commit of a long history, for the next.
+#[must_use]
+pub fn holds_little(pid: u32) -> bool {
+    let pages = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let mut pages = pages.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
+    let (Some(resident), Some(shared)) = (pages.next(), pages.next()) else { return false };
+    resident.saturating_sub(shared) <= LITTLE_MEMORY
 }
 
 /// The system call that a process sleeps in, and its first argument. The kernel tells a parent about its
@@ -102,7 +136,7 @@ mod tests {
     }
 
     fn counters(sent: u64, received: u64, unacknowledged: u64) -> Counters {
-        Counters { sent, received, unacknowledged, transport: Transport::Tcp }
+        Counters { sent, received, unacknowledged, unheard: false, transport: Transport::Tcp }
     }
 
     #[test]
@@ -153,17 +187,43 @@ mod tests {
         let (another, _open) = std::io::pipe().unwrap();
         let child = shell("(exec cat <&1 >/dev/null); :").stdout(another).spawn().unwrap();
         let cat_reads = || {
-            let children = format!("/proc/{0}/task/{0}/children", child.id());
-            let children = fs::read_to_string(children).unwrap();
-            children
-                .split_whitespace()
-                .any(|pid| blocked_on(pid.parse().unwrap()) == Some((libc::SYS_read, 0)))
+            children(child.id()).into_iter().any(|pid| blocked_on(pid) == Some((libc::SYS_read, 0)))
         };
         while !cat_reads() {
             std::thread::yield_now();
         }
         assert!(!waits_for_client(child.id()));
         end(child);
+    }
+
+    #[test]
+    fn a_child_at_work_on_an_answer() {
+        // The shell's own printf fills the pipe in the place of the connection.
+        let filled = "sleep 9 & while :; do printf 0123456789abcdef; done";
+        let child = shell(filled).spawn().unwrap();
+        while blocked_on(child.id()) != Some((libc::SYS_write, 1)) {
+            std::thread::yield_now();
+        }
+        assert!(!waits_for_client(child.id()));
+        let [worker] = children(child.id())[..] else { panic!("one child") };
+        Command::new("kill").arg(worker.to_string()).status().unwrap();
+        while !waits_for_client(child.id()) {
+            std::thread::yield_now();
+        }
+        end(child);
+    }
+
+    #[test]
+    fn memory_of_its_own() {
+        let mut child = shell("exec tail -c 40000000").spawn().unwrap();
+        assert!(holds_little(child.id()));
+        let zeros = vec![0; 40_000_000];
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), &zeros).unwrap();
+        while holds_little(child.id()) {
+            std::thread::yield_now();
+        }
+        end(child);
+        assert!(!holds_little(u32::MAX), "nothing is known of it");
     }
 
     #[test]

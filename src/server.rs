@@ -16,11 +16,14 @@ use crate::connection::{self, House, Phase};
 use crate::event;
 use crate::notify::{self, Census, Manager};
 use crate::peer::Origin;
+use crate::sys::errno_text;
+use crate::sys::lack::is_lack;
 use crate::sys::readiness::wait_for;
 use crate::sys::signal::Signals;
 use crate::sys::socket::peer_user;
 
-/// How long to wait before asking again a kernel that had no descriptor or memory left.
+/// How long to wait before asking again a kernel that had no descriptor or memory left, or whatever else
+/// was in the way.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// How long not to say again that there is none: clients can make it come and go as they like.
@@ -112,9 +115,9 @@ impl Server {
                         Err(error) => {
                             if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
                                 told = Some(Instant::now());
-                                event::accept_failed(&crate::sys::errno_text(&error));
+                                event::accept_failed(&errno_text(&error), is_lack(&error));
                             }
-                            self.make_room().await;
+                            self.make_room(is_lack(&error)).await;
                         }
                     }
                 }
@@ -128,15 +131,15 @@ impl Server {
         self.census.left(self.connections.len());
     }
 
-    /// Accepts at most `most` clients. An error says that there is none left, or that the kernel has
-    /// no room for one.
+    /// Accepts at most `most` clients. An error says that there is none left, that the kernel has no room
+    /// for one, or whatever else would be said again at once.
     fn take_in(&mut self, listener: &Socket, most: usize) -> io::Result<()> {
         for _ in 0..most {
             match listener.accept() {
                 Ok((socket, address)) => self.welcome(socket, &address),
-                Err(error) if is_lasting(&error) => return Err(error),
-                // The client has gone meanwhile, or its network: the next one waits behind it.
-                Err(_) => {}
+                // The next one waits behind it.
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -152,9 +155,10 @@ impl Server {
         self.census.arrived(self.connections.len());
     }
 
-    /// Those that have been silent longest give their descriptors to those that come.
-    async fn make_room(&mut self) {
-        if !self.house.pending.make_room() {
+    /// Those that have been silent longest give their descriptors to those that come, if that is what is
+    /// missing.
+    async fn make_room(&mut self, lack: bool) {
+        if !(lack && self.house.pending.make_room()) {
             tokio::time::sleep(BACK_OFF).await;
         }
         // They close when they are next to run, which is before this task runs again.
@@ -196,11 +200,22 @@ async fn readable(listeners: &[AsyncFd<Socket>], first: usize) -> (usize, io::Re
     .await
 }
 
-/// Whether the next call would meet the same error.
-fn is_lasting(error: &io::Error) -> bool {
-    const LASTING: [libc::c_int; 5] =
-        [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-    error.raw_os_error().is_some_and(|errno| LASTING.contains(&errno))
+/// Whether the error is of the one client that would have been next, which has gone meanwhile, or its
+/// network: those that accept(2) says to treat so.
+fn is_the_clients(error: &io::Error) -> bool {
+    const GONE: [libc::c_int; 10] = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENONET,
+        libc::EOPNOTSUPP,
+    ];
+    error.raw_os_error().is_some_and(|errno| GONE.contains(&errno))
 }
 
 /// A connection's task never fails; if it panicked, that is told and the others go on.

@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, sleep_until};
 
 use crate::admission::{Burden, Place};
+use crate::child;
 use crate::event;
 use crate::rest::Exchange;
 use crate::service::Service;
@@ -112,7 +113,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = readable(&ended) => {
-                    match process.try_wait() {
+                    match child::ended(&process, service) {
                         Ok(None) => {}
                         Ok(end) => break end,
                         Err(error) => {
@@ -146,12 +147,13 @@ impl Session {
     }
 }
 
-/// A service that waits for its client needs no place; as soon as it works it counts again.
+/// A service that waits for its client needs no place; once it is seen to work it counts again.
 fn lend(place: &mut Place, traffic: &Traffic) {
     if !place.is_scarce() || !traffic.waits_for_client() {
         return place.resume();
     }
-    place.rest(if traffic.has_answered() { Burden::Light } else { Burden::Laden });
+    let light = traffic.has_answered() && traffic.holds_little();
+    place.rest(if light { Burden::Light } else { Burden::Laden });
 }
 
 /// Waits until something has arrived or left; for ever without a registration. `true` when the client
@@ -166,6 +168,19 @@ async fn arrival(wire: Option<&Wire>) -> bool {
         }
         // The runtime is going away, and this session with it.
         Err(_) => pending().await,
+    }
+}
+
+/// Waits until the connection is closed in both directions: nobody can be answered any more. A client that
+/// has only closed its own side still listens.
+pub async fn broken(wire: &Wire) {
+    loop {
+        match wire.ready(Interest::WRITABLE).await {
+            Ok(event) if event.ready().is_write_closed() => return,
+            Ok(mut event) => event.clear_ready(),
+            // As in `arrival`.
+            Err(_) => return pending().await,
+        }
     }
 }
 

@@ -16,6 +16,21 @@ use crate::sys::readiness::wait_for;
 /// A line that is longer than this many bytes is logged in pieces.
 pub const MAX_LINE: usize = 8192;
 
+/// How many octets are read in one go at most: a writer that is faster than the log must not keep gitd
+/// from everything else.
+const MOST: usize = 64 * 1024;
+
+/// What is left in the pipe after a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Perhaps more.
+    More,
+    /// Nothing now; a process that the service left behind may still hold the pipe.
+    Nothing,
+    /// Nothing ever again.
+    Ended,
+}
+
 /// The reading end of the pipe.
 #[derive(Debug)]
 pub struct Stderr {
@@ -58,24 +73,25 @@ impl Stderr {
         let Pipe::Watched(pipe) = &self.pipe else { return pending().await };
         let Ok(mut event) = pipe.readable().await else { return pending().await };
         match take(pipe.get_ref(), &mut self.line, self.pid) {
-            Ok(()) => self.pipe = Pipe::Ended,
-            Err(_) => event.clear_ready(),
+            // Others first: a pipe that always has more would never let them.
+            Left::More => tokio::task::yield_now().await,
+            Left::Nothing => event.clear_ready(),
+            Left::Ended => self.pipe = Pipe::Ended,
         }
     }
 
-    /// Logs what is left in the pipe now. `true` when it has ended, `false` when a process that the
-    /// service left behind still holds it.
-    pub fn read_now(&mut self) -> bool {
+    /// Logs what is in the pipe now, up to a bound.
+    pub fn read_now(&mut self) -> Left {
         let pipe = match &self.pipe {
             Pipe::Unwatched(pipe) => pipe,
             Pipe::Watched(pipe) => pipe.get_ref(),
-            Pipe::Ended => return true,
+            Pipe::Ended => return Left::Ended,
         };
-        let ended = take(pipe, &mut self.line, self.pid).is_ok();
-        if ended {
+        let left = take(pipe, &mut self.line, self.pid);
+        if left == Left::Ended {
             self.pipe = Pipe::Ended;
         }
-        ended
+        left
     }
 
     /// The pipe, for who waits without a runtime; `None` once it has ended.
@@ -97,20 +113,20 @@ impl Stderr {
     }
 }
 
-/// Logs what can be read; `Ok` at the end of the pipe, an error when there is nothing more now.
-fn take(mut pipe: &File, line: &mut Vec<u8>, pid: u32) -> io::Result<()> {
+/// Logs what can be read, up to a bound.
+fn take(mut pipe: &File, line: &mut Vec<u8>, pid: u32) -> Left {
     let mut buffer = [0; 4096];
-    loop {
+    for _ in 0..MOST / buffer.len() {
         let read = match pipe.read(&mut buffer) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(_) => return Left::Nothing,
         };
         if read == 0 {
             if !line.is_empty() {
                 event::service_said(pid, &std::mem::take(line));
             }
-            return Ok(());
+            return Left::Ended;
         }
         for &octet in &buffer[..read] {
             if octet == b'\n' || line.len() == MAX_LINE {
@@ -121,4 +137,5 @@ fn take(mut pipe: &File, line: &mut Vec<u8>, pid: u32) -> io::Result<()> {
             }
         }
     }
+    Left::More
 }

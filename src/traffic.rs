@@ -39,7 +39,8 @@ const SLOWEST_TICK: Duration = Duration::from_secs(4);
 const CAREFUL_TICK: Duration = Duration::from_secs(1);
 
 /// How long a client that has closed its side may leave an answer unacknowledged before it counts as
-/// gone. A proxy that half-closes early still acknowledges.
+/// gone, if nothing is heard of it. A proxy that half-closes early still acknowledges, and who only
+/// pauses answers the kernel's probes.
 const VANISHED: Duration = Duration::from_secs(5);
 
 /// How long a service may take to notice that its connection was shut down before it is killed.
@@ -72,6 +73,8 @@ pub struct Traffic {
     bulk: bool,
     /// Whether the client has closed its side.
     hung_up: bool,
+    /// Whether there are no counters, as on a Unix socket.
+    blind: bool,
     /// The counters at the last look.
     last: Option<Counters>,
     /// The octets both ways when this phase began.
@@ -91,7 +94,7 @@ pub struct Traffic {
 struct Seal {
     since: Instant,
     /// Whether the service is to end too. A push may have arrived whole and its hooks be at work; they
-    /// are not cut short because nobody waits for the report.
+    /// are not cut short because nobody waits for the report, unless `--timeout` does.
     kill: bool,
 }
 
@@ -116,6 +119,7 @@ impl Traffic {
             corked: corked.then_some(0),
             bulk: false,
             hung_up: false,
+            blind: false,
             last: None,
             phase_began_at: 0,
             moved: now,
@@ -126,11 +130,11 @@ impl Traffic {
         }
     }
 
-    /// Whether to wait for arrivals: not in bulk, and not once the client has closed its side, as a
-    /// closed connection stays ready for ever.
+    /// Whether to wait for arrivals: not in bulk, not once the client has closed its side, as a closed
+    /// connection stays ready for ever, and not where there is nothing to look at.
     #[must_use]
     pub fn wants_arrivals(&self) -> bool {
-        !self.bulk && !self.hung_up
+        !self.bulk && !self.hung_up && !self.blind
     }
 
     /// The client's socket, to wait for arrivals.
@@ -186,9 +190,16 @@ impl Traffic {
         self.last.is_some_and(|seen| self.exchange.is_over(&seen))
     }
 
+    /// Whether the service holds little memory: see [`rest`].
+    #[must_use]
+    pub fn holds_little(&self) -> bool {
+        rest::holds_little(self.pid)
+    }
+
     /// Looks at the counters and does what they call for.
     pub fn look(&mut self, now: Instant) -> Fate {
         let Some(seen) = Counters::read(&self.client) else {
+            self.blind = true;
             self.next_look = None;
             return Fate::Open;
         };
@@ -253,7 +264,7 @@ impl Traffic {
     /// or the signal after it, does.
     fn judge(&mut self, now: Instant, seen: &Counters) -> Fate {
         let still = now - self.moved;
-        let vanished = self.hung_up && seen.unacknowledged > 0 && still >= VANISHED;
+        let vanished = self.hung_up && seen.unacknowledged > 0 && seen.unheard && still >= VANISHED;
         let timed_out = self.timeout.is_some_and(|timeout| {
             let at_rest = || self.has_answered() && rest::waits_for_client(self.pid);
             still >= timeout && (still >= timeout * AT_REST || !at_rest())
@@ -269,6 +280,11 @@ impl Traffic {
                 let _ = self.client.shutdown(how);
                 let kill = timed_out || self.service != Service::ReceivePack;
                 self.sealed = Some(Seal { since: now, kill });
+                Fate::Open
+            }
+            // The hooks have had the time that any session has to stand still.
+            Some(Seal { kill: false, .. }) if timed_out => {
+                self.sealed = Some(Seal { since: now, kill: true });
                 Fate::Open
             }
             Some(Seal { since, kill: true }) => match now - *since {

@@ -84,6 +84,10 @@ pub struct Counters {
     pub received: u64,
     /// Octets that were written and are not acknowledged.
     pub unacknowledged: u64,
+    /// Whether the client's end of a TCP connection is known to be silent or gone: it has reset the
+    /// connection, or answers neither retransmissions nor probes. Of several paths nobody can say so, and
+    /// it is always assumed.
+    pub unheard: bool,
     /// What the octets travel by.
     pub transport: Transport,
 }
@@ -124,6 +128,8 @@ impl Counters {
             sent: tcp.u64(120)?,
             received: tcp.u64(128)?,
             unacknowledged,
+            // tcpi_state, tcpi_retransmits and tcpi_probes; one probe may be on its way.
+            unheard: tcp.u8(0)? == TCP_CLOSE || tcp.u8(2)? > 0 || tcp.u8(3)? > 1,
             transport: Transport::Tcp,
         };
         if !socket::is_mptcp(&client) {
@@ -137,6 +143,7 @@ impl Counters {
             received: info.u64(64).unwrap_or(by_tcp.received),
             sent: info.u64(72).unwrap_or(by_tcp.sent),
             transport: Transport::Multipath { paths: paths(&info) },
+            unheard: true,
             ..by_tcp
         })
     }
@@ -153,6 +160,9 @@ impl Counters {
         self.sent + self.unacknowledged > 0
     }
 }
+
+/// The state of a connection that was reset.
+const TCP_CLOSE: u8 = 7;
 
 const SOL_MPTCP: libc::c_int = 284;
 

@@ -94,6 +94,23 @@ impl Child {
         }
     }
 
+    /// How the process ended, once it has, without reaping it: until that is done its number, and that of
+    /// its process group, are nobody else's.
+    ///
+    /// # Errors
+    /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
+    pub fn look(&self) -> io::Result<Option<End>> {
+        wait(&self.pidfd, libc::WNOHANG | libc::WNOWAIT)
+    }
+
+    /// Sends SIGHUP to the process group of a service that was started to outlive gitd, and has not been
+    /// reaped: to what it has left behind.
+    pub fn hang_up_group(&self) {
+        // SAFETY: no memory is involved. The group is the service's own, and bears its number for as long
+        // as it has not been reaped.
+        unsafe { libc::kill(-self.pid.cast_signed(), libc::SIGHUP) };
+    }
+
     /// Sends a signal to the process; `ESRCH` when it has been reaped.
     ///
     /// # Errors

@@ -107,6 +107,23 @@ fn unix_and_both_families_in_one() {
     assert!(path.exists(), "the socket is not gitd's to remove");
 }
 
+/// Whoever shares the socket can shut it down: that is told, the other one is served, and gitd can be stopped.
+#[test]
+fn a_socket_that_somebody_shut_down() {
+    let scratch = scratch();
+    let (broken, other) = (tcp("127.0.0.1:0"), tcp("127.0.0.1:0"));
+    let ours = broken.try_clone().unwrap();
+    let address = other.local_addr().unwrap();
+    let mut server = Server::spawn(&mut passed(gitd(&scratch), TWO, broken.into(), other.into()));
+    server.addresses(2);
+    let mark = server.log.mark();
+    socket2::SockRef::from(&ours).shutdown(std::net::Shutdown::Both).unwrap();
+    server.log.wait(mark, |line| line == "accept returned: Invalid argument; trying again");
+    assert_serves(address);
+    server.signal(Signal::TERM);
+    server.wait();
+}
+
 fn multipath() -> Option<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)).ok()?;
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Gates, Kept, asking, busy, finish, from, is_served};
 use crate::support::process::{children, wait_until};
-use crate::support::{End, Gitd, Packet, Scratch, request};
+use crate::support::{End, Gitd, Packet, Scratch, pkt, request};
 
 const BUSY: &str = "ERR server is busy, try again later: /repo.git";
 
@@ -213,4 +213,18 @@ fn hooks_that_hang_everywhere() {
     let mark = daemon.log.mark();
     daemon.log.wait(mark, |line| line.contains("not decided after 10 s"));
     drop(hanging);
+}
+
+/// A name that takes the hook's time, or the resolver's, is the affair of who says it.
+#[test]
+fn a_virtual_host_that_hangs() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let hook = scratch.script("hook", "#!/bin/sh\n[ \"$3\" != slow ] || exec sleep 40\n");
+    let daemon =
+        Gitd.serve(&scratch).option("--access-hook", &hook).arg("--max-connections=2").start();
+    let mut hanging = from(&daemon, 1);
+    hanging.send(pkt("git-upload-pack /repo.git\0host=slow\0"));
+    daemon.log.wait(0, |line| line == "Request upload-pack for '/repo.git'");
+    is_served(&daemon);
 }

@@ -126,3 +126,32 @@ fn syslog_comes_and_goes() {
     }
     before.assert_back(&daemon);
 }
+
+/// A hook says more than gitd can log: others are served all the same, and SIGTERM is heard.
+#[test]
+fn a_hook_that_never_stops_talking() {
+    let scratch = Scratch::new();
+    let repository = scratch.bare("repo.git");
+    let talking = scratch.root().join("talking");
+    let hook = format!(
+        "#!/bin/sh\n: >'{0}'\nyes >&2 &\nwhile [ -e '{0}' ]; do sleep 0.1; done\nkill $!\nexit 1\n",
+        talking.display()
+    );
+    let hook = scratch.script("hook", &hook);
+    std::fs::create_dir_all(repository.join("hooks")).unwrap();
+    std::fs::rename(hook, repository.join("hooks/pre-receive")).unwrap();
+    let daemon = Gitd.serve(&scratch).arg("--enable=receive-pack").start();
+    let mut push = daemon.connect();
+    push.send(request("receive-pack", "/repo.git"));
+    push.packets_to_flush();
+    let head = crate::support::scratch::head(&repository);
+    // Without side-band the hook has git's own standard error.
+    let command = format!("{head} {} refs/heads/is-repo\0report-status\n", "0".repeat(40));
+    push.send([crate::support::pkt(command), b"0000".to_vec()].concat());
+    wait_until("the hook talks", || talking.exists());
+    let mut client = daemon.connect();
+    client.send(request("upload-pack", "/repo.git"));
+    assert!(!client.packets_to_flush().is_empty());
+    std::fs::remove_file(talking).unwrap();
+    assert!(!push.packets_to_flush().is_empty(), "the push was refused");
+}

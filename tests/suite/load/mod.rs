@@ -5,6 +5,7 @@ mod admission;
 mod drain;
 mod faults;
 mod first_process;
+mod gone;
 mod lack;
 mod log;
 mod noise;

@@ -197,7 +197,7 @@ fn label(git_directory: &Path, name: &OsStr) {
     }
 }
 
-fn append(file: &Path, text: &str) {
+pub fn append(file: &Path, text: &str) {
     let mut file = fs::File::options().append(true).create(true).open(file).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }

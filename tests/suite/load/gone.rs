@@ -1,0 +1,100 @@
+//! Clients that are gone, and one that only seems so.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use socket2::SockRef;
+
+use super::noise::large;
+use super::slow::narrow;
+use super::{Gates, asking};
+use crate::support::process::{children, signal, wait_until};
+use crate::support::scratch::{append, head};
+use crate::support::{Client, Daemon, End, Gitd, Scratch, pkt, request};
+
+/// Closes so that the other side finds the connection reset.
+fn reset(client: Client) {
+    SockRef::from(client.stream()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+}
+
+/// Who closes its side and then takes its time is not gone: its kernel still answers.
+#[test]
+fn a_pause_after_half_a_close() {
+    let scratch = Scratch::new();
+    let head = head(&large(&scratch));
+    let daemon = Gitd.serve(&scratch).start();
+    let mut client = narrow(&daemon);
+    client.send(request("upload-pack", "/large.git"));
+    client.packets_to_flush();
+    client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
+    client.half_close();
+    // Longer than a client may be unheard of.
+    std::thread::sleep(Duration::from_secs(7));
+    let (answer, end) = client.rest();
+    assert!(answer.len() > 8_000_000 && end == End::Closed, "{} octets, {end:?}", answer.len());
+}
+
+/// Nobody is served who has left while it waited.
+#[test]
+fn resets_in_the_queue() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
+    let daemon = Gitd.serve(&scratch).arg("--max-connections=1").start();
+    let kept = gates.keep(&daemon, 1);
+    let mark = daemon.log.mark();
+    let waiting: Vec<_> = (2..5).map(|last| asking(&daemon, last, "/repo.git")).collect();
+    waiting.into_iter().for_each(reset);
+    daemon.log.wait_count(mark, 3, |line| line == "Disconnected (with error)");
+    kept.finish();
+}
+
+/// What makes a pack for an upload-pack that has died ends with it, and holds no more than its place did.
+#[test]
+fn no_pack_for_nobody() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
+    let daemon = Gitd.serve(&scratch).start();
+    let _kept = gates.keep(&daemon, 1);
+    let [service] = children(daemon.pid())[..] else { panic!("one service") };
+    let mut hooks = Vec::new();
+    wait_until("the hook is there", || {
+        hooks = children(service);
+        hooks.len() == 1
+    });
+    signal(service, Signal::KILL);
+    wait_until("the hook is gone", || !crate::support::process::alive(hooks[0]));
+}
+
+/// A push whose client is gone while a hook works: the hook has `--timeout`, like any silence, and no more.
+#[test]
+fn a_push_that_nobody_waits_for() {
+    let scratch = Scratch::new();
+    let repository = scratch.bare("repo.git");
+    let head = head(&repository);
+    // More than a narrow client takes without reading, and less than the server's kernel.
+    for n in 0..2_000 {
+        append(&repository.join("packed-refs"), &format!("{head} refs/heads/branch-number-{n}\n"));
+    }
+    let working = scratch.root().join("working");
+    let hook =
+        format!("#!/bin/sh\n: >'{0}'\nwhile [ -e '{0}' ]; do sleep 0.1; done\n", working.display());
+    std::fs::rename(scratch.script("hook", &hook), {
+        std::fs::create_dir_all(repository.join("hooks")).unwrap();
+        repository.join("hooks/pre-receive")
+    })
+    .unwrap();
+    let daemon: Daemon =
+        Gitd.serve(&scratch).args(["--enable=receive-pack", "--timeout=6"]).start();
+    let mark = daemon.log.mark();
+    let mut client = narrow(&daemon);
+    let command = format!("{head} {} refs/heads/branch-number-1\0report-status\n", "0".repeat(40));
+    client.send([request("receive-pack", "/repo.git"), pkt(command), b"0000".to_vec()].concat());
+    wait_until("the hook works", || working.exists());
+    reset(client);
+    daemon.wait_disconnected(mark);
+    assert!(working.exists(), "the hook has not ended by itself");
+    std::fs::remove_file(working).unwrap();
+}
