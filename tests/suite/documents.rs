@@ -146,6 +146,7 @@ fn gitd_connect() {
     }
 }
 
+/// Whether the pages that they refer to are installed is the machine's affair.
 #[test]
 fn manual_pages_are_well_formed() {
     if Command::new("mandoc").arg("-V").output().is_err() {
@@ -153,9 +154,13 @@ fn manual_pages_are_well_formed() {
     }
     for page in ["docs/gitd.8", "docs/gitd-connect.1"] {
         let mut mandoc = Command::new("mandoc");
-        mandoc.args(["-T", "lint", "-W", "warning"]).arg(path(page));
+        mandoc.args(["-T", "lint", "-W", "style"]).arg(path(page));
         let outcome = run(mandoc.stdin(Stdio::null()));
-        assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(0), ""), "{page}");
+        let elsewhere = |line: &&str| line.contains("STYLE: referenced manual not found");
+        let findings: Vec<_> = outcome.stdout.lines().filter(|line| !elsewhere(line)).collect();
+        assert!(findings.is_empty(), "{findings:#?}");
+        // 1 is for style; a page that cannot be read is no finding.
+        assert!(matches!(outcome.code(), Some(0 | 1)), "{outcome:?}");
     }
 }
 
