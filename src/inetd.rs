@@ -36,9 +36,6 @@ use crate::watch;
 /// The status of a refused request, as the stock daemon has it (contract 55).
 const REFUSED: u8 = 255;
 
-/// The status of what the stock daemon calls a fatal error.
-const DIED: u8 = 128;
-
 /// The one client.
 struct Client {
     /// What the super-server says of it. The service and the access hook hear this and nothing more
@@ -51,22 +48,23 @@ struct Client {
     started: Instant,
 }
 
-/// Serves the one client. Answers with the exit status of the process.
+/// Serves the one client. Answers with the exit status of the process, which is `fatal` for what is no
+/// request.
 #[must_use]
-pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter) -> u8 {
+pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> u8 {
     let client = Client::on_standard_input();
     let received = match inbound::read(io::stdin(), limits.init_timeout) {
         Ok(payload) => understand(&payload).map(|request| (request, payload.len())),
         Err(reason) => {
             reason.log(&client.peer);
-            return DIED;
+            return fatal;
         }
     };
     let (request, octets) = match received {
         Ok(received) => received,
         Err(reason) => {
             reason.log(&client.peer);
-            return reason.status();
+            return if reason.is_fatal() { fatal } else { REFUSED };
         }
     };
     let corked = client.socket.as_ref().is_some_and(watch::cork_if_far);

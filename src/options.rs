@@ -27,6 +27,14 @@ pub enum Destination {
     None,
 }
 
+impl Destination {
+    /// The exit status of what the stock daemon calls a fatal error (contract 7).
+    #[must_use]
+    pub fn fatal_status(self) -> u8 {
+        if self == Destination::Syslog { 1 } else { 128 }
+    }
+}
+
 /// Whether to listen for Multipath TCP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Multipath {

@@ -147,10 +147,11 @@ impl Malformed {
         }
     }
 
-    /// The exit status of a process that serves only this client (contract 29, 33).
+    /// Whether the stock daemon calls it a fatal error, or refuses a service it does not know (contract
+    /// 29, 33).
     #[must_use]
-    pub fn status(&self) -> u8 {
-        if matches!(self, Malformed::UnknownCommand(_)) { 255 } else { 128 }
+    pub fn is_fatal(&self) -> bool {
+        !matches!(self, Malformed::UnknownCommand(_))
     }
 }
 

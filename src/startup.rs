@@ -129,11 +129,10 @@ fn explain(stop: &Stop) -> u8 {
 fn complain(destination: Destination, failure: &Failure) -> u8 {
     if destination == Destination::Syslog {
         event::fatal(failure);
-        1
     } else {
         let _ = writeln!(io::stderr(), "fatal: {failure}");
-        128
     }
+    destination.fatal_status()
 }
 
 fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<Ending, Failure> {
@@ -141,7 +140,9 @@ fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<E
         Mode::Inetd => {
             silence_stderr(config.destination)?;
             let starter = Starter::new(Spawner::new()?, &config.git, seconds(&config.limits));
-            Ok(Ending::Exit(inetd::serve(&config.policy, &config.limits, &starter).into()))
+            let fatal = config.destination.fatal_status();
+            let status = inetd::serve(&config.policy, &config.limits, &starter, fatal);
+            Ok(Ending::Exit(status.into()))
         }
         Mode::Daemon(daemon) => start_daemon(daemon, config, passed?, log),
     }
@@ -168,13 +169,13 @@ fn start_daemon(
     }
     let parent = if daemon.detach {
         match detach()? {
-            Detached::Parent(code) => return Ok(Ending::Exit(code)),
+            Detached::Parent(ending) => return Ok(ending),
             Detached::Child(parent) => Some(parent),
         }
     } else {
-        silence_stderr(config.destination)?;
         None
     };
+    silence_stderr(config.destination)?;
     let files = Files::write(daemon, &listening.listeners)?;
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
@@ -200,6 +201,10 @@ fn start_daemon(
         phase: observed,
         limits,
     });
+    if parent.is_some() {
+        // Until here the caller could read what goes wrong.
+        descriptor::replace_standard_stream(null()?, 2)?;
+    }
     if let Some(log) = log {
         // Without a thread the lines are written where they arise, as they were until here.
         let _ = log.serve();
@@ -280,42 +285,47 @@ fn seconds(limits: &Limits) -> u64 {
 const LISTENING: u8 = b'+';
 
 enum Detached {
-    Parent(ExitCode),
+    Parent(Ending),
     Child(io::PipeWriter),
 }
 
-/// Goes to the background. The parent ends when the child serves, or with an error when it ends before
-/// that (B11).
+/// Goes to the background, with standard error still the caller's. The parent ends when the child
+/// serves, or as the child has ended before that (B11).
 fn detach() -> Result<Detached, Failure> {
     let failed = |error: io::Error| Failure::Detach(errno_text(&error));
     let (mut reader, writer) = io::pipe().map_err(failed)?;
     match family::fork().map_err(failed)? {
-        Side::Parent(_) => {
+        Side::Parent(child) => {
             drop(writer);
             let mut answer = Vec::new();
             let listening = reader.read_to_end(&mut answer).is_ok() && answer == [LISTENING];
-            Ok(Detached::Parent(if listening { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+            let ending = if listening {
+                Ending::Exit(ExitCode::SUCCESS)
+            } else {
+                family::wait(child).map_or(Ending::Exit(ExitCode::FAILURE), Ending::from)
+            };
+            Ok(Detached::Parent(ending))
         }
         Side::Child => {
             family::leave_terminal().map_err(failed)?;
-            let null: OwnedFd = fs::File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/null")
-                .map_err(failed)?
-                .into();
-            for stream in 0..=2 {
-                descriptor::replace_standard_stream(&null, stream).map_err(failed)?;
+            for stream in 0..=1 {
+                null()
+                    .and_then(|null| descriptor::replace_standard_stream(null, stream))
+                    .map_err(failed)?;
             }
             Ok(Detached::Child(writer))
         }
     }
 }
 
+fn null() -> io::Result<fs::File> {
+    fs::File::options().read(true).write(true).open("/dev/null")
+}
+
 /// Unless the log goes there, nothing else shall (contract 20).
 fn silence_stderr(destination: Destination) -> Result<(), Failure> {
     if destination != Destination::Stderr {
-        descriptor::replace_standard_stream(fs::File::options().write(true).open("/dev/null")?, 2)?;
+        descriptor::replace_standard_stream(null()?, 2)?;
     }
     Ok(())
 }

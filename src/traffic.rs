@@ -200,8 +200,9 @@ impl Traffic {
     pub fn look(&mut self, now: Instant) -> Fate {
         let Some(seen) = Counters::read(&self.client) else {
             self.blind = true;
-            self.next_look = None;
-            return Fate::Open;
+            // What was told to end is seen to even so.
+            self.next_look = self.sealed.is_some().then_some(now + CAREFUL_TICK);
+            return self.insist(now);
         };
         // In bulk nobody waits for events, by which the client's end would have been seen.
         if self.bulk && !self.hung_up {
@@ -287,6 +288,13 @@ impl Traffic {
                 self.sealed = Some(Seal { since: now, kill: true });
                 Fate::Open
             }
+            _ => self.insist(now),
+        }
+    }
+
+    /// What a service gets that has not noticed its connection's end.
+    fn insist(&self, now: Instant) -> Fate {
+        match &self.sealed {
             Some(Seal { since, kill: true }) => match now - *since {
                 passed if passed >= 2 * LAST_CHANCE => Fate::Sealed(libc::SIGKILL),
                 passed if passed >= LAST_CHANCE => Fate::Sealed(libc::SIGHUP),
@@ -320,6 +328,28 @@ mod tests {
 
     use super::*;
     use crate::request::Request;
+
+    /// The server's end is the end of a service on a Unix socket too, which has no counters.
+    #[test]
+    fn a_sealed_service_is_killed_without_counters() {
+        let (server, _client) = std::os::unix::net::UnixStream::pair().unwrap();
+        let request = Request::parse(b"git-upload-pack /a\0host=x\0").unwrap();
+        let exchange = Exchange::new(&request, 0);
+        let socket = Arc::new(Socket::from(std::os::fd::OwnedFd::from(server)));
+        let mut traffic = Traffic::new(socket, 0, request.service, false, None, exchange);
+        let mut now = Instant::now();
+        assert_eq!(traffic.look(now), Fate::Open);
+        assert_eq!(traffic.next_look(), None);
+        traffic.seal(now);
+        let mut fates = Vec::new();
+        while let Some(next) =
+            traffic.next_look().filter(|_| fates.last() != Some(&Fate::Sealed(9)))
+        {
+            now = next;
+            fates.push(traffic.look(now));
+        }
+        assert_eq!(fates, [1, 1, 9].map(Fate::Sealed));
+    }
 
     /// How often one is looked at within a second of which nothing is heard.
     #[test]

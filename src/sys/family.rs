@@ -44,6 +44,15 @@ pub fn leave_terminal() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
+/// Waits for the end of a child.
+///
+/// # Errors
+/// Those of `waitid(2)`; `ECHILD` when the process ignores SIGCHLD, and then once the child has ended.
+pub fn wait(child: u32) -> io::Result<End> {
+    let ended = wait_for(libc::P_PID, child, 0)?;
+    ended.map(|(_, end)| end).ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))
+}
+
 /// Reaps one child that has ended, whichever it is; `None` when there is none. Takes the status away
 /// from whoever else may wait for it.
 ///

@@ -40,7 +40,7 @@ fn contract_tests() {
     assert_eq!(rows[1..], expected);
 }
 
-/// Each difference has its paragraph in `docs/differences.md`, in order, with a test.
+/// Each difference has its paragraph in `docs/differences.md`, in order, with a reason and a test.
 #[test]
 fn differences() {
     let page = read("docs/differences.md");
@@ -48,6 +48,7 @@ fn differences() {
     assert_eq!(paragraphs.len(), 18);
     for (n, paragraph) in (1..).zip(paragraphs) {
         assert!(paragraph.starts_with(&format!("**B{n}: ")), "{paragraph}");
+        assert!(paragraph.contains("*Why:*"), "no reason: {paragraph}");
         assert!(code(paragraph).any(is_test_name), "no test: {paragraph}");
     }
 }
@@ -97,7 +98,6 @@ fn options() {
     tests.push_str(&read("src/options/tests.rs"));
     tests.push_str(read("src/config.rs").split_once("#[cfg(test)]").unwrap().1);
     let options = options_of_help();
-    assert!(options.len() > 30, "{options:?}");
     for (name, _) in &options {
         assert!(synopsis.contains(name.as_str()), "--{name} is not in the synopsis");
         assert!(heads.contains(name.as_str()), "--{name} is not in the manual page");
@@ -105,6 +105,12 @@ fn options() {
         assert!(tests.contains(&format!("--{name}")), "--{name} is in no test");
     }
     let known: HashSet<_> = options.iter().map(|(name, _)| name.as_str()).collect();
+    // The parser makes its usage of all that it takes; the text of --help could leave one out.
+    let mut gitd = Command::new(env!("CARGO_BIN_EXE_gitd"));
+    let usage = run(gitd.arg("--bogus").stdin(Stdio::null())).stderr;
+    let taken: HashSet<_> = usage.split(" [--").skip(1).map(long_name).collect();
+    assert!(taken.len() > 40, "{taken:?}");
+    assert_eq!(known, taken);
     assert!(heads.is_subset(&known), "{:?} are no options", heads.difference(&known));
 }
 
@@ -146,6 +152,7 @@ fn gitd_connect() {
     }
 }
 
+/// Whether the pages that they refer to are installed is the machine's affair.
 #[test]
 fn manual_pages_are_well_formed() {
     if Command::new("mandoc").arg("-V").output().is_err() {
@@ -153,9 +160,23 @@ fn manual_pages_are_well_formed() {
     }
     for page in ["docs/gitd.8", "docs/gitd-connect.1"] {
         let mut mandoc = Command::new("mandoc");
-        mandoc.args(["-T", "lint", "-W", "warning"]).arg(path(page));
+        mandoc.args(["-T", "lint", "-W", "style"]).arg(path(page));
         let outcome = run(mandoc.stdin(Stdio::null()));
-        assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(0), ""), "{page}");
+        let elsewhere = |line: &&str| line.contains("STYLE: referenced manual not found");
+        let findings: Vec<_> = outcome.stdout.lines().filter(|line| !elsewhere(line)).collect();
+        assert!(findings.is_empty(), "{findings:#?}");
+        // 1 is for style; a page that cannot be read is no finding.
+        assert!(matches!(outcome.code(), Some(0 | 1)), "{outcome:?}");
+    }
+}
+
+/// What an administrator can do about delayed acknowledgements stands in the manual as in the guide.
+#[test]
+fn cures_for_delayed_acknowledgements() {
+    for page in ["docs/gitd.8", "docs/mptcp.md"] {
+        for cure in ["sysctl net.ipv4.tcp_pingpong_thresh=255", "quickack 1", "gitd-connect"] {
+            assert!(read(page).contains(cure), "{page} has no {cure}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::scratch::{chmod, export};
-use crate::support::{Daemon, GENERIC, Implementation, Scratch, compliance, pkt};
+use crate::support::{Daemon, GENERIC, Gitd, Implementation, Scratch, compliance, pkt};
 
 compliance! {
     arguments,
@@ -199,6 +199,11 @@ fn text_of_a_refusal(d: Implementation) {
     daemon
         .ask("upload-pack", "/repo.git")
         .assert_refused(&format!("{}: /repo.git", "x".repeat(20_000)));
+    if d == Gitd {
+        // What does not fit into a packet, with "ERR ".
+        let (_scratch, daemon) = server(d, "printf '%70000s' '' | tr ' ' x\nexit 1", true);
+        daemon.ask("upload-pack", "/repo.git").assert_refused(&"x".repeat(65_512));
+    }
 }
 
 /// Contract 58: what a content hook says goes nowhere.

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 
 use crate::support::log::Log;
-use crate::support::process::{end, wait_until};
+use crate::support::process::{self, end, wait_until};
 use crate::support::{
     Client, DEADLINE, GENERIC, Gitd, Implementation, Invocation, Packet, Scratch, Stock,
     compliance, pkt, request,
@@ -86,6 +86,8 @@ fn served(d: Implementation) {
     let (mut inetd, mut client) = Inetd::tcp(invocation);
     client.send(request("upload-pack", "/repo.git"));
     assert!(!client.packets_to_flush().is_empty());
+    // The service waits for its client now; nobody else does anything.
+    assert_eq!(process::status(inetd.child.id(), "Threads").as_deref(), Some("1"));
     client.send("0000");
     assert_eq!(client.rest().0, b"");
     assert_eq!(inetd.code(), Some(0));

@@ -1,6 +1,13 @@
 //! --interpolated-path: contract 42.
 
-use crate::support::{GENERIC, Implementation, Invocation, Scratch, Session, compliance, pkt};
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::{Arc, Mutex};
+
+use crate::support::{
+    GENERIC, Gitd, Implementation, Invocation, Scratch, Session, Verdict, compliance, needs_root,
+    pkt,
+};
 
 compliance! {
     without_resolving,
@@ -67,6 +74,63 @@ fn without_resolving(d: Implementation) {
         let expected = format!("/b/<{h}>/<{p}>/</repo>/%/%x/%");
         assert_eq!(interpolated(&session), expected, "host={host}");
         session.assert_refused(&format!("{GENERIC}: /repo"));
+    }
+}
+
+/// The resolver is asked once for all that want its answer, and not at all if nobody does.
+#[test]
+fn the_resolver_is_asked_at_most_once() {
+    needs_root!();
+    let scratch = Scratch::new();
+    scratch.bare("once.example/127.0.0.9/repo.git");
+    scratch.bare("never.example/repo.git");
+    let hook = "#!/bin/sh\n[ \"$4 $5\" = 'once.example 127.0.0.9' ]\n";
+    let hook = format!("--access-hook={}", scratch.script("hook", hook).display());
+    let socket =
+        (1..255).find_map(|n| UdpSocket::bind((Ipv4Addr::new(127, 0, 78, n), 53)).ok()).unwrap();
+    let resolver =
+        format!("nameserver {}\noptions timeout:30\n", socket.local_addr().unwrap().ip());
+    let asked = Arc::new(Mutex::new(HashSet::new()));
+    let questions = Arc::clone(&asked);
+    // It ends with the test process.
+    std::thread::spawn(move || answer(&socket, &questions));
+    for (template, host, hook, lookups) in
+        [("%CH/%IP%D", "once.example", Some(&hook), 1), ("%H%D", "never.example", None, 0)]
+    {
+        let daemon = Gitd
+            .invoke(&scratch)
+            .arg("--export-all")
+            .option("--interpolated-path", scratch.repos().join(template))
+            .args(hook)
+            .etc("resolv.conf", &resolver)
+            .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: dns\n")
+            .start();
+        let session = daemon.talk(pkt(format!("git-upload-pack /repo.git\0host={host}\0")));
+        assert!(matches!(session.verdict, Verdict::Served(_)), "{session:#?}");
+        let name = host.replace(".example", "");
+        let of_host = |(_, question): &&(u16, Vec<u8>)| question[1..].starts_with(name.as_bytes());
+        assert_eq!(asked.lock().unwrap().iter().filter(of_host).count(), lookups, "{host}");
+    }
+}
+
+/// A name server that has 127.0.0.9 for every name. `asked` gets the questions for an IPv4 address, with their numbers: one
+/// that is sent again keeps its own.
+fn answer(socket: &UdpSocket, asked: &Mutex<HashSet<(u16, Vec<u8>)>>) {
+    const HEADER: usize = 12;
+    let mut buffer = [0; 512];
+    while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+        let name = buffer[HEADER..length].iter().position(|&octet| octet == 0).unwrap();
+        let question = buffer[HEADER..HEADER + name + 5].to_vec();
+        let wants_v4 = question[name + 2] == 1;
+        // One question, at most one answer, nothing else: and the name is the one at octet 12.
+        let mut answer = buffer[..2].to_vec();
+        answer.extend([0x81, 0x80, 0, 1, 0, u8::from(wants_v4), 0, 0, 0, 0]);
+        answer.extend(&question);
+        if wants_v4 {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 9]);
+            asked.lock().unwrap().insert((u16::from_be_bytes([buffer[0], buffer[1]]), question));
+        }
+        let _ = socket.send_to(&answer, client);
     }
 }
 

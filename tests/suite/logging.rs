@@ -148,6 +148,21 @@ cat >/dev/null
     assert_eq!(pids[0].split(|b| *b == b' ').next(), pids[1].split(|b| *b == b' ').next());
 }
 
+/// What is too long for a line of gitd's goes on in the next.
+#[test]
+fn a_long_line_of_the_service() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let fake = scratch.fake_git("printf '%20000s\nend\n' '' | tr ' ' x >&2\nprintf 0000\n");
+    let daemon = Gitd.serve(&scratch).path_first(&fake).start();
+    daemon.ask("upload-pack", "/repo.git");
+    daemon.log.wait(0, |line| line == "end");
+    let log = daemon.log.since(0);
+    let pieces: Vec<_> =
+        log.iter().filter(|line| line.starts_with("xx")).map(String::len).collect();
+    assert_eq!(pieces, [8192, 8192, 20_000 - 2 * 8192]);
+}
+
 /// Contract 19, B9: a client cannot break a line in two.
 fn line_feeds_from_a_client(d: Implementation) {
     let scratch = Scratch::new();

@@ -80,7 +80,10 @@ fn detached(d: Implementation) {
         .shell("umask 027")
         .run_as_server();
     assert_eq!((outcome.code(), outcome.stderr.as_str()), (Some(0), ""));
-    wait_until("it listens", || listening(port));
+    match d {
+        Stock => wait_until("it listens", || listening(port)),
+        Gitd => assert!(listening(port), "B11"),
+    }
     let text = fs::read_to_string(&file).unwrap();
     let pid: u32 = text.trim_end().parse().unwrap();
     assert_eq!(session(pid), Some(pid));
@@ -98,13 +101,23 @@ fn detached(d: Implementation) {
     assert_eq!(file.exists(), d.differs("B11", true, false));
 }
 
-/// Contract 14, B11: what the caller learns of a port that is taken.
+/// Contract 14, B11: what the caller learns of a port that is taken, and of a pid file that cannot be written.
 fn detached_and_failing(d: Implementation) {
     let scratch = Scratch::new();
     let other = d.serve(&scratch).start();
     let outcome = d.serve(&scratch).arg("--detach").port(other.port).run_as_server();
-    match d {
-        Stock => assert_eq!(outcome.code(), Some(0)),
-        Gitd => assert!(!matches!(outcome.code(), Some(0) | None), "{outcome:?}"),
+    assert_eq!(outcome.code(), d.differs("B11", Some(0), Some(1)), "{outcome:?}");
+    let reason =
+        "fatal: could not open '/nonexistent/pid' for writing: No such file or directory\n";
+    for (destination, status, told) in
+        [("stderr", 128, reason), ("syslog", 1, ""), ("none", 128, "")]
+    {
+        let outcome = d
+            .serve(&scratch)
+            .option("--log-destination", destination)
+            .args(["--detach", "--pid-file=/nonexistent/pid"])
+            .run_as_server();
+        let expected = d.differs("B11", (Some(0), ""), (Some(status), told));
+        assert_eq!((outcome.code(), outcome.stderr.as_str()), expected, "{destination}");
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::support::process::status;
 use crate::support::scratch::config;
 use crate::support::{Git, Gitd, Implementation, Scratch, compliance, pkt, request};
 
@@ -148,6 +149,75 @@ fn environment_of_the_daemon(d: Implementation) {
     assert_eq!(first.env("GIT_PROTOCOL"), d.differs("B16", Some("version=1"), None));
     daemon.talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=0\0")).assert_served("repo.git");
     assert_eq!(Seen::read(&seen).env("GIT_PROTOCOL"), Some("version=0"));
+}
+
+/// B16: nor does it lead the service to another repository, or to another history of this one.
+#[test]
+fn variables_that_lead_elsewhere() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let (fake, seen) = recorder(&scratch);
+    let names = [
+        "GIT_WORK_TREE",
+        "GIT_COMMON_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_QUARANTINE_PATH",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+        "GIT_SHALLOW_FILE",
+        "GIT_GRAFT_FILE",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INTERNAL_SUPER_PREFIX",
+    ];
+    let invocation = Gitd.serve(&scratch).path_first(&fake).env("HARMLESS", "kept");
+    let invocation = names.iter().fold(invocation, |before, name| before.env(name, "/nowhere"));
+    let daemon = invocation.start();
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    let seen = Seen::read(&seen);
+    assert_eq!(seen.env("HARMLESS"), Some("kept"));
+    for name in names {
+        assert_eq!(seen.env(name), None, "{name}");
+    }
+}
+
+/// What gitd's own parent left behind is not handed on: neither a descriptor nor a blocked signal. And the service's end
+/// is seen though SIGCHLD was ignored.
+#[test]
+fn left_behind_by_the_caller() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let seen = scratch.root().join("seen");
+    // Within the shell itself: it has a mask of its own while it waits for a child.
+    let fake = scratch.fake_git(&format!(
+        "while read -r line; do echo \"$line\"; done </proc/self/status >{0}\n\
+         [ ! -e /proc/$$/fd/9 ] || echo 'descriptor 9' >>{0}\nexec \"$REAL\" \"$@\"\n",
+        seen.display()
+    ));
+    let daemon = Gitd
+        .serve(&scratch)
+        .path_first(&fake)
+        .shell("exec 9</dev/null")
+        .shell("exec env --ignore-signal=CHLD --block-signal=HUP,CHLD \"$@\"")
+        .start();
+    let blocked = u64::from_str_radix(&status(daemon.pid(), "SigBlk").unwrap(), 16).unwrap();
+    assert_eq!(blocked & 1, 1, "SIGHUP was left blocked");
+    let mark = daemon.log.mark();
+    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    daemon.log.wait(mark, |line| line == "Disconnected");
+    let text = fs::read_to_string(&seen).unwrap();
+    let mask = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+    };
+    assert_eq!(mask("SigBlk"), 0, "{text}");
+    let (child, term) = (1 << 16, 1 << 14);
+    assert_eq!(mask("SigIgn") & child, 0, "{text}");
+    assert_ne!(mask("SigIgn") & term, 0, "{text}");
+    assert!(!text.contains("descriptor 9"), "{text}");
 }
 
 /// A repository's owner does not choose the program: what stands in a relative directory of PATH is passed over, both for

@@ -13,6 +13,7 @@ compliance! {
     standard_error_is_closed,
     start_up_errors,
     inetd_by_default,
+    inetd_without_a_request,
     detached_by_default,
 }
 
@@ -178,6 +179,18 @@ fn inetd_by_default(d: Implementation) {
     assert!(answer.ends_with(": /nothing"), "{answer}");
     drop(ours);
     assert_eq!(child.wait().unwrap().code(), Some(255));
+}
+
+/// Contract 7, 33: the status of what is no request tells where the log is, too.
+fn inetd_without_a_request(d: Implementation) {
+    let scratch = Scratch::new();
+    let syslog = Syslog::new(&scratch);
+    for (sent, status) in [(b"zzzz".to_vec(), 1), (b"00".to_vec(), 1), (pkt("nonsense"), 255)] {
+        let mut command = syslog.of(d.serve(&scratch)).arg("--inetd").command(&[]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &sent).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(status), "{sent:?}");
+    }
 }
 
 /// Contract 14, 20: nor has a daemon without a terminal.
