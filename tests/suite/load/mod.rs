@@ -3,6 +3,7 @@
 
 mod admission;
 mod drain;
+mod ended;
 mod faults;
 mod first_process;
 mod lack;

@@ -43,7 +43,7 @@ fn byte_by_byte() {
 }
 
 /// A client whose kernel has room for next to nothing.
-fn narrow(daemon: &Daemon) -> Client {
+pub(super) fn narrow(daemon: &Daemon) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
     socket.connect(&daemon.address().into()).unwrap();
