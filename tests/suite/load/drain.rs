@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::busy;
+use super::{Gates, asking, busy};
 use crate::support::process::{alive, children, listening, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Daemon, End, Git, Gitd, Scratch};
@@ -111,6 +111,24 @@ fn shutdown_timeout_is_a_bound() {
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
+/// What waits for a place when the server is told to end is served all the same.
+#[test]
+fn the_queue_is_served() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
+    let mut daemon =
+        Gitd.serve(&scratch).args(["--max-connections=1", "--queue-timeout=0"]).start();
+    let first = gates.keep(&daemon, 1);
+    let mut second = asking(&daemon, 2, "/repo.git");
+    daemon.signal(Signal::TERM);
+    wait_until("the port is free", || !listening(daemon.port));
+    first.finish();
+    assert!(!second.packets_to_flush().is_empty());
+    super::finish(second);
+    assert_eq!(daemon.wait().signal(), Some(15));
+}
+
 /// A check that hangs keeps the server no longer than allowed.
 #[test]
 fn shutdown_over_a_hanging_hook() {
@@ -119,7 +137,7 @@ fn shutdown_over_a_hanging_hook() {
     let hook = scratch.script("hook", "#!/bin/sh\nexec sleep 20\n");
     let mut daemon =
         Gitd.serve(&scratch).option("--access-hook", hook).arg("--shutdown-timeout=1").start();
-    let _client = super::asking(&daemon, 1, "/repo.git");
+    let _client = asking(&daemon, 1, "/repo.git");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().signal(), Some(15));
 }
