@@ -16,6 +16,7 @@ mod slow;
 mod soak;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use crate::support::process::{children, descriptors, status, wait_until};
@@ -23,11 +24,29 @@ use crate::support::{Client, Daemon, End, Packet, Scratch, pkt, request};
 
 /// A client with one of loopback's sixteen million addresses.
 fn from(daemon: &Daemon, last: u8) -> Client {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let local = SocketAddr::new(IpAddr::from([127, 0, 1, last]), 0);
+    connect_from(daemon, IpAddr::from([127, 0, 1, last]))
+}
+
+fn connect_from(daemon: &Daemon, address: IpAddr) -> Client {
+    let local = SocketAddr::new(address, 0);
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(local), socket2::Type::STREAM, None)
+            .unwrap();
     socket.bind(&local.into()).unwrap();
     socket.connect(&daemon.address().into()).unwrap();
     Client::from(TcpStream::from(socket))
+}
+
+/// Does something in the network of a daemon that has one of its own.
+fn in_network_of(daemon: &Daemon, work: impl FnOnce() + Send) {
+    let network = std::fs::File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // This thread alone moves; it ends here.
+            rustix::thread::move_into_link_name_space(network.as_fd(), None).unwrap();
+            work();
+        });
+    });
 }
 
 /// A session of protocol v0 that runs until it is told to end.
