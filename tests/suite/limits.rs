@@ -104,7 +104,7 @@ fn timeout_of_other_services(d: Implementation) {
     scratch.bare("repo.git");
     let daemon = d
         .serve(&scratch)
-        .args(["--timeout=2", "--enable=receive-pack", "--enable=upload-archive"])
+        .args(["--timeout=3", "--enable=receive-pack", "--enable=upload-archive"])
         .start();
     let talk = |request: Vec<u8>| {
         let mut client = daemon.connect();
