@@ -86,7 +86,8 @@ fn ask_for_all(client: &mut Client, pathname: &str) {
     client.send(request("upload-pack", pathname));
     let refs = client.packets_to_flush();
     let head = String::from_utf8_lossy(&refs[0])[..40].to_owned();
-    client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
+    let want = pkt(format!("want {head} no-progress\n"));
+    client.send([want, b"0000".to_vec(), pkt("done\n")].concat());
     assert_eq!(client.packet(), Packet::Data(b"NAK\n".to_vec()));
 }
 
