@@ -2,15 +2,16 @@
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use super::noise::large;
 use super::slow::narrow;
-use super::{Resources, ask_for_all, from, is_served};
+use super::{Resources, ask_for_all, from, in_network_of, is_served};
 use crate::support::process::{alive, children, descendants, signal, wait_until};
 use crate::support::scratch::head;
-use crate::support::{Client, Daemon, Git, Gitd, Scratch, pkt, request};
+use crate::support::{Client, Daemon, Git, Gitd, Scratch, needs_root, pkt, request};
 
 /// A client that has stopped reading in the middle of its pack, the service, and its pack-objects.
 fn in_mid_pack(daemon: &Daemon) -> (Client, u32, u32) {
@@ -92,8 +93,14 @@ fn hard_of_hearing(scratch: &Scratch) -> std::path::PathBuf {
     // It is over when the repository is gone.
     scratch.fake_git(
         "trap '' PIPE TERM\n[ ! -e deaf ] || trap '' HUP\nprintf 0000\n\
-         while [ -e HEAD ]; do sleep 0.1; done\n",
+         while [ -e HEAD ]; do sleep 0.1; [ ! -e more ] || { rm more; printf 0000; }; done\n",
     )
+}
+
+#[track_caller]
+fn assert_died(log: &[String], which: Signal) {
+    let line = format!("error: upload-pack died of signal {}", which.as_raw());
+    assert!(log.contains(&line), "{log:#?}");
 }
 
 /// Who stands still for too long hears SIGHUP, and if that does not help, SIGKILL.
@@ -111,10 +118,43 @@ fn who_stands_still_and_does_not_hear() {
         client.rest();
         let log = daemon.wait_disconnected(mark);
         assert!(log.iter().any(|line| line.starts_with("session stands still")), "{log:#?}");
-        let line = format!("error: upload-pack died of signal {}", which.as_raw());
-        assert!(log.contains(&line), "{log:#?}");
+        assert_died(&log, which);
     }
     before.assert_back(&daemon);
+}
+
+/// The same when nobody listens any more: the client has closed its side, and nothing reaches it.
+#[test]
+fn who_is_not_listened_to_and_does_not_hear() {
+    needs_root!();
+    let scratch = Scratch::new();
+    let git = hard_of_hearing(&scratch);
+    let daemon =
+        Gitd.serve(&scratch).path_first(&git).namespace("--net").shell("ip link set lo up").start();
+    in_network_of(&daemon, || {
+        let before = Resources::of(&daemon);
+        let clients = ["/repo.git", "/deaf.git"].map(|pathname| {
+            let mut client = from(&daemon, 3);
+            client.send(request("upload-pack", pathname));
+            client.packets_to_flush();
+            client
+        });
+        let rule = "add table ip t; add chain ip t c { type filter hook output priority 0; }; \
+                    add rule ip t c ip daddr 127.0.1.3 drop";
+        assert!(Command::new("nft").arg(rule).status().unwrap().success());
+        let mark = daemon.log.mark();
+        drop(clients);
+        for name in ["repo.git", "deaf.git"] {
+            std::fs::write(scratch.path(name).join("more"), "").unwrap();
+        }
+        daemon.log.wait_count(mark, 2, |line| line.starts_with("Disconnected"));
+        let log = daemon.log.since(mark);
+        let gone = log.iter().filter(|line| line.starts_with("client is gone"));
+        assert_eq!(gone.count(), 2, "{log:#?}");
+        assert_died(&log, Signal::HUP);
+        assert_died(&log, Signal::KILL);
+        before.assert_back(&daemon);
+    });
 }
 
 /// The same when --shutdown-timeout has passed: nobody is left behind.
@@ -136,9 +176,7 @@ fn who_does_not_hear_of_the_shutdown() {
     assert_eq!(daemon.wait().signal(), Some(15));
     assert!(!services.into_iter().any(alive));
     let log = daemon.log.wait_end();
-    for which in [Signal::HUP, Signal::KILL] {
-        let line = format!("error: upload-pack died of signal {}", which.as_raw());
-        assert!(log.contains(&line), "{log:#?}");
-    }
+    assert_died(&log, Signal::HUP);
+    assert_died(&log, Signal::KILL);
     drop(clients);
 }
