@@ -74,7 +74,7 @@ fn detached(d: Implementation) {
     let outcome = d
         .serve(&scratch)
         .option("--pid-file", &file)
-        .arg("--detach")
+        .args(["--detach", "--reuseaddr"])
         .port(port)
         .cwd(scratch.home())
         .shell("umask 027")

@@ -102,15 +102,15 @@ impl Machine {
     fn start(&self, line: &str) -> Started {
         let mut command = self.shell(line).command(&[]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        let mut started = Started(command.spawn().unwrap());
         wait_until("it listens", || {
-            assert_eq!(child.try_wait().unwrap(), None, "{line} has ended");
+            assert_eq!(started.0.try_wait().unwrap(), None, "{line} has ended");
             // An inetd that cannot bind says so and goes on.
             let said = self.syslog.so_far();
             assert!(!said.iter().any(|line| line.contains("bind")), "{line}: {said:#?}");
             self.listening()
         });
-        Started(child)
+        started
     }
 
     fn url(&self, pathname: &str) -> String {

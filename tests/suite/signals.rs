@@ -128,7 +128,7 @@ fn wrapped(d: Implementation) -> (std::process::Child, u32, u16) {
     let exec_path = d.exec_path(&scratch);
     let mut command = Git::of_server(&scratch)
         .env("GIT_EXEC_PATH", exec_path)
-        .args(["daemon", "--listen=127.0.0.1", "--export-all"])
+        .args(["daemon", "--listen=127.0.0.1", "--reuseaddr", "--export-all"])
         .arg(format!("--port={port}"))
         .cwd("/")
         .into_command();

@@ -68,8 +68,7 @@ fn from_environment<T: FromStr>(name: &str) -> Option<T> {
 struct Run {
     role: Role,
     seed: u64,
-    scenes: u64,
-    first: u64,
+    only: Option<u64>,
     requests: usize,
     began: Instant,
     minutes: Option<u64>,
@@ -81,15 +80,13 @@ struct Run {
 
 impl Run {
     fn new(role: Role) -> Self {
-        let requests = from_environment("GITD_DIFFERENCE_REQUESTS").unwrap_or(1500);
         let only = from_environment("GITD_DIFFERENCE_SCENE");
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         Self {
             role,
             seed: from_environment("GITD_DIFFERENCE_SEED").unwrap_or_else(clock),
-            first: only.unwrap_or(0),
-            scenes: only.map_or(requests as u64 / REQUESTS_PER_SCENE as u64 + 1, |only| only + 1),
-            requests: REQUESTS_PER_SCENE,
+            only,
+            requests: from_environment("GITD_DIFFERENCE_REQUESTS").unwrap_or(1500),
             began: Instant::now(),
             minutes: from_environment("GITD_DIFFERENCE_MINUTES"),
             next: AtomicU64::new(only.unwrap_or(0)),
@@ -102,7 +99,7 @@ impl Run {
     fn go(self) {
         let scratch = Scratch::new();
         let seeds = Seeds::make(&scratch);
-        println!("seed {}, {} scenes", self.seed, self.scenes - self.first);
+        println!("seed {}", self.seed);
         std::thread::scope(|threads| {
             let lanes: Vec<_> = (0..LANES).map(|_| threads.spawn(|| self.lane(&seeds))).collect();
             for lane in lanes {
@@ -115,8 +112,8 @@ impl Run {
             self.began.elapsed().as_secs_f64(),
             self.tally.lock().unwrap()
         );
-        let failures = self.failures.into_inner().unwrap();
-        for (number, failure) in &failures {
+        let failures = self.failures.lock().unwrap();
+        for (number, failure) in failures.iter() {
             println!(
                 "\nscene {number} of seed {}: {}\n{}\n  request {}\n{}",
                 self.seed, failure.reason, failure.scene, failure.request, failure.details
@@ -128,21 +125,37 @@ impl Run {
             failures.len(),
             self.seed
         );
+        assert!(
+            sent >= self.requests || self.only.is_some() || self.is_late(),
+            "{sent} requests sent, fewer than {}: too few scenes in which the daemons start",
+            self.requests
+        );
     }
 
     fn lane(&self, seeds: &Seeds) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let enough = self.failures.lock().unwrap().len() >= MOST_FAILURES;
-            if number >= self.scenes || enough || self.is_late() {
+            if self.ends_before(number) {
                 return;
             }
             let mut random = Random::of(self.seed, number);
-            let (scene, requests) = Scene::generate(&mut random, self.role, self.requests);
+            let (scene, requests) = Scene::generate(&mut random, self.role, REQUESTS_PER_SCENE);
             let Some(failure) = self.play(&scene, &requests, seeds) else { continue };
             let failure = shrink::shrink(failure, seeds);
             self.failures.lock().unwrap().push((number, failure));
         }
+    }
+
+    fn ends_before(&self, scene: u64) -> bool {
+        if let Some(only) = self.only {
+            return scene > only;
+        }
+        // Where options make no sense together, no daemon starts and no request is sent. These are few.
+        let most = 2 * self.requests / REQUESTS_PER_SCENE + 1;
+        self.sent.load(Ordering::Relaxed) >= self.requests
+            || scene >= most as u64
+            || self.failures.lock().unwrap().len() >= MOST_FAILURES
+            || self.is_late()
     }
 
     fn is_late(&self) -> bool {

@@ -24,6 +24,7 @@ impl Container {
         let command = Gitd
             .serve(scratch)
             .option("--access-hook", hook)
+            .arg("--reuseaddr")
             .command(&["--listen=127.0.0.1".to_owned(), format!("--port={port}")]);
         let mut unshare = std::process::Command::new("unshare");
         unshare

@@ -22,7 +22,7 @@ fn a_full_pipe() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let port = free_port();
-    let invocation = Gitd.serve(&scratch);
+    let invocation = Gitd.serve(&scratch).arg("--reuseaddr");
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let mut command = invocation.command(&[
         "--listen=127.0.0.1".to_owned(),
@@ -62,7 +62,7 @@ fn a_full_pipe_at_the_end() {
     let scratch = Scratch::new();
     let port = free_port();
     let first = ["--listen=127.0.0.1".to_owned(), format!("--port={port}"), "--verbose".to_owned()];
-    let mut command = Gitd.serve(&scratch).command(&first);
+    let mut command = Gitd.serve(&scratch).arg("--reuseaddr").command(&first);
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("it listens", || listening(port));
     let mut client = Client::connect(([127, 0, 0, 1], port).into());
@@ -79,7 +79,7 @@ fn a_broken_pipe() {
     scratch.bare("repo.git");
     let port = free_port();
     let first = ["--listen=127.0.0.1".to_owned(), format!("--port={port}"), "--verbose".to_owned()];
-    let mut command = Gitd.serve(&scratch).command(&first);
+    let mut command = Gitd.serve(&scratch).arg("--reuseaddr").command(&first);
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
     wait_until("it listens", || listening(port));

@@ -5,7 +5,7 @@ use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::process::Signal;
 
-use super::invocation::free_port;
+use super::invocation::unused_port;
 use super::log::Log;
 use super::process::{end, listening, signal, wait_until};
 use super::{Client, Implementation, Invocation, Session};
@@ -42,7 +42,7 @@ impl Daemon {
     }
 
     fn attempt(invocation: &Invocation) -> Result<Self, Vec<String>> {
-        let port = invocation.port.unwrap_or_else(free_port);
+        let port = invocation.port.unwrap_or_else(unused_port);
         let mut command = invocation.command(&invocation.server_args(port));
         let mut child = command
             .stdin(Stdio::null())

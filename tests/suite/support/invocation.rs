@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::process::{sockets, wait_until};
+use socket2::{Domain, Socket, Type};
+
+use super::process::wait_until;
 use super::scratch::install;
 use super::{Daemon, Git, Implementation, Scratch, Stock};
 
@@ -198,7 +201,7 @@ impl Invocation {
 
     /// Starts it like a server, but to see it fail.
     pub fn run_as_server(self) -> Outcome {
-        let port = self.port.unwrap_or_else(free_port);
+        let port = self.port.unwrap_or_else(unused_port);
         let mut command = self.command(&self.server_args(port));
         run(command.stdin(Stdio::null()))
     }
@@ -291,18 +294,35 @@ impl Outcome {
     }
 }
 
-/// A port that nobody listens on, of a block that is this process's alone and lies below those that the kernel gives to
-/// connecting sockets. All others of the block have their turn before it comes again, so that neither another test nor its
-/// clients take it before the daemon does.
+/// A port for a daemon that binds with SO_REUSEADDR, as an inetd does, or gitd and stock with `--reuseaddr`: nobody listens
+/// on it.
 pub fn free_port() -> u16 {
+    next_port(true)
+}
+
+/// A port for a daemon that binds without SO_REUSEADDR: nothing is left of an earlier one either. Still it may be found
+/// taken. The socket that looked is also in a child that another thread has forked meanwhile, until that executes its
+/// program; the daemon must then be started again.
+pub(super) fn unused_port() -> u16 {
+    next_port(false)
+}
+
+/// Of a block that is this process's alone and lies below those that the kernel gives to connecting sockets. All others of
+/// the block have their turn before one comes again, so that neither another test nor its clients take it before the
+/// daemon does.
+fn next_port(shared: bool) -> u16 {
     static BLOCK: OnceLock<(UnixDatagram, u16)> = OnceLock::new();
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let (_, first) = BLOCK.get_or_init(claim_ports);
     loop {
         let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
-        // Not by binding it: a child that another thread forks at that moment has the bound socket until it executes its
-        // program, and an inetd that cannot bind then tries again in ten minutes.
-        if sockets(port).is_empty() {
+        let free = |address: IpAddr| {
+            let address = SocketAddr::new(address, port);
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+            socket.set_reuse_address(shared).unwrap();
+            socket.bind(&address.into()).is_ok()
+        };
+        if free(Ipv4Addr::UNSPECIFIED.into()) && free(Ipv6Addr::UNSPECIFIED.into()) {
             return port;
         }
     }

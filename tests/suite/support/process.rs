@@ -110,13 +110,6 @@ pub fn listening(port: u16) -> bool {
 
 /// The local addresses on which the port is listened to, as /proc/net/tcp writes them.
 pub fn listeners(port: u16) -> Vec<String> {
-    let sockets = sockets(port).into_iter();
-    sockets.filter(|(_, state)| state == "0A").map(|(address, _)| address).collect()
-}
-
-/// The local address and the state of each TCP socket with this local port, in this network namespace, as /proc/net/tcp
-/// writes them.
-pub fn sockets(port: u16) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let Ok(text) = fs::read_to_string(table) else {
@@ -124,7 +117,7 @@ pub fn sockets(port: u16) -> Vec<(String, String)> {
         };
         for line in text.lines().skip(1) {
             let mut columns = line.split_whitespace().skip(1);
-            let (Some(local), Some(_), Some(state)) =
+            let (Some(local), Some(_), Some("0A")) =
                 (columns.next(), columns.next(), columns.next())
             else {
                 continue;
@@ -133,7 +126,7 @@ pub fn sockets(port: u16) -> Vec<(String, String)> {
                 continue;
             };
             if u16::from_str_radix(number, 16) == Ok(port) {
-                found.push((address.to_owned(), state.to_owned()));
+                found.push(address.to_owned());
             }
         }
     }
