@@ -183,6 +183,7 @@ fn full_disk_under_a_push() {
     std::fs::write(work.join("noise"), noise).unwrap();
     git().args(["add", "noise"]).ok();
     git().args(["commit", "-qm", "noise"]).ok();
+    daemon.wait_disconnected(0);
     let mark = daemon.log.mark();
     let complaint = git().args(["push", "-q", "origin", "main"]).fails();
     assert!(complaint.contains("No space left on device"), "{complaint}");
