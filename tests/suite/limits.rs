@@ -102,21 +102,38 @@ fn timeout_of_upload_pack(d: Implementation) {
 fn timeout_of_other_services(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
-    let daemon = d.serve(&scratch).args(["--timeout=1", "--enable=receive-pack"]).start();
-    let mut v2 = daemon.connect();
-    v2.send(pkt("git-upload-pack /repo.git\0host=x\0\0version=2\0"));
-    v2.packets_to_flush();
-    let mut push = daemon.connect();
-    push.send(request("receive-pack", "/repo.git"));
+    let daemon = d
+        .serve(&scratch)
+        .args(["--timeout=3", "--enable=receive-pack", "--enable=upload-archive"])
+        .start();
+    let talk = |request: Vec<u8>| {
+        let mut client = daemon.connect();
+        client.send(request);
+        client
+    };
+    let mut v1 = talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=1\0"));
+    assert_eq!(v1.packets_to_flush()[0], b"version 1\n");
+    let mut v2 = talk(pkt("git-upload-pack /repo.git\0host=x\0\0version=2\0"));
+    assert_eq!(v2.packets_to_flush()[0], b"version 2\n");
+    let mut push = talk(request("receive-pack", "/repo.git"));
     push.packets_to_flush();
-    // Both have been idle for longer than this one when it is sent away.
+    let mut archive = talk(request("upload-archive", "/repo.git"));
+    assert_eq!(archive.packets_to_flush(), [b"ACK\n"]);
+    // All have been idle for longer than this one when it is sent away.
     let mut silent = daemon.connect();
     assert_eq!(silent.rest().0, b"");
-    for client in [&mut v2, &mut push] {
-        if d == Stock {
-            client.send("0000");
-        }
+    // Its service has a clock of its own.
+    assert_eq!(v1.rest(), (vec![], End::Closed));
+    if d == Stock {
+        v2.send("0000");
+        push.send("0000");
+        archive.send([pkt("argument HEAD\n"), b"0000".to_vec()].concat());
+        assert!(!archive.packets_to_flush().is_empty());
+    } else {
         // gitd sends them away as well.
+        assert_eq!(archive.rest(), (vec![], End::Closed));
+    }
+    for client in [&mut v2, &mut push] {
         assert_eq!(client.rest(), (vec![], End::Closed));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Gates, Kept, asking, busy, finish, from, is_served};
+use super::{Gates, Kept, asking, busy, connect_from, finish, from, in_network_of, is_served};
 use crate::support::process::{children, wait_until};
-use crate::support::{End, Gitd, Packet, Scratch, pkt, request};
+use crate::support::{End, Gitd, Packet, Scratch, needs_root, pkt, request};
 
 const BUSY: &str = "ERR server is busy, try again later: /repo.git";
 
@@ -141,22 +141,38 @@ fn limit_by_address() {
     }
 }
 
-/// One /64 is one address.
+/// One /64 is one address, and another is another.
 #[test]
 fn limit_by_ipv6_subnet() {
+    needs_root!();
     let scratch = Scratch::new();
     scratch.bare("repo.git");
+    let own = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2"];
+    let other = "2001:db8:0:2::1";
+    let add = |address| format!("ip address add {address}/128 dev lo nodad");
     let daemon = Gitd
         .serve(&scratch)
+        .namespace("--net")
+        .shell("ip link set lo up")
+        .shell(add(own[0]))
+        .shell(add(own[1]))
+        .shell(add(other))
         .listen(&["::1"])
         .args(["--max-connections-per-address=1", "--max-queue=0"])
         .start();
-    let mut first = daemon.connect();
-    first.send(request("upload-pack", "/repo.git"));
-    first.packets_to_flush();
-    let mut second = daemon.connect();
-    second.send(request("upload-pack", "/repo.git"));
-    assert_eq!(text(second.packet()), BUSY);
+    in_network_of(&daemon, || {
+        let ask = |address: &str| {
+            let mut client = connect_from(&daemon, address.parse().unwrap());
+            client.send(request("upload-pack", "/repo.git"));
+            client
+        };
+        let mut first = ask(own[0]);
+        first.packets_to_flush();
+        for address in own {
+            assert_eq!(text(ask(address).packet()), BUSY, "{address}");
+        }
+        assert!(!ask(other).packets_to_flush().is_empty());
+    });
 }
 
 /// What hangs over one repository leaves places to the others, and they are not even late: half of all places are never

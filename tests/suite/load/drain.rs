@@ -1,47 +1,77 @@
 //! The end of a server, and the beginning of the next one: B13 of `docs/differences.md`.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::busy;
-use crate::support::process::{alive, children, listening, signal, wait_until};
+use super::{Gates, asking, busy};
+use crate::support::process::{alive, children, listening, wait_until};
 use crate::support::scratch::head;
-use crate::support::{End, Git, Gitd, Scratch};
+use crate::support::{Daemon, End, Git, Gitd, Scratch};
+
+/// Clones by git, all in the middle of their packs until they may go on.
+struct Clones {
+    gate: File,
+    clones: Vec<(Child, PathBuf)>,
+    head: String,
+}
+
+impl Clones {
+    const COUNT: usize = 20;
+
+    /// Returns when all of them have begun.
+    fn begin(scratch: &Scratch, daemon: &Daemon, repository: &Path) -> Self {
+        let (begun, gate) = (scratch.root().join("begun"), scratch.root().join("gate"));
+        // A lock, as it is gone when this process is: nobody waits for ever.
+        let script = format!(
+            "#!/bin/sh\n\"$@\" | {{ head -c 20; echo >>'{}'; flock -s '{}' true; exec cat; }}\n",
+            begun.display(),
+            gate.display()
+        );
+        let hook = scratch.script("pack", &script);
+        scratch.global_config(&format!("[uploadpack] packObjectsHook = {}\n", hook.display()));
+        let gate = File::create(gate).unwrap();
+        gate.lock().unwrap();
+        let clone = |n| {
+            let target = scratch.root().join(format!("clone{n}"));
+            let clone =
+                Git::new(scratch).args(["clone", "-q", &daemon.url("/repo.git")]).arg(&target);
+            (clone.into_command().spawn().unwrap(), target)
+        };
+        let clones = (0..Self::COUNT).map(clone).collect();
+        wait_until("all are in the middle of their packs", || {
+            std::fs::read(&begun).is_ok_and(|begun| begun.len() == Self::COUNT)
+        });
+        Self { gate, clones, head: head(repository) }
+    }
+
+    /// Lets them go on: each finishes, and has got all.
+    fn finish(self, scratch: &Scratch) {
+        drop(self.gate);
+        for (mut clone, target) in self.clones {
+            assert!(clone.wait().unwrap().success());
+            let git = || Git::new(scratch).cwd(&target);
+            git().args(["fsck", "--strict"]).ok();
+            assert_eq!(git().args(["rev-parse", "HEAD"]).ok(), self.head);
+        }
+    }
+}
 
 /// Twenty clones are under way: the port is free at once, all of them finish and verify, then it is death by the signal.
 #[test]
 fn twenty_clones() {
     let scratch = Scratch::new();
     let repository = scratch.bare("repo.git");
-    // A service that has begun, and goes on when the server is on its way out.
-    let gate = scratch.root().join("gate");
-    let wait =
-        format!("while [ ! -e '{}' ]; do sleep 0.02; done\nexec \"$REAL\" \"$@\"", gate.display());
-    let git = scratch.fake_git(&wait);
-    let mut daemon = Gitd.serve(&scratch).path_first(&git).start();
-    let clones: Vec<_> = (0..20)
-        .map(|n| {
-            let target = scratch.root().join(format!("clone{n}"));
-            let clone =
-                Git::new(&scratch).args(["clone", "-q", &daemon.url("/repo.git")]).arg(&target);
-            (clone.into_command().spawn().unwrap(), target)
-        })
-        .collect();
-    wait_until("all are being served", || children(daemon.pid()).len() == 20);
+    let mut daemon = Gitd.serve(&scratch).start();
+    let clones = Clones::begin(&scratch, &daemon, &repository);
     daemon.signal(Signal::TERM);
     wait_until("the port is free", || !listening(daemon.port));
     assert_eq!(daemon.try_status(), None);
-    std::fs::write(&gate, "").unwrap();
-    for (mut clone, target) in clones {
-        assert!(clone.wait().unwrap().success());
-        Git::new(&scratch).cwd(&target).args(["fsck", "--strict"]).ok();
-        assert_eq!(
-            Git::new(&scratch).cwd(&target).args(["rev-parse", "HEAD"]).ok(),
-            head(&repository)
-        );
-    }
+    clones.finish(&scratch);
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
@@ -81,6 +111,24 @@ fn shutdown_timeout_is_a_bound() {
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
+/// What waits for a place when the server is told to end is served all the same.
+#[test]
+fn the_queue_is_served() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let gates = Gates::set_up(&scratch);
+    let mut daemon =
+        Gitd.serve(&scratch).args(["--max-connections=1", "--queue-timeout=0"]).start();
+    let first = gates.keep(&daemon, 1);
+    let mut second = asking(&daemon, 2, "/repo.git");
+    daemon.signal(Signal::TERM);
+    wait_until("the port is free", || !listening(daemon.port));
+    first.finish();
+    assert!(!second.packets_to_flush().is_empty());
+    super::finish(second);
+    assert_eq!(daemon.wait().signal(), Some(15));
+}
+
 /// A check that hangs keeps the server no longer than allowed.
 #[test]
 fn shutdown_over_a_hanging_hook() {
@@ -89,22 +137,21 @@ fn shutdown_over_a_hanging_hook() {
     let hook = scratch.script("hook", "#!/bin/sh\nexec sleep 20\n");
     let mut daemon =
         Gitd.serve(&scratch).option("--access-hook", hook).arg("--shutdown-timeout=1").start();
-    let _client = super::asking(&daemon, 1, "/repo.git");
+    let _client = asking(&daemon, 1, "/repo.git");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
-/// Killed in mid-clone: the clone goes on to its end, and the port is free for the next one at once.
+/// Killed while twenty clones run: the next one listens and serves at once, and all of them finish and verify.
 #[test]
 fn sigkill_in_mid_clone() {
     let scratch = Scratch::new();
-    scratch.bare("repo.git");
+    let repository = scratch.bare("repo.git");
     let mut old = Gitd.serve(&scratch).arg("--reuseaddr").start();
-    let mut client = busy(&old, 1);
-    signal(old.pid(), Signal::KILL);
+    let clones = Clones::begin(&scratch, &old, &repository);
+    old.signal(Signal::KILL);
     assert_eq!(old.wait().signal(), Some(9));
     let new = Gitd.serve(&scratch).arg("--reuseaddr").port(old.port).start();
     super::is_served(&new);
-    client.send("0000");
-    assert_eq!(client.rest(), (vec![], End::Closed));
+    clones.finish(&scratch);
 }

@@ -183,10 +183,13 @@ fn full_disk_under_a_push() {
     std::fs::write(work.join("noise"), noise).unwrap();
     git().args(["add", "noise"]).ok();
     git().args(["commit", "-qm", "noise"]).ok();
+    daemon.wait_disconnected(0);
     let mark = daemon.log.mark();
     let complaint = git().args(["push", "-q", "origin", "main"]).fails();
     assert!(complaint.contains("No space left on device"), "{complaint}");
-    daemon.wait_disconnected(mark);
+    let log = daemon.wait_disconnected(mark);
+    // git has told the client, and ended well.
+    assert_eq!(log[2..], ["Request receive-pack for '/small/repo.git'", "Disconnected"]);
     git().args(["reset", "-q", "--hard", "origin/main"]).ok();
     std::fs::write(work.join("greeting"), "hello again\n").unwrap();
     git().args(["commit", "-qam", "small"]).ok();
@@ -200,22 +203,25 @@ fn a_resolver_that_hangs() {
     needs_root!();
     let scratch = Scratch::new();
     scratch.bare("repo.git");
-    scratch.bare("named.git");
+    // Of one path no more are checked at once than half of the places.
+    let named = (1..9).map(|n| format!("named{n}.git")).inspect(|name| drop(scratch.bare(name)));
+    let named: Vec<_> = named.collect();
     // A name server that takes every question and answers none.
     let hole = std::net::UdpSocket::bind("127.0.77.53:53").unwrap();
     let daemon = Gitd
         .serve(&scratch)
-        .etc("resolv.conf", "nameserver 127.0.77.53\noptions timeout:2 attempts:2\n")
+        .etc("resolv.conf", "nameserver 127.0.77.53\noptions timeout:17 attempts:1\n")
         .etc("nsswitch.conf", "hosts: dns\n")
         .option("--access-hook", scratch.script("hook", "#!/bin/sh\nexit 0\n"))
         .arg("--max-connections=4")
         .start();
     let before = Resources::of(&daemon);
     let mark = daemon.log.mark();
-    let mut waiting: Vec<_> = (1..9)
-        .map(|last| {
-            let mut client = from(&daemon, last);
-            client.send(pkt("git-upload-pack /named.git\0host=nowhere.example\0"));
+    let mut waiting: Vec<_> = named
+        .iter()
+        .map(|name| {
+            let mut client = daemon.connect();
+            client.send(pkt(format!("git-upload-pack /{name}\0host=nowhere.example\0")));
             client
         })
         .collect();
@@ -224,6 +230,9 @@ fn a_resolver_that_hangs() {
         let session = daemon.talk(pkt("git-upload-pack /repo.git\0"));
         session.assert_served("repo.git");
     }
+    daemon
+        .log
+        .wait(mark, |line| line.starts_with("'/named") && line.contains("not decided after 10 s"));
     for client in &mut waiting {
         // Without an answer from the resolver the host has no other name.
         assert!(!client.packets_to_flush().is_empty());

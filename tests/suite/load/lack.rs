@@ -10,7 +10,9 @@ use rustix::process::Signal;
 use super::{Resources, is_served};
 use crate::support::log::Log;
 use crate::support::process::{children, signal, wait_until, zombies};
-use crate::support::{Daemon, Gitd, Scratch, needs_root, request};
+use crate::support::{
+    Daemon, Gitd, Implementation, Scratch, Stock, compliance, needs_root, request,
+};
 
 /// While it lives, system calls of gitd fail, and of what it starts.
 struct Fault {
@@ -157,5 +159,31 @@ fn for_watching() {
         });
     }
     is_served(&daemon);
+    before.assert_back(&daemon);
+}
+
+compliance! {
+    for_nobody,
+}
+
+/// Contract 63: a client has gone again before it was accepted, or a signal has come. The next one is served, and nothing
+/// is said of it.
+fn for_nobody(d: Implementation) {
+    needs_root!();
+    let call = if d == Stock { "accept" } else { "accept4" };
+    let (scratch, daemon) = d.serve_one();
+    let ask = || daemon.ask("upload-pack", "/repo.git");
+    let usual = ask();
+    usual.assert_served("repo.git");
+    let before = Resources::of(&daemon);
+    // B2: stock ends at all others.
+    let more = if d == Gitd { &["EPROTO", "ENETDOWN"][..] } else { &[] };
+    for error in ["ECONNABORTED", "EINTR"].iter().chain(more) {
+        let fault = Fault::inject(&scratch, &daemon, &format!("{call}:error={error}:when=1"));
+        let session = ask();
+        assert_eq!(fault.end().len(), 1, "{error}");
+        session.assert_served("repo.git");
+        assert_eq!(session.log, usual.log, "{error}");
+    }
     before.assert_back(&daemon);
 }

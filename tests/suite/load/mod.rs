@@ -3,6 +3,7 @@
 
 mod admission;
 mod drain;
+mod ended;
 mod faults;
 mod first_process;
 mod gone;
@@ -16,6 +17,7 @@ mod slow;
 mod soak;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use crate::support::process::{children, descriptors, status, wait_until};
@@ -23,11 +25,29 @@ use crate::support::{Client, Daemon, End, Packet, Scratch, pkt, request};
 
 /// A client with one of loopback's sixteen million addresses.
 fn from(daemon: &Daemon, last: u8) -> Client {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let local = SocketAddr::new(IpAddr::from([127, 0, 1, last]), 0);
+    connect_from(daemon, IpAddr::from([127, 0, 1, last]))
+}
+
+fn connect_from(daemon: &Daemon, address: IpAddr) -> Client {
+    let local = SocketAddr::new(address, 0);
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(local), socket2::Type::STREAM, None)
+            .unwrap();
     socket.bind(&local.into()).unwrap();
     socket.connect(&daemon.address().into()).unwrap();
     Client::from(TcpStream::from(socket))
+}
+
+/// Does something in the network of a daemon that has one of its own.
+fn in_network_of(daemon: &Daemon, work: impl FnOnce() + Send) {
+    let network = std::fs::File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // This thread alone moves; it ends here.
+            rustix::thread::move_into_link_name_space(network.as_fd(), None).unwrap();
+            work();
+        });
+    });
 }
 
 /// A session of protocol v0 that runs until it is told to end.
@@ -67,7 +87,8 @@ fn ask_for_all(client: &mut Client, pathname: &str) {
     client.send(request("upload-pack", pathname));
     let refs = client.packets_to_flush();
     let head = String::from_utf8_lossy(&refs[0])[..40].to_owned();
-    client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
+    let want = pkt(format!("want {head} no-progress\n"));
+    client.send([want, b"0000".to_vec(), pkt("done\n")].concat());
     assert_eq!(client.packet(), Packet::Data(b"NAK\n".to_vec()));
 }
 

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use socket2::{Domain, Socket, Type};
 
 use super::noise::large;
-use super::{Resources, ask_for_all, busy, finish, from, is_served};
+use super::{Resources, ask_for_all, busy, finish, from, in_network_of, is_served};
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, needs_root, pkt, request};
@@ -171,22 +171,16 @@ fn half_open_connections() {
         let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
         table.lines().filter(|line| line.split_whitespace().nth(3) == Some("03")).count()
     };
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // This thread alone moves; it ends here.
-            let network = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
-            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), None)
-                .unwrap();
+    in_network_of(&daemon, || {
+        is_served(&daemon);
+        let before = Resources::of(&daemon);
+        let flood: Vec<_> = (0..HALF_OPEN).map(|n| knock(&daemon, n)).collect();
+        wait_until("the server's list is full", || half_open() >= 100);
+        for _ in 0..5 {
             is_served(&daemon);
-            let before = Resources::of(&daemon);
-            let flood: Vec<_> = (0..HALF_OPEN).map(|n| knock(&daemon, n)).collect();
-            wait_until("the server's list is full", || half_open() >= 100);
-            for _ in 0..5 {
-                is_served(&daemon);
-            }
-            drop(flood);
-            before.assert_back(&daemon);
-        });
+        }
+        drop(flood);
+        before.assert_back(&daemon);
     });
 }
 

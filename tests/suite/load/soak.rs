@@ -27,7 +27,7 @@ const LONGEST_WARMING: u64 = 60;
 
 #[test]
 fn mixed_work() {
-    let seconds = std::env::var("GITD_SOAK").map_or(40, |seconds| seconds.parse().unwrap());
+    let seconds = std::env::var("GITD_SOAK").map_or(60, |seconds| seconds.parse().unwrap());
     let scratch = Scratch::new();
     let options =
         [("max-connections", PLACES), ("max-queue", QUEUE), ("timeout", 60), ("nice", 10)];

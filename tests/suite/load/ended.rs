@@ -1,0 +1,183 @@
+//! Services that end before their time: somebody kills them in the middle of their work, or gitd does, as they do not hear.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::noise::large;
+use super::slow::narrow;
+use super::{Resources, ask_for_all, from, in_network_of, is_served};
+use crate::support::process::{alive, children, descendants, signal, wait_until};
+use crate::support::scratch::head;
+use crate::support::{Client, Daemon, Git, Gitd, Scratch, needs_root, pkt, request};
+
+/// A client that has stopped reading in the middle of its pack, the service, and its pack-objects.
+fn in_mid_pack(daemon: &Daemon) -> (Client, u32, u32) {
+    let mut client = narrow(daemon);
+    ask_for_all(&mut client, "/large.git");
+    client.stream().read_exact(&mut [0; 1024]).unwrap();
+    let found = descendants(daemon.pid());
+    let [service, pack] = found[..] else { panic!("{found:?}") };
+    (client, service, pack)
+}
+
+/// The service dies, or what makes its pack: one line says so, the client sees the end, and nobody stays.
+#[test]
+fn killed_in_mid_pack() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    large(&scratch);
+    let daemon = Gitd.serve(&scratch).start();
+    is_served(&daemon);
+    let before = Resources::of(&daemon);
+    for which in ["upload-pack", "pack-objects"] {
+        let (mut client, service, pack) = in_mid_pack(&daemon);
+        let mark = daemon.log.mark();
+        signal(if which == "upload-pack" { service } else { pack }, Signal::KILL);
+        assert!(client.rest().0.len() < 8_000_000);
+        wait_until("nobody is left", || !alive(service) && !alive(pack));
+        let log = daemon.wait_disconnected(mark);
+        assert!(log.contains(&format!("error: {which} died of signal 9")), "{log:#?}");
+        assert_eq!(log.last().unwrap(), "Disconnected (with error)");
+        is_served(&daemon);
+    }
+    before.assert_back(&daemon);
+}
+
+/// A push dies in mid-pack: one line says so, nothing of it is to be had, and the next one is taken.
+#[test]
+fn a_push_that_is_killed_in_mid_pack() {
+    let scratch = Scratch::new();
+    let repository = scratch.bare("repo.git");
+    let old = head(&repository);
+    let daemon = Gitd.serve(&scratch).arg("--enable=receive-pack").start();
+    is_served(&daemon);
+    let before = Resources::of(&daemon);
+    let mark = daemon.log.mark();
+    let mut push = from(&daemon, 3);
+    push.send(request("receive-pack", "/repo.git"));
+    push.packets_to_flush();
+    let update = format!("{old} {} refs/heads/main\0 report-status\n", "1".repeat(40));
+    push.send([pkt(update), b"0000".to_vec()].concat());
+    // A pack of a thousand objects, of which the first has begun.
+    push.send(b"PACK\0\0\0\x02\0\0\x03\xe8\x95\x0a\x78\x9c");
+    let mut found = Vec::new();
+    wait_until("the pack is being read", || {
+        found = descendants(daemon.pid());
+        found.len() == 2
+    });
+    signal(found[0], Signal::KILL);
+    let log = daemon.wait_disconnected(mark);
+    let last = ["error: receive-pack died of signal 9", "Disconnected (with error)"];
+    assert!(log.ends_with(&last.map(str::to_owned)), "{log:#?}");
+    // What reads the pack has the connection too.
+    drop(push);
+    wait_until("nobody is left", || !found.iter().any(|pid| alive(*pid)));
+    let work = scratch.root().join("work");
+    Git::new(&scratch).args(["clone", "-q", &daemon.url("/repo.git")]).arg(&work).ok();
+    let git = |arguments: &[&str]| Git::new(&scratch).cwd(&work).args(arguments).ok();
+    assert_eq!(git(&["rev-parse", "HEAD"]), old);
+    git(&["fsck", "--strict"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "more"]);
+    git(&["push", "-q", "origin", "main"]);
+    assert_eq!(head(&repository), git(&["rev-parse", "HEAD"]));
+    Git::new(&scratch).cwd(&repository).args(["fsck", "--strict"]).ok();
+    before.assert_back(&daemon);
+}
+
+/// Services that hear neither the end of their connection nor SIGTERM, and one of them not even SIGHUP.
+fn hard_of_hearing(scratch: &Scratch) -> std::path::PathBuf {
+    scratch.bare("repo.git");
+    std::fs::write(scratch.bare("deaf.git").join("deaf"), "").unwrap();
+    // It is over when the repository is gone.
+    scratch.fake_git(
+        "trap '' PIPE TERM\n[ ! -e deaf ] || trap '' HUP\nprintf 0000\n\
+         while [ -e HEAD ]; do sleep 0.1; [ ! -e more ] || { rm more; printf 0000; }; done\n",
+    )
+}
+
+#[track_caller]
+fn assert_died(log: &[String], which: Signal) {
+    let line = format!("error: upload-pack died of signal {}", which.as_raw());
+    assert!(log.contains(&line), "{log:#?}");
+}
+
+/// Who stands still for too long hears SIGHUP, and if that does not help, SIGKILL.
+#[test]
+fn who_stands_still_and_does_not_hear() {
+    let scratch = Scratch::new();
+    let git = hard_of_hearing(&scratch);
+    let daemon =
+        Gitd.serve(&scratch).path_first(&git).args(["--timeout=2", "--init-timeout=60"]).start();
+    let before = Resources::of(&daemon);
+    for (pathname, which) in [("/repo.git", Signal::HUP), ("/deaf.git", Signal::KILL)] {
+        let mark = daemon.log.mark();
+        let mut client = from(&daemon, 3);
+        client.send(request("upload-pack", pathname));
+        client.rest();
+        let log = daemon.wait_disconnected(mark);
+        assert!(log.iter().any(|line| line.starts_with("session stands still")), "{log:#?}");
+        assert_died(&log, which);
+    }
+    before.assert_back(&daemon);
+}
+
+/// The same when nobody listens any more: the client has closed its side, and nothing reaches it.
+#[test]
+fn who_is_not_listened_to_and_does_not_hear() {
+    needs_root!();
+    let scratch = Scratch::new();
+    let git = hard_of_hearing(&scratch);
+    let daemon =
+        Gitd.serve(&scratch).path_first(&git).namespace("--net").shell("ip link set lo up").start();
+    in_network_of(&daemon, || {
+        let before = Resources::of(&daemon);
+        let clients = ["/repo.git", "/deaf.git"].map(|pathname| {
+            let mut client = from(&daemon, 3);
+            client.send(request("upload-pack", pathname));
+            client.packets_to_flush();
+            client
+        });
+        let rule = "add table ip t; add chain ip t c { type filter hook output priority 0; }; \
+                    add rule ip t c ip daddr 127.0.1.3 drop";
+        assert!(Command::new("nft").arg(rule).status().unwrap().success());
+        let mark = daemon.log.mark();
+        drop(clients);
+        for name in ["repo.git", "deaf.git"] {
+            std::fs::write(scratch.path(name).join("more"), "").unwrap();
+        }
+        daemon.log.wait_count(mark, 2, |line| line.starts_with("Disconnected"));
+        let log = daemon.log.since(mark);
+        let gone = log.iter().filter(|line| line.starts_with("client is gone"));
+        assert_eq!(gone.count(), 2, "{log:#?}");
+        assert_died(&log, Signal::HUP);
+        assert_died(&log, Signal::KILL);
+        before.assert_back(&daemon);
+    });
+}
+
+/// The same when --shutdown-timeout has passed: nobody is left behind.
+#[test]
+fn who_does_not_hear_of_the_shutdown() {
+    let scratch = Scratch::new();
+    let git = hard_of_hearing(&scratch);
+    let mut daemon = Gitd.serve(&scratch).path_first(&git).arg("--shutdown-timeout=1").start();
+    let clients = ["/repo.git", "/deaf.git"].map(|pathname| {
+        let mut client = from(&daemon, 3);
+        client.send(request("upload-pack", pathname));
+        // By now it has set its traps.
+        client.packets_to_flush();
+        client
+    });
+    let services = children(daemon.pid());
+    assert_eq!(services.len(), 2);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().signal(), Some(15));
+    assert!(!services.into_iter().any(alive));
+    let log = daemon.log.wait_end();
+    assert_died(&log, Signal::HUP);
+    assert_died(&log, Signal::KILL);
+    drop(clients);
+}
