@@ -24,15 +24,17 @@ fn a_pause_after_half_a_close() {
     let scratch = Scratch::new();
     let head = head(&large(&scratch));
     let daemon = Gitd.serve(&scratch).start();
-    let mut client = narrow(&daemon);
+    let mut client = daemon.connect();
     client.send(request("upload-pack", "/large.git"));
     client.packets_to_flush();
     client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
     client.half_close();
     // Longer than a client may be unheard of.
-    std::thread::sleep(Duration::from_secs(7));
+    std::thread::sleep(Duration::from_secs(8));
     let (answer, end) = client.rest();
     assert!(answer.len() > 8_000_000 && end == End::Closed, "{} octets, {end:?}", answer.len());
+    let log = daemon.wait_disconnected(0);
+    assert!(!log.iter().any(|line| line.contains("client is gone")), "{log:#?}");
 }
 
 /// Nobody is served who has left while it waited.

@@ -148,7 +148,7 @@ fn a_hook_that_never_stops_talking() {
     // Without side-band the hook has git's own standard error.
     let command = format!("{head} {} refs/heads/is-repo\0report-status\n", "0".repeat(40));
     push.send([crate::support::pkt(command), b"0000".to_vec()].concat());
-    wait_until("the hook talks", || talking.exists());
+    daemon.log.wait(0, |line| line == "y");
     let mut client = daemon.connect();
     client.send(request("upload-pack", "/repo.git"));
     assert!(!client.packets_to_flush().is_empty());
