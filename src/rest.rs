@@ -28,6 +28,9 @@ pub const STILL: Duration = Duration::from_millis(250);
 /// What is next to nothing, in octets: so little keeps neither a processor nor a disk at work.
 pub const LITTLE: u64 = 4 * 1024;
 
+/// What is said of a process that has ended and was not waited for: no call, and no stack.
+const ENDED: (libc::c_long, u64) = (-1, 0);
+
 /// What is little memory, in pages: 16 MiB where a page has 4 KiB.
 const LITTLE_MEMORY: u64 = 4096;
 
@@ -81,7 +84,7 @@ pub fn waits_for_client(pid: u32) -> bool {
         Some((libc::SYS_read, 0)) => true,
         Some((libc::SYS_write, 1)) => children(pid)
             .into_iter()
-            .all(|child| blocked_on(child).is_none_or(|(call, _)| call == libc::SYS_write)),
+            .all(|child| matches!(blocked_on(child), Some((libc::SYS_write, _) | ENDED))),
         _ => children(pid).into_iter().any(|child| {
             let input = |pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
             blocked_on(child) == Some((libc::SYS_read, 0))
@@ -206,6 +209,7 @@ mod tests {
         }
         assert!(!waits_for_client(child.id()));
         let [worker] = children(child.id())[..] else { panic!("one child") };
+        // The shell cannot wait for it now.
         Command::new("kill").arg(worker.to_string()).status().unwrap();
         while !waits_for_client(child.id()) {
             std::thread::yield_now();
