@@ -18,19 +18,20 @@ pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let scene = Client { stage, servers: stage.start(&Side::DAEMONS, SMALL)? };
     let title = "The real git client: milliseconds (less is better)".to_owned();
     let mut chart = Chart { name: "client", title, groups: Vec::new() };
-    let mut hand_in = |work: &str, goal: f64, samples: &Samples, report: &mut Report| {
-        let bound = Some(Bound::AtLeast(goal));
+    let mut hand_in = |work: &str, goal: Option<f64>, samples: &Samples, report: &mut Report| {
+        let bound = goal.map(Bound::AtLeast);
         report.row(Row::ratio(work, "ms", samples, (Side::Stock, Side::Gitd), bound));
         report.distribution(work, "ms", samples);
         chart.groups.push((work.to_owned(), medians(samples)));
     };
 
     let (samples, tail) = scene.ls_remotes()?;
-    hand_in("git ls-remote, 10 refs", 15.0, &samples, report);
+    hand_in("git ls-remote, 10 refs", Some(15.0), &samples, report);
     hand_in_tail(&samples, &tail, report);
-    hand_in("no-op git fetch", 7.5, &scene.fetches()?, report);
-    hand_in("small git clone", 8.0, &scene.clones()?, report);
-    hand_in("git ls-remote, 10k refs", 3.0, &scene.long_ls_remotes()?, report);
+    hand_in("no-op git fetch", Some(7.5), &scene.fetches()?, report);
+    hand_in("small git clone", Some(8.0), &scene.clones()?, report);
+    hand_in("small git push, and its deletion", None, &scene.pushes()?, report);
+    hand_in("git ls-remote, 10k refs", Some(3.0), &scene.long_ls_remotes()?, report);
     report.charts.push(chart);
     Ok(())
 }
@@ -78,6 +79,17 @@ impl Client<'_> {
         self.measure("small clone", self.stage.amount(12, 100), |side| {
             remove(&self.stage.scratch.join("clone"))?;
             git::timed(self.stage.scratch, &["clone", "-q", &self.url(side, SMALL), "clone"])
+        })
+    }
+
+    /// A branch that is pushed, and deleted by a second push: afterwards all is as it was.
+    fn pushes(&self) -> Result<Samples> {
+        let from = self.stage.repositories.path(SMALL);
+        self.measure("small push", self.stage.amount(8, 60), |side| {
+            let url = self.url(side, SMALL);
+            let created = git::timed(&from, &["push", "-q", &url, "HEAD:refs/heads/pushed"])?;
+            let deleted = git::timed(&from, &["push", "-q", &url, ":refs/heads/pushed"])?;
+            Ok(created + deleted)
         })
     }
 
