@@ -130,6 +130,20 @@ fn for_a_request() {
     }
 }
 
+/// A kernel without an option of the socket: the session is slower, not broken, and nobody hears of it.
+#[test]
+fn options_that_the_kernel_has_not_got() {
+    needs_root!();
+    let (scratch, daemon) = Gitd.serve_one();
+    let ask = || daemon.ask("upload-pack", "/repo.git");
+    let usual = ask();
+    let fault = Fault::inject(&scratch, &daemon, "setsockopt:error=ENOPROTOOPT");
+    let session = ask();
+    assert!(!fault.end().is_empty());
+    session.assert_served("repo.git");
+    assert_eq!(session.log, usual.log);
+}
+
 /// There is no memory to watch a client with, or a service: it is watched as soon as there is, nobody hears of it, and the
 /// service's end is seen.
 #[test]
