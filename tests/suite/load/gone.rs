@@ -10,7 +10,7 @@ use super::slow::narrow;
 use super::{Gates, asking};
 use crate::support::process::{children, signal, wait_until};
 use crate::support::scratch::{append, head};
-use crate::support::{Client, Daemon, End, Gitd, Scratch, pkt, request};
+use crate::support::{Client, End, Gitd, Scratch, pkt, request};
 
 /// Closes so that the other side finds the connection reset.
 fn reset(client: Client) {
@@ -83,13 +83,8 @@ fn a_push_that_nobody_waits_for() {
     let working = scratch.root().join("working");
     let hook =
         format!("#!/bin/sh\n: >'{0}'\nwhile [ -e '{0}' ]; do sleep 0.1; done\n", working.display());
-    std::fs::rename(scratch.script("hook", &hook), {
-        std::fs::create_dir_all(repository.join("hooks")).unwrap();
-        repository.join("hooks/pre-receive")
-    })
-    .unwrap();
-    let daemon: Daemon =
-        Gitd.serve(&scratch).args(["--enable=receive-pack", "--timeout=6"]).start();
+    scratch.pre_receive(&repository, &hook);
+    let daemon = Gitd.serve(&scratch).args(["--enable=receive-pack", "--timeout=6"]).start();
     let mark = daemon.log.mark();
     let mut client = narrow(&daemon);
     let command = format!("{head} {} refs/heads/branch-number-1\0report-status\n", "0".repeat(40));

@@ -137,9 +137,7 @@ fn a_hook_that_never_stops_talking() {
         "#!/bin/sh\n: >'{0}'\nyes >&2 &\nwhile [ -e '{0}' ]; do sleep 0.1; done\nkill $!\nexit 1\n",
         talking.display()
     );
-    let hook = scratch.script("hook", &hook);
-    std::fs::create_dir_all(repository.join("hooks")).unwrap();
-    std::fs::rename(hook, repository.join("hooks/pre-receive")).unwrap();
+    scratch.pre_receive(&repository, &hook);
     let daemon = Gitd.serve(&scratch).arg("--enable=receive-pack").start();
     let mut push = daemon.connect();
     push.send(request("receive-pack", "/repo.git"));

@@ -118,6 +118,13 @@ impl Scratch {
         script
     }
 
+    /// What a repository asks before it takes a push.
+    pub fn pre_receive(&self, repository: &Path, text: &str) {
+        let hook = self.script("pre-receive", text);
+        fs::create_dir_all(repository.join("hooks")).unwrap();
+        fs::rename(hook, repository.join("hooks/pre-receive")).unwrap();
+    }
+
     /// A `git` that runs these lines of shell instead of a service; anything else goes to the real one, `$REAL`. Returns
     /// the directory for PATH.
     pub fn fake_git(&self, service: &str) -> PathBuf {
