@@ -36,6 +36,9 @@ use crate::{escape::Escaped, event, inetd, init, listener, log, server};
 /// How many requests are checked at once where the number of services has no limit.
 const MOST_CHECKS: usize = 4096;
 
+/// How many processes are started at once at full speed.
+const CONCURRENT_SPAWNS: usize = 4;
+
 /// How many descriptors one request takes at most, while it is checked and its service started.
 const DESCRIPTORS: usize = 8;
 
@@ -139,7 +142,7 @@ fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<E
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
-            let starter = Starter::new(Spawner::new()?, &config.git, seconds(&config.limits));
+            let starter = Starter::new(Spawner::new(1)?, &config.git, seconds(&config.limits));
             let fatal = config.destination.fatal_status();
             let status = inetd::serve(&config.policy, &config.limits, &starter, fatal);
             Ok(Ending::Exit(status.into()))
@@ -180,7 +183,7 @@ fn start_daemon(
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
     }
-    let spawner = Spawner::new()?;
+    let spawner = Spawner::new(CONCURRENT_SPAWNS)?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let starter = Starter::new(spawner, &config.git, seconds(&config.limits));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

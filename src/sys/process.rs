@@ -7,13 +7,18 @@
 //! descriptor table, which costs 85 to 90 µs for each 1,000 clients connected. So the child is made
 //! by `clone(CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD)`: it borrows this process's memory
 //! and descriptors while the calling thread sleeps, first takes a private table of only the low
-//! descriptors (`close_range(…, CLOSE_RANGE_UNSHARE)`, Linux 5.9), arranges its streams and
-//! executes. What it needs is moved into four reserved low slots before, one spawn at a time.
+//! descriptors (`close_range(…, CLOSE_RANGE_UNSHARE)`, Linux 5.9), arranges its streams, closes all others
+//! and executes. What it needs is moved into four reserved low slots before.
+//!
+//! # Why no lock
+//!
+//! `fchdir(2)` and `execve(2)` wait for a file system that does not answer, and the calling thread waits with
+//! them. So each spawn has slots and a stack of its own, and no spawn waits for another one.
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::limit::Descriptors;
 use super::{check, signal};
@@ -146,30 +151,34 @@ pub(super) fn wait_for(
     Ok(Some((pid.cast_unsigned(), end)))
 }
 
-/// The one place processes are made: holds the reserved slots and the child's stack.
+/// The one place where processes are made.
 #[derive(Debug)]
-pub struct Spawner(Mutex<Workshop>);
-
-#[derive(Debug)]
-struct Workshop {
-    /// Reserved descriptors, lowest first: the directory and the three streams of the next child.
-    slots: [OwnedFd; 4],
-    /// Fills a slot while no child needs it, so that nothing else can move in.
+pub struct Spawner {
+    /// The workshops that no spawn uses now. The lock is held to take one or to put it back, never over a
+    /// system call.
+    free: Mutex<Vec<Workshop>>,
+    /// How many are kept for later.
+    kept: usize,
+    /// The descriptor that fills slots while no spawn uses them.
     null: OwnedFd,
-    stack: Box<Stack>,
-    /// What children get; this process's own may have been raised since.
+    /// The limit of open files for new processes; this process's own may have been raised since.
     limit: Option<Descriptors>,
 }
 
-/// The child's stack until it executes; it makes a dozen system calls and calls nothing deep.
-#[repr(align(64))]
-struct Stack([u8; 32 * 1024]);
-
-impl std::fmt::Debug for Stack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Stack")
-    }
+/// The slots and the stack of one spawn.
+#[derive(Debug)]
+struct Workshop {
+    /// Reserved descriptors: the directory and the three streams of the next child.
+    slots: [OwnedFd; 4],
+    /// The child's stack until it executes.
+    stack: Vec<u8>,
 }
+
+/// The bytes of a child's stack: it makes a dozen system calls and calls nothing deep.
+const STACK: usize = 32 * 1024;
+
+/// What the top of a stack must be a multiple of; more than any platform asks for.
+const ALIGNMENT: usize = 64;
 
 /// All that the child reads or writes in the memory it borrows.
 struct Order {
@@ -186,38 +195,59 @@ struct Order {
 }
 
 impl Spawner {
-    /// Reserves the low descriptors. Call it early, while low numbers are free, and only once
-    /// standard streams are in place. Also takes back a SIGCHLD that a parent left ignored, as
-    /// children would then vanish before they could be waited for.
+    /// Reserves low descriptors for `concurrent` spawns at a time; more are possible and cost more each, as
+    /// the kernel copies the descriptors below the highest slot. Call it early, while low numbers are free,
+    /// and only once standard streams are in place. Also takes back a SIGCHLD that a parent left ignored,
+    /// as children would then vanish before they could be waited for.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened or descriptors are exhausted.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(concurrent: usize) -> io::Result<Self> {
         signal::set_default(libc::SIGCHLD);
         let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
-        let slots = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
-        let stack = Box::new(Stack([0; 32 * 1024]));
+        let mut free =
+            (0..concurrent).map(|_| Workshop::new(null.as_fd())).collect::<io::Result<Vec<_>>>()?;
+        // The last one is taken first, and shall have the lowest slots.
+        free.reverse();
         let limit = Descriptors::current().ok();
-        Ok(Spawner(Mutex::new(Workshop { slots, null, stack, limit })))
+        Ok(Spawner { free: Mutex::new(free), kept: concurrent, null, limit })
     }
 
     /// Starts a process. The calling thread sleeps until it executes or fails to; nothing of what
-    /// is passed is kept.
+    /// is passed is kept. A directory or a program on a file system that does not answer keeps the thread
+    /// waiting, and no other.
     ///
     /// # Errors
     /// Those of `clone(2)`, and what kept the new process from executing: `ENOENT` and `EACCES`
     /// of the last candidate, `E2BIG`, `ENOEXEC`.
     pub fn spawn(&self, spawn: &Spawn<'_>) -> io::Result<Child> {
-        let mut workshop = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let free = self.free().pop();
+        let mut workshop = match free {
+            Some(workshop) => workshop,
+            None => Workshop::new(self.null.as_fd())?,
+        };
         let streams = spawn.streams;
-        workshop.fill([spawn.directory, streams[0], streams[1], streams[2]])?;
-        let result = workshop.launch(spawn);
-        workshop.empty();
+        let filled = workshop.fill([spawn.directory, streams[0], streams[1], streams[2]]);
+        let result = filled.and_then(|()| workshop.launch(spawn, self.limit));
+        workshop.empty(self.null.as_fd());
+        let mut free = self.free();
+        if free.len() < self.kept {
+            free.push(workshop);
+        }
         result
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Workshop>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Workshop {
+    fn new(null: BorrowedFd<'_>) -> io::Result<Self> {
+        let slot = || null.try_clone_to_owned();
+        Ok(Workshop { slots: [slot()?, slot()?, slot()?, slot()?], stack: vec![0; STACK] })
+    }
+
     fn fill(&self, descriptors: [BorrowedFd<'_>; 4]) -> io::Result<()> {
         for (slot, fd) in self.slots.iter().zip(descriptors) {
             duplicate_onto(fd, slot)?;
@@ -226,21 +256,21 @@ impl Workshop {
     }
 
     /// A duplicate of the client's socket left in a slot would hold back its EOF.
-    fn empty(&self) {
+    fn empty(&self, null: BorrowedFd<'_>) {
         for slot in &self.slots {
             // dup3 onto an open slot needs no new descriptor, so it cannot run out of them.
-            let _ = duplicate_onto(self.null.as_fd(), slot);
+            let _ = duplicate_onto(null, slot);
         }
     }
 
-    fn launch(&mut self, spawn: &Spawn<'_>) -> io::Result<Child> {
+    fn launch(&mut self, spawn: &Spawn<'_>, limit: Option<Descriptors>) -> io::Result<Child> {
         let mut order = Order {
             programs: pointers(spawn.candidates.iter().map(CString::as_c_str)),
             arguments: pointers(spawn.arguments.iter().copied()),
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
             outlives: spawn.outlives,
-            limit: self.limit,
+            limit,
             niceness: spawn.niceness,
             errno: 0,
         };
@@ -250,10 +280,10 @@ impl Workshop {
             | libc::CLONE_FILES
             | libc::CLONE_PIDFD
             | libc::SIGCHLD;
-        let stack = self.stack.0.as_mut_ptr_range().end;
-        // SAFETY: the stack is exclusively ours (the lock is held), aligned, and outlives the child's
-        // use of it, as CLONE_VFORK stops this thread until the child executes or exits; the same
-        // holds for `order`; `child` never returns into this frame; `pidfd` is writable.
+        let stack = self.stack.as_mut_ptr_range().end.map_addr(|top| top & !(ALIGNMENT - 1));
+        // SAFETY: the stack is exclusively ours (the workshop is borrowed mutably), aligned, and outlives
+        // the child's use of it, as CLONE_VFORK stops this thread until the child executes or exits; the
+        // same holds for `order`; `child` never returns into this frame; `pidfd` is writable.
         let pid = unsafe {
             libc::clone(child, stack.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
         };
@@ -292,8 +322,9 @@ extern "C" fn child(order: *mut libc::c_void) -> libc::c_int {
 /// Returns only what went wrong.
 fn become_program(order: &Order) -> libc::c_int {
     const CLOSE_RANGE_UNSHARE: libc::c_uint = 2;
+    const DIRECTORY: RawFd = 3;
     let [directory, streams @ ..] = order.slots;
-    let above = order.slots[3].cast_unsigned() + 1;
+    let above = order.slots.into_iter().max().unwrap_or(DIRECTORY).cast_unsigned() + 1;
     // SAFETY: replaces this child's view of the descriptors by a private one; without it the dup2
     // below would change the parent's, so a failure must end here.
     let private = unsafe {
@@ -308,8 +339,16 @@ fn become_program(order: &Order) -> libc::c_int {
             return errno();
         }
     }
+    // SAFETY: the table is private, and nothing of number 3 is needed any more.
+    if directory != DIRECTORY && unsafe { libc::dup3(directory, DIRECTORY, libc::O_CLOEXEC) } < 0 {
+        return errno();
+    }
+    // The slots of other spawns are among the rest: a child that waits below for a file system must not
+    // hold their clients' connections.
+    // SAFETY: closes descriptors of the private table, which nothing uses any more.
+    unsafe { libc::syscall(libc::SYS_close_range, DIRECTORY + 1, libc::c_uint::MAX, 0) };
     // SAFETY: CLONE_FS was not asked for, so the working directory is the child's own.
-    if unsafe { libc::fchdir(directory) } != 0 {
+    if unsafe { libc::fchdir(DIRECTORY) } != 0 {
         return errno();
     }
     if let Some(niceness) = order.niceness {
