@@ -5,9 +5,9 @@
 //! delays the others by no more than its share. When the queue is full, the address that waits most
 //! often loses its latest request, which may be the one that just came.
 //!
-//! A place whose holder has nothing to do with it can be lent to others: its holder *rests*. It goes on
-//! without a place, and once it has work again it counts again, at once, be it one too many.
-//! How many may rest has a bound, so that there is one for all processes and threads.
+//! A place comes with a permit to work. A holder that has nothing to do gives the permit back: it *rests*,
+//! and somebody else works. Once it has work again it asks for a permit; those that ask so and the queue
+//! take turns. How many may rest has a bound, so that there is one for all processes and threads.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,9 +26,8 @@ const RESTING: usize = 4;
 /// packs at a time finds at most twice as many, as long as those that rest do not all ask again at once.
 const LADEN: usize = 1;
 
-/// How many requests about one subject, a pathname or what else they may hang over, may be in their checks
-/// where places have no limit.
-const CHECKS: usize = 128;
+/// How many requests may be in their checks where places have no limit: each takes a thread.
+const CHECKS: usize = 4096;
 
 /// Who counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,11 +60,30 @@ impl Bounds {
         self.places.map(|places| places.get().saturating_mul(1 + RESTING))
     }
 
-    /// How many requests about one subject may be in their checks. A file system or an access hook that
-    /// hangs over one repository must leave places to the others.
-    fn checks(&self) -> usize {
-        self.places.map_or(CHECKS, |places| places.get().div_ceil(2))
+    /// How many requests may be in their checks: all that may be at work.
+    #[must_use]
+    pub fn checks(&self) -> usize {
+        self.most().unwrap_or(CHECKS)
     }
+
+    /// How many of them may be about one subject, a pathname or what else they may hang over. A file system
+    /// or an access hook that hangs over one repository must leave places to the others.
+    fn checks_of_one(&self) -> Checks {
+        match self.places.map(|places| places.get().div_ceil(2)) {
+            // Half of the places at a time, so that the others are not even late. Checks that take long
+            // give their permit back, so nobody waits long for a place that is free.
+            Some(half) => Checks { all: self.checks() - half, working: half },
+            None => Checks { all: CHECKS / 4 * 3, working: CHECKS },
+        }
+    }
+}
+
+/// The checks of requests about one subject.
+#[derive(Debug, Clone, Copy, Default)]
+struct Checks {
+    all: usize,
+    /// Those that have a permit.
+    working: usize,
 }
 
 /// The places of a server and the queue before them.
@@ -82,11 +100,15 @@ struct State {
     /// Those of the resting that hold the memory of an answer.
     laden: usize,
     waiting: usize,
+    /// Those that rest and have work again, oldest first.
+    woken: VecDeque<oneshot::Sender<Permit>>,
+    /// Whether the next permit is for the queue, if both wait.
+    queue_is_next: bool,
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
     turn: VecDeque<Address>,
     accounts: HashMap<Address, Account>,
     /// The requests in their checks, by subject.
-    checks: HashMap<Box<[u8]>, usize>,
+    checks: HashMap<Box<[u8]>, Checks>,
 }
 
 /// One address. None that has nothing is kept.
@@ -111,7 +133,23 @@ pub struct Place {
     client: Address,
     /// The subject, until its checks are over.
     checking: Option<Box<[u8]>>,
+    /// What is held while it rests.
     resting: Option<Burden>,
+    /// Missing while it rests.
+    permit: Option<Permit>,
+}
+
+/// The permit to work; free again when dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Admission>);
+
+/// The answer to a holder of a place that has work again.
+#[derive(Debug)]
+pub enum Wake {
+    /// It may work.
+    Now,
+    /// It must not work before the receiver brings a permit, which goes to [`Place::work`].
+    Later(oneshot::Receiver<Permit>),
 }
 
 /// What those hold that rest.
@@ -169,25 +207,49 @@ impl Admission {
         state.running + state.resting
     }
 
-    fn give(self: &Arc<Self>, state: &mut State, client: Address, subject: Box<[u8]>) -> Place {
-        state.running += 1;
-        state.accounts.entry(client).or_default().held += 1;
-        *state.checks.entry(subject.clone()).or_default() += 1;
-        Place { house: Arc::clone(self), client, checking: Some(subject), resting: None }
+    /// Whether requests about `subject` wait for its checks, of which too many are under way, and not for a
+    /// place.
+    #[must_use]
+    pub fn waits_for_checks(&self, subject: &[u8]) -> bool {
+        !self.lock().may_check(&self.bounds, subject)
     }
 
-    /// Hands free places to those whose turn it is. The lock is not held while a place is offered: an
-    /// offer that nobody takes comes back as a dropped place.
+    fn give(self: &Arc<Self>, state: &mut State, client: Address, subject: Box<[u8]>) -> Place {
+        state.accounts.entry(client).or_default().held += 1;
+        let checks = state.checks.entry(subject.clone()).or_default();
+        checks.all += 1;
+        checks.working += 1;
+        let permit = Some(self.permit(state));
+        Place { house: Arc::clone(self), client, checking: Some(subject), resting: None, permit }
+    }
+
+    fn permit(self: &Arc<Self>, state: &mut State) -> Permit {
+        state.running += 1;
+        Permit(Arc::clone(self))
+    }
+
+    /// Hands free permits to those whose turn it is. The lock is not held while one is offered: an offer that
+    /// nobody takes comes back as a dropped place or permit.
     fn hand_out(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        let mut offers = Vec::new();
-        while state.has_free(&self.bounds)
-            && let Some((client, waiting)) = state.dequeue(&self.bounds)
-        {
-            let place = self.give(&mut state, client, waiting.subject);
-            offers.push((waiting.sender, place));
+        let mut places = Vec::new();
+        let mut permits = Vec::new();
+        while state.has_free(&self.bounds) {
+            let woken = if state.queue_is_next { None } else { state.next_woken() };
+            if let Some(sender) = woken {
+                permits.push((sender, self.permit(&mut state)));
+                state.queue_is_next = true;
+            } else if let Some((client, waiting)) = state.dequeue(&self.bounds) {
+                places.push((waiting.sender, self.give(&mut state, client, waiting.subject)));
+                state.queue_is_next = false;
+            } else if !std::mem::take(&mut state.queue_is_next) {
+                break;
+            }
         }
         drop(state);
-        for (sender, place) in offers {
+        for (sender, permit) in permits {
+            drop(sender.send(permit));
+        }
+        for (sender, place) in places {
             drop(sender.send(place));
         }
     }
@@ -202,38 +264,64 @@ impl Place {
     pub fn checked(&mut self) {
         if let Some(subject) = self.checking.take() {
             let mut state = self.house.lock();
-            state.end_check(&subject);
+            state.end_check(&subject, self.permit.is_some());
             self.house.hand_out(state);
         }
     }
 
-    /// Lends the place to the next who asks, and says what is held meanwhile. `false` when too many rest
-    /// like that already: then it has, or has again, a place.
+    /// Gives the permit back, and says what is held meanwhile. `false` when too many rest like that already:
+    /// then it keeps what it has.
     pub fn rest(&mut self, burden: Burden) -> bool {
         let mut state = self.house.lock();
-        match self.resting.take() {
-            Some(before) => state.end_rest(before),
-            None => state.running -= 1,
+        if let Some(before) = self.resting {
+            state.end_rest(before);
         }
         let rests = state.may_rest(&self.house.bounds, burden);
         if rests {
-            state.resting += 1;
-            state.laden += usize::from(burden == Burden::Laden);
             self.resting = Some(burden);
-        } else {
-            state.running += 1;
+            if let (Some(subject), Some(_)) = (&self.checking, &self.permit) {
+                state.check_rests(subject);
+            }
         }
-        self.house.hand_out(state);
+        if let Some(now) = self.resting {
+            state.begin_rest(now);
+        }
+        drop(state);
+        if rests {
+            self.permit = None;
+        }
         rests
     }
 
-    /// Counts again among those that run.
-    pub fn resume(&mut self) {
-        if let Some(burden) = self.resting.take() {
-            let mut state = self.house.lock();
-            state.end_rest(burden);
-            state.running += 1;
+    /// Asks for a permit, if it has none.
+    pub fn wake(&mut self) -> Wake {
+        if self.permit.is_some() {
+            return Wake::Now;
         }
+        let mut state = self.house.lock();
+        if !state.has_free(&self.house.bounds) {
+            let (sender, receiver) = oneshot::channel();
+            state.woken.push_back(sender);
+            return Wake::Later(receiver);
+        }
+        let permit = self.house.permit(&mut state);
+        drop(state);
+        self.work(permit);
+        Wake::Now
+    }
+
+    /// Works again, with the permit that [`Place::wake`] promised.
+    pub fn work(&mut self, permit: Permit) {
+        if let Some(burden) = self.resting.take() {
+            self.house.lock().end_rest(burden);
+        }
+        self.permit = Some(permit);
+    }
+
+    /// Whether it has a permit.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.permit.is_some()
     }
 
     /// Whether there is a limit that makes others wait for this place.
@@ -246,18 +334,25 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.house.lock();
-        match self.resting {
-            Some(burden) => state.end_rest(burden),
-            None => state.running -= 1,
+        if let Some(burden) = self.resting {
+            state.end_rest(burden);
         }
         if let Some(subject) = &self.checking {
-            state.end_check(subject);
+            state.end_check(subject, self.permit.is_some());
         }
         if let Some(account) = state.accounts.get_mut(&self.client) {
             account.held -= 1;
         }
         state.close_if_empty(self.client);
         self.house.hand_out(state);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.running -= 1;
+        self.0.hand_out(state);
     }
 }
 
@@ -272,7 +367,10 @@ impl State {
     }
 
     fn may_check(&self, bounds: &Bounds, subject: &[u8]) -> bool {
-        self.checks.get(subject).is_none_or(|&count| count < bounds.checks())
+        let most = bounds.checks_of_one();
+        self.checks
+            .get(subject)
+            .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
     }
 
     fn may_rest(&self, bounds: &Bounds, burden: Burden) -> bool {
@@ -280,15 +378,36 @@ impl State {
         self.resting < most(RESTING) && (burden == Burden::Light || self.laden < most(LADEN))
     }
 
+    fn next_woken(&mut self) -> Option<oneshot::Sender<Permit>> {
+        while let Some(sender) = self.woken.pop_front() {
+            if !sender.is_closed() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn begin_rest(&mut self, burden: Burden) {
+        self.resting += 1;
+        self.laden += usize::from(burden == Burden::Laden);
+    }
+
     fn end_rest(&mut self, burden: Burden) {
         self.resting -= 1;
         self.laden -= usize::from(burden == Burden::Laden);
     }
 
-    fn end_check(&mut self, subject: &[u8]) {
-        if let Some(count) = self.checks.get_mut(subject) {
-            *count -= 1;
-            if *count == 0 {
+    fn check_rests(&mut self, subject: &[u8]) {
+        if let Some(checks) = self.checks.get_mut(subject) {
+            checks.working -= 1;
+        }
+    }
+
+    fn end_check(&mut self, subject: &[u8], working: bool) {
+        if let Some(checks) = self.checks.get_mut(subject) {
+            checks.all -= 1;
+            checks.working -= usize::from(working);
+            if checks.all == 0 {
                 self.checks.remove(subject);
             }
         }

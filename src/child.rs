@@ -53,18 +53,21 @@ pub fn start(
     Ok(Running { process, stderr })
 }
 
-/// How a service ended, once it has; `None` while it runs. Reaps it.
+/// How a service ended, once it has; `None` while it runs. Reaps it. `forced` tells that gitd has ended it.
 ///
 /// When upload-pack or upload-archive fails, as over a client that is gone, its children work for nobody
-/// and count in nobody's place: git would end pack-objects by SIGTERM, which is ignored below gitd. What
-/// receive-pack leaves behind may be its hooks' intention.
+/// and hold nobody's permit: git would end pack-objects by SIGTERM, which is ignored below gitd. What
+/// receive-pack leaves behind may be its hooks' intention; but where gitd has ended it, its hooks end too,
+/// or they would outgrow every limit.
 ///
 /// # Errors
 /// Those of `waitid(2)`.
-pub fn ended(process: &Child, service: Service) -> io::Result<Option<End>> {
+pub fn ended(process: &Child, service: Service, forced: bool) -> io::Result<Option<End>> {
     let Some(end) = process.look()? else { return Ok(None) };
-    if !end.success() && service != Service::ReceivePack {
-        process.hang_up_group();
+    if forced {
+        process.signal_group(libc::SIGKILL);
+    } else if !end.success() && service != Service::ReceivePack {
+        process.signal_group(libc::SIGHUP);
     }
     process.try_wait()
 }

@@ -6,9 +6,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use socket2::Socket;
+use tokio::io::Interest;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -26,7 +29,7 @@ use crate::pending::{Entry, Pending};
 use crate::pktline::PREFIX;
 use crate::request::{Fields, Request};
 use crate::rest::Exchange;
-use crate::session::{Session, Wire, broken, patiently, register};
+use crate::session::{Session, Wire, patiently, register};
 use crate::starter::Starter;
 use crate::stderr::{Left, Stderr};
 use crate::summary::Summary;
@@ -69,6 +72,8 @@ pub struct House {
     pub pending: Arc<Pending>,
     /// Where requests are checked.
     pub threads: Threads,
+    /// Where services' processes are looked at.
+    pub observers: Threads,
     /// Whether the server is stopping.
     pub phase: Receiver<Phase>,
 }
@@ -88,12 +93,18 @@ impl House {
     }
 }
 
-/// What becomes of a client that asks for a place.
-enum Turn {
-    In(Place),
-    Away,
-    /// It has not waited for it.
+/// Why nothing is started for a client.
+enum Stop {
+    /// It is told why.
+    Refused(Denial),
+    /// Nobody is left to be told: its connection broke while it waited.
     Gone,
+}
+
+impl From<Denial> for Stop {
+    fn from(denial: Denial) -> Self {
+        Stop::Refused(denial)
+    }
 }
 
 /// One client.
@@ -161,18 +172,14 @@ impl Client {
                 if let Some(payload) = packet.complete() {
                     return Ok((wire, payload));
                 }
-                let mut ready = tokio::select! {
-                    ready = wire.readable() => ready?,
+                let room = packet.room();
+                let receive = |client: &Arc<Socket>| socket::receive(client, room);
+                let read = tokio::select! {
+                    read = wire.perform(Interest::READABLE, receive) => read?,
                     () = entry.dismissed() => return Err(Unread::Dismissed),
                 };
-                match socket::receive(wire.get_ref(), packet.room()) {
-                    Ok(read) => {
-                        packet.advance(read)?;
-                        entry.spoke();
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                    Err(error) => return Err(error.into()),
-                }
+                packet.advance(read)?;
+                entry.spoke();
             }
         };
         tokio::select! {
@@ -191,77 +198,89 @@ impl Client {
         request: Request,
         exchange: Exchange,
     ) {
-        let mut place = match self.admit(&house, &wire, &request).await {
-            Turn::In(place) => place,
-            Turn::Away => return self.turn_away(&house, wire, &request, &Denial::Busy).await,
-            Turn::Gone => return event::refused(&self.summary(Some(&request), None)),
-        };
         let request = Arc::new(request);
-        let corked = watch::cork_if_far(&self.socket);
-        match self.start(&house, &request, &mut place).await {
-            Ok(Running { process, stderr }) => {
+        match self.admit_and_start(&house, &wire, &request).await {
+            Ok((mut place, Running { process, stderr }, corked)) => {
+                place.checked();
                 let timeout = house.limits.timeout;
                 let service = request.service;
                 let stderr = Stderr::new(process.pid, stderr);
                 let session = Session { wire, process, service, stderr, corked, timeout, exchange };
                 self.attend(&house, &request, session, place).await;
             }
-            Err(denial) => {
-                drop(place);
-                self.turn_away(&house, wire, &request, &denial).await;
-            }
+            Err(Stop::Refused(denial)) => self.turn_away(&house, wire, &request, &denial).await,
+            Err(Stop::Gone) => event::refused(&self.summary(Some(&request), None)),
         }
     }
 
-    async fn admit(&self, house: &House, wire: &Wire, request: &Request) -> Turn {
-        let queue_timeout = house.limits.queue_timeout;
-        match house.admission.ask(self.origin.ip(), &house.policy.subject(request)) {
-            Answer::Now(place) => Turn::In(place),
-            Answer::Never => Turn::Away,
+    async fn admit_and_start(
+        &self,
+        house: &Arc<House>,
+        wire: &Wire,
+        request: &Arc<Request>,
+    ) -> Result<(Place, Running, bool), Stop> {
+        let mut place = self.admit(house, wire, request).await?;
+        let corked = watch::cork_if_far(&self.socket);
+        let mut result = self.check_and_start(house, wire, request, &mut place).await;
+        if matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })))
+            && house.pending.make_room()
+        {
+            // They close when they are next to run, which is before this task runs again.
+            tokio::task::yield_now().await;
+            result = self.check_and_start(house, wire, request, &mut place).await;
+        }
+        Ok((place, result?, corked))
+    }
+
+    async fn admit(&self, house: &House, wire: &Wire, request: &Request) -> Result<Place, Stop> {
+        let subject = house.policy.subject(request);
+        let busy = || match house.admission.waits_for_checks(&subject) {
+            true => Denial::Hanging(request.pathname.clone()),
+            false => Denial::Busy,
+        };
+        let place = match house.admission.ask(self.origin.ip(), &subject) {
+            Answer::Now(place) => return Ok(place),
+            Answer::Never => None,
             Answer::Later(place) => {
+                let limit = house.limits.queue_timeout;
                 tokio::select! {
-                    place = place => place.map_or(Turn::Away, Turn::In),
-                    () = broken(wire) => Turn::Gone,
-                    () = house.reaches(Phase::Ending) => Turn::Away,
-                    () = until(queue_timeout.map(|limit| Instant::now() + limit)) => Turn::Away,
+                    place = place => place.ok(),
+                    () = wire.broken() => return Err(Stop::Gone),
+                    () = house.reaches(Phase::Ending) => None,
+                    () = until(limit.map(|limit| Instant::now() + limit)) => None,
                 }
             }
-        }
+        };
+        Ok(place.ok_or_else(busy)?)
     }
 
     /// Decides and starts the service, on a thread that may wait: for a slow file system, a resolver,
-    /// an access hook. What takes long has no need for its place meanwhile.
-    async fn start(
+    /// an access hook. What takes long gives its permit back meanwhile. Where the client goes in the
+    /// meantime, the check keeps its place until it is over, and nothing is started.
+    async fn check_and_start(
         &self,
         house: &Arc<House>,
+        wire: &Wire,
         request: &Arc<Request>,
         place: &mut Place,
-    ) -> Result<Running, Denial> {
-        let mut result = self.try_to_start(house, request, place).await;
-        if matches!(result, Err(Denial::Exhausted { .. })) && house.pending.make_room() {
-            // They close when they are next to run, which is before this task runs again.
-            tokio::task::yield_now().await;
-            result = self.try_to_start(house, request, place).await;
-        }
-        place.checked();
-        result
-    }
-
-    async fn try_to_start(
-        &self,
-        house: &Arc<House>,
-        request: &Arc<Request>,
-        place: &mut Place,
-    ) -> Result<Running, Denial> {
+    ) -> Result<Running, Stop> {
         let started = Instant::now();
         let service = request.service;
-        let work = self.check_and_start(Arc::clone(house), Arc::clone(request));
+        let gone = Arc::new(AtomicBool::new(false));
+        let work = self.begin_check(Arc::clone(house), Arc::clone(request), Arc::clone(&gone));
         let mut work = work.map_err(|error| Denial::cannot_run(service, &error))?;
         let mut told = false;
-        let result = loop {
+        loop {
             tokio::select! {
-                result = &mut work => break result,
-                () = house.reaches(Phase::Ending) => return Err(Denial::Busy),
+                result = &mut work => {
+                    let reason = "internal error".to_owned();
+                    return result.unwrap_or(Err(Denial::Spawn { service, reason }.into()));
+                }
+                () = wire.broken(), if !gone.load(Relaxed) => {
+                    gone.store(true, Relaxed);
+                    place.rest(Burden::Light);
+                }
+                () = house.reaches(Phase::Ending) => return Err(Denial::Busy.into()),
                 () = sleep(SLOW) => {
                     place.rest(Burden::Light);
                     if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {
@@ -269,29 +288,30 @@ impl Client {
                     }
                 }
             }
-        };
-        place.resume();
-        let reason = "internal error".to_owned();
-        result.unwrap_or(Err(Denial::Spawn { service, reason }))
+        }
     }
 
-    fn check_and_start(
+    fn begin_check(
         &self,
         house: Arc<House>,
         request: Arc<Request>,
-    ) -> io::Result<oneshot::Receiver<Result<Running, Denial>>> {
+        gone: Arc<AtomicBool>,
+    ) -> io::Result<oneshot::Receiver<Result<Running, Stop>>> {
         let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
         house.clone().threads.run(move || {
             drop(lack::take());
             let decision = authorize(&house.policy, &house.starter, &request, &peer);
             if let Some(error) = lack::take() {
-                return Err(Denial::cannot_run(service, &error));
+                return Err(Denial::cannot_run(service, &error).into());
             }
             let grant = decision?;
+            if gone.load(Relaxed) {
+                return Err(Stop::Gone);
+            }
             let extra = request.extra_parameters.as_deref();
             watch::acknowledge(&socket);
             child::start(&house.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
-                .map_err(|error| Denial::cannot_run(service, &error))
+                .map_err(|error| Denial::cannot_run(service, &error).into())
         })
     }
 
@@ -299,7 +319,8 @@ impl Client {
     /// duplicate, the client does not see the end of the answer.
     async fn attend(self, house: &House, request: &Request, session: Session, mut place: Place) {
         let pid = session.process.pid;
-        let (outcome, mut stderr) = session.watch(&mut place, house.reaches(Phase::Ending)).await;
+        let (outcome, mut stderr) =
+            session.watch(&mut place, &house.observers, house.reaches(Phase::Ending)).await;
         let summary = self.summary(Some(request), outcome.counters);
         let unheard = outcome.stillborn().then_some(self);
         drop(place);

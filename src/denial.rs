@@ -98,6 +98,9 @@ pub enum Denial {
     /// The server is retired: where to go instead.
     #[error("moved to {}", Escaped(.0))]
     Moved(Vec<u8>),
+    /// Too many requests for this path are being checked, and none gets an end.
+    #[error("'{}': too many requests are being checked", Escaped(.0))]
+    Hanging(Vec<u8>),
     /// Too many services run already.
     #[error("Too many children, dropping connection")]
     Busy,
@@ -134,7 +137,9 @@ impl Denial {
     /// probe for files has one and the same answer.
     fn reason(&self, informative: bool) -> &[u8] {
         match self {
-            Denial::Busy | Denial::Exhausted { .. } => b"server is busy, try again later",
+            Denial::Busy | Denial::Hanging(_) | Denial::Exhausted { .. } => {
+                b"server is busy, try again later"
+            }
             Denial::Moved(_) => b"moved",
             _ if !informative => b"access denied or repository not exported",
             Denial::ServiceOff(_) | Denial::ServiceOffFor(..) => b"service not enabled",
@@ -193,6 +198,9 @@ impl Denial {
                     .to_owned()
             }
             Denial::Busy => "see --max-connections".to_owned(),
+            Denial::Hanging(_) => {
+                "does its file system, the resolver or the access hook hang?".to_owned()
+            }
             Denial::Aliased(_)
             | Denial::TooLong { .. }
             | Denial::NotListed(_)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
+use tokio::io::Interest;
 use tokio::time::timeout;
 
 use crate::session::{patiently, register};
@@ -27,25 +28,17 @@ pub async fn say(client: &Arc<Socket>, packet: &[u8]) {
 async fn send_and_drain(client: &Arc<Socket>, mut packet: &[u8]) -> io::Result<()> {
     let wire = patiently(|| register(client)).await;
     while !packet.is_empty() {
-        match socket::send(client, packet) {
-            Ok(sent) => packet = &packet[sent..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wire.writable().await?.clear_ready();
-            }
-            Err(error) => return Err(error),
-        }
+        let sent = wire.perform(Interest::WRITABLE, |client| socket::send(client, packet)).await?;
+        packet = &packet[sent..];
     }
     client.shutdown(Shutdown::Write)?;
     let mut buffer = vec![0; 4096];
     let mut left = MAX_SENT_AHEAD;
     while left > 0 {
-        match socket::receive(client, &mut buffer) {
-            Ok(0) => break,
-            Ok(read) => left = left.saturating_sub(read),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wire.readable().await?.clear_ready();
-            }
-            Err(error) => return Err(error),
+        let receive = |client: &Arc<Socket>| socket::receive(client, &mut buffer);
+        match wire.perform(Interest::READABLE, receive).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
         }
     }
     Ok(())

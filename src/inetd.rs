@@ -20,7 +20,7 @@ use crate::inbound;
 use crate::peer::{Origin, Peer};
 use crate::pktline::PREFIX;
 use crate::request::Request;
-use crate::rest::Exchange;
+use crate::rest::{self, Exchange};
 use crate::service::Service;
 use crate::session::Outcome;
 use crate::starter::Starter;
@@ -214,9 +214,10 @@ fn watch_to_the_end(
         for happened in readiness.wait(pause)? {
             match (happened.key, &mut traffic) {
                 (ENDED, _) if outcome.is_none() => {
-                    outcome = child::ended(process, service)?;
+                    let forced = traffic.as_ref().is_some_and(Traffic::is_killed);
+                    outcome = child::ended(process, service, forced)?;
                 }
-                (ARRIVED, Some(traffic)) => traffic.arrived(happened.hung_up),
+                (ARRIVED, Some(traffic)) => traffic.arrived(Instant::now(), happened.ended),
                 _ => {}
             }
         }
@@ -230,10 +231,15 @@ fn watch_to_the_end(
         if let Some(traffic) = &mut traffic
             && outcome.is_none()
             && next_look.is_some_and(|at| at <= Instant::now())
-            && let Fate::Sealed(signal) = traffic.look(Instant::now())
         {
-            // It may have ended on its own by now.
-            let _ = process.signal(signal);
+            let now = Instant::now();
+            if let Fate::Sealed(signal) = traffic.look(now) {
+                process.signal_group(signal);
+            }
+            // Here nobody else waits while the kernel lets this process wait.
+            if traffic.wants_observation(now, false) {
+                traffic.observed(now, rest::observe(process.pid));
+            }
         }
     }
 }

@@ -32,17 +32,19 @@ pub mod moved;
 pub mod access;
 pub mod child;
 
+pub mod registered;
+pub mod threads;
 pub mod watch;
 pub mod stderr;
 pub mod rest;
 pub mod traffic;
 pub mod admission;
+pub mod work;
 pub mod session;
 pub mod summary;
 pub mod inbound;
 pub mod farewell;
 pub mod pending;
-pub mod threads;
 pub mod connection;
 pub mod inetd;
 

@@ -2,8 +2,8 @@
 //!
 //! A service that waits for its client does no work, whatever the client's reasons: it takes its answer
 //! slowly or not at all, stops in the middle of a push, or has asked for nothing. Its place is of more
-//! use to others; once it works again it needs one. So says [`waits_for_client`], when next to nothing
-//! ([`LITTLE`]) has moved for [`STILL`].
+//! use to others; once it works again it needs one. So says [`observe`], when next to nothing ([`LITTLE`])
+//! has moved for [`STILL`].
 //!
 //! Such a client may be stuck, and `--timeout` ends it. But a client of protocol version 2 keeps its
 //! connection until it exits: after the pack has arrived it unpacks, resolves deltas and writes a
@@ -53,6 +53,12 @@ impl Exchange {
         Exchange { request: may_rest.then_some(octets as u64), answered: false }
     }
 
+    /// Whether a session of this kind can be at rest.
+    #[must_use]
+    pub fn may_rest(&self) -> bool {
+        self.request.is_some()
+    }
+
     /// Takes note of what has moved since the last look.
     pub fn look(&mut self, before: Option<&Counters>, seen: &Counters) {
         let (sent, received) = before.map_or((0, 0), |before| (before.sent, before.received));
@@ -72,25 +78,50 @@ impl Exchange {
     }
 }
 
+/// What a look at a service's processes says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// Whether the service waits for its client.
+    pub waits: bool,
+    /// Whether it holds little memory of its own.
+    pub light: bool,
+}
+
+impl Observation {
+    /// What is said of a service about which nothing is known.
+    pub const WORKS: Observation = Observation { waits: false, light: false };
+}
+
+/// Looks at a service's processes. May take as long as a file system that one of them executes a program on:
+/// the kernel lets nobody look at a process in the middle of that.
+#[must_use]
+pub fn observe(pid: u32) -> Observation {
+    let waits = waits_for_client(pid);
+    Observation { waits, light: waits && holds_little(pid) }
+}
+
 /// Whether a service sleeps until its client sends something or takes something. For receive-pack and
 /// upload-archive it is a child that reads from the client, by an inherited descriptor. A child that
 /// makes an answer is at work until it cannot get rid of it either.
-#[must_use]
-pub fn waits_for_client(pid: u32) -> bool {
+fn waits_for_client(pid: u32) -> bool {
     if !shows_our_processes() {
         return false;
     }
-    match blocked_on(pid) {
-        Some((libc::SYS_read, 0)) => true,
-        Some((libc::SYS_write, 1)) => children(pid)
-            .into_iter()
-            .all(|child| matches!(blocked_on(child), Some((libc::SYS_write, _) | ENDED))),
-        _ => children(pid).into_iter().any(|child| {
-            let input = |pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
-            blocked_on(child) == Some((libc::SYS_read, 0))
-                && input(child).is_some_and(|connection| input(pid) == Some(connection))
-        }),
+    let call = blocked_on(pid);
+    if call == Some((libc::SYS_read, 0)) {
+        return true;
     }
+    // Without CONFIG_PROC_CHILDREN nobody knows what else works for this service.
+    let Some(mut children) = children(pid).map(Vec::into_iter) else { return false };
+    if call.is_some_and(|(number, fd)| (number, fd) == (libc::SYS_write, 1)) {
+        return children
+            .all(|child| matches!(blocked_on(child), Some((libc::SYS_write, _) | ENDED)));
+    }
+    children.any(|child| {
+        let input = |pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
+        blocked_on(child) == Some((libc::SYS_read, 0))
+            && input(child).is_some_and(|connection| input(pid) == Some(connection))
+    })
 }
 
 /// Whether /proc is that of our own PID namespace. In another one's, our numbers are other processes'.
@@ -102,15 +133,14 @@ fn shows_our_processes() -> bool {
     })
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    children.unwrap_or_default().split_whitespace().filter_map(|child| child.parse().ok()).collect()
+fn children(pid: u32) -> Option<Vec<u32>> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    Some(children.split_whitespace().filter_map(|child| child.parse().ok()).collect())
 }
 
 /// Whether a process holds little memory of its own, what it maps of files not counted. After one answer
 /// upload-pack may hold every commit of a long history, for the next.
-#[must_use]
-pub fn holds_little(pid: u32) -> bool {
+fn holds_little(pid: u32) -> bool {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let mut pages = pages.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
     let (Some(resident), Some(shared)) = (pages.next(), pages.next()) else { return false };
@@ -190,7 +220,10 @@ mod tests {
         let (another, _open) = std::io::pipe().unwrap();
         let child = shell("(exec cat <&1 >/dev/null); :").stdout(another).spawn().unwrap();
         let cat_reads = || {
-            children(child.id()).into_iter().any(|pid| blocked_on(pid) == Some((libc::SYS_read, 0)))
+            children(child.id())
+                .unwrap()
+                .into_iter()
+                .any(|pid| blocked_on(pid) == Some((libc::SYS_read, 0)))
         };
         while !cat_reads() {
             std::thread::yield_now();
@@ -208,7 +241,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!waits_for_client(child.id()));
-        let [worker] = children(child.id())[..] else { panic!("one child") };
+        let [worker] = children(child.id()).unwrap()[..] else { panic!("one child") };
         // The shell cannot wait for it now.
         Command::new("kill").arg(worker.to_string()).status().unwrap();
         while !waits_for_client(child.id()) {

@@ -9,26 +9,28 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, sleep_until};
 
 use crate::admission::{Burden, Place};
 use crate::child;
 use crate::event;
-use crate::rest::Exchange;
+use crate::registered::Registered;
+use crate::rest::{self, Exchange, Observation};
 use crate::service::Service;
 use crate::stderr::Stderr;
 use crate::sys::errno_text;
 use crate::sys::process::{Child, End};
-use crate::sys::readiness::wait_for;
-use crate::traffic::{Fate, Traffic};
+use crate::threads::Threads;
+use crate::traffic::{Activity, Fate, Traffic};
 use crate::watch::Counters;
+use crate::work::Work;
 
 /// How long to wait before asking again a kernel that had no memory for a registration.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A client's socket, registered with the runtime; the service shares the same socket.
-pub type Wire = AsyncFd<Arc<Socket>>;
+pub type Wire = Registered<Arc<Socket>>;
 
 /// Registers a client's socket, which can be done once at a time. Both directions: when the service has
 /// already taken what arrived, epoll would drop an event for reading alone.
@@ -36,7 +38,7 @@ pub type Wire = AsyncFd<Arc<Socket>>;
 /// # Errors
 /// Those of `epoll_ctl(2)`, for lack of memory.
 pub fn register(client: &Arc<Socket>) -> io::Result<Wire> {
-    wait_for(Arc::clone(client), Interest::READABLE | Interest::WRITABLE)
+    Registered::new(Arc::clone(client), Interest::READABLE | Interest::WRITABLE)
 }
 
 /// Registers as soon as the kernel has the memory for it.
@@ -94,26 +96,30 @@ impl Outcome {
 
 impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then. Meanwhile `place` is lent to others when the service has nothing to do. Once the
-    /// server is `ending`, the service must end too.
+    /// the pipe then. The permit of `place` is given back for as long as the service has nothing to do, and
+    /// a service that works without a permit is stopped until there is one. `observers` are the threads that
+    /// look at its processes. Once the server is `ending`, the service must end too.
     pub async fn watch(
         self,
         place: &mut Place,
+        observers: &Threads,
         ending: impl Future<Output = ()>,
     ) -> (Outcome, Stderr) {
         let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
-        let ended = patiently(|| wait_for(process.pidfd(), Interest::READABLE)).await;
+        let ended = patiently(|| Registered::new(process.pidfd(), Interest::READABLE)).await;
         let client = Arc::clone(wire.get_ref());
         let mut traffic =
             Traffic::new(Arc::clone(&client), process.pid, service, corked, timeout, exchange);
         let mut wire = Some(wire);
+        let mut work = Work::begin(&process, place);
+        let mut observation = None;
         let mut ending = pin!(ending);
         let mut told = false;
         let end = loop {
             tokio::select! {
                 biased;
-                () = readable(&ended) => {
-                    match child::ended(&process, service) {
+                () = reported(&ended) => {
+                    match child::ended(&process, service, traffic.is_killed()) {
                         Ok(None) => {}
                         Ok(end) => break end,
                         Err(error) => {
@@ -122,20 +128,33 @@ impl Session {
                         }
                     }
                 }
-                hung_up = arrival(wire.as_ref()) => traffic.arrived(hung_up),
-                () = until(traffic.next_look()) => match traffic.look(Instant::now()) {
-                    Fate::Open => {
-                        stderr.listen();
-                        lend(place, &traffic);
+                closed = arrival(wire.as_ref()) => traffic.arrived(Instant::now(), closed),
+                permit = work.permitted() => work.go_on(permit),
+                seen = observed(&mut observation) => {
+                    traffic.observed(Instant::now(), seen);
+                    follow(&mut work, &traffic);
+                }
+                () = until(traffic.next_look()) => {
+                    let now = Instant::now();
+                    if work.is_stopped() {
+                        traffic.excuse(now);
                     }
-                    // It may have ended on its own by now.
-                    Fate::Sealed(signal) => drop(process.signal(signal)),
-                },
+                    match traffic.look(now) {
+                        Fate::Open => stderr.listen(),
+                        Fate::Sealed(signal) => work.end(signal),
+                    }
+                    follow(&mut work, &traffic);
+                    let scarce = work.is_scarce() && !work.is_stopped();
+                    if observation.is_none() && traffic.wants_observation(now, scarce) {
+                        let pid = process.pid;
+                        observation = observers.run(move || rest::observe(pid)).ok();
+                    }
+                }
                 () = stderr.read() => {}
                 () = &mut ending, if !told => {
                     told = true;
                     traffic.seal(Instant::now());
-                    let _ = process.signal(libc::SIGHUP);
+                    work.end(libc::SIGHUP);
                 }
             }
             if traffic.wants_arrivals() != wire.is_some() {
@@ -147,48 +166,40 @@ impl Session {
     }
 }
 
-/// A service that waits for its client needs no place; once it is seen to work it counts again.
-fn lend(place: &mut Place, traffic: &Traffic) {
-    if !place.is_scarce() || !traffic.waits_for_client() {
-        return place.resume();
+/// A service that waits for its client needs no permit; one that works does.
+fn follow(work: &mut Work<'_>, traffic: &Traffic) {
+    match traffic.activity() {
+        Activity::Works => work.claim(),
+        Activity::Waits { light: true } => work.rest(Burden::Light),
+        Activity::Waits { light: false } => work.rest(Burden::Laden),
+        Activity::Unknown => {}
     }
-    let light = traffic.has_answered() && traffic.holds_little();
-    place.rest(if light { Burden::Light } else { Burden::Laden });
 }
 
-/// Waits until something has arrived or left; for ever without a registration. `true` when the client
-/// has closed its side.
+/// Waits until something has arrived or left; for ever without a registration. `true` when a direction has
+/// ended: then nothing else is ever heard of it, and it must not be asked again.
 async fn arrival(wire: Option<&Wire>) -> bool {
     let Some(wire) = wire else { return pending().await };
-    match wire.ready(Interest::READABLE | Interest::WRITABLE).await {
-        Ok(mut event) => {
-            let hung_up = event.ready().is_read_closed();
-            event.clear_ready();
-            hung_up
-        }
+    match wire.report(Interest::READABLE | Interest::WRITABLE).await {
+        Ok(report) => report.closed(),
         // The runtime is going away, and this session with it.
         Err(_) => pending().await,
     }
 }
 
-/// Waits until the connection is closed in both directions: nobody can be answered any more. A client that
-/// has only closed its own side still listens.
-pub async fn broken(wire: &Wire) {
-    loop {
-        match wire.ready(Interest::WRITABLE).await {
-            Ok(event) if event.ready().is_write_closed() => return,
-            Ok(mut event) => event.clear_ready(),
-            // As in `arrival`.
-            Err(_) => return pending().await,
-        }
-    }
+/// Waits for a look at the service's processes that is under way, if there is one.
+async fn observed(observation: &mut Option<oneshot::Receiver<Observation>>) -> Observation {
+    let Some(receiver) = observation else { return pending().await };
+    let seen = receiver.await;
+    *observation = None;
+    // A look that failed has seen nothing.
+    seen.unwrap_or(Observation::WORKS)
 }
 
-async fn readable(pidfd: &AsyncFd<BorrowedFd<'_>>) {
-    match pidfd.readable().await {
-        Ok(mut event) => event.clear_ready(),
+async fn reported(pidfd: &Registered<BorrowedFd<'_>>) {
+    if pidfd.report(Interest::READABLE).await.is_err() {
         // As in `arrival`.
-        Err(_) => pending().await,
+        pending().await
     }
 }
 

@@ -33,8 +33,12 @@ use crate::threads::Threads;
 use crate::unix::SocketFile;
 use crate::{escape::Escaped, event, inetd, init, listener, log, server};
 
-/// How many requests are checked at once where the number of services has no limit.
-const MOST_CHECKS: usize = 4096;
+/// How many threads may be on their way back from a check while others begin: a thread is free a moment
+/// after its answer.
+const LATE_THREADS: usize = 16;
+
+/// How many threads look at services' processes at once, at most. The kernel can make each of them wait.
+const OBSERVERS: usize = 4;
 
 /// How many processes are started at once at full speed.
 const CONCURRENT_SPAWNS: usize = 4;
@@ -200,7 +204,8 @@ fn start_daemon(
         starter,
         admission: Admission::new(bounds),
         pending: Pending::new(Some(limits.max_pending.map_or(room, |most| most.min(room)))),
-        threads: Threads::new(bounds.most().unwrap_or(MOST_CHECKS)),
+        threads: Threads::new(bounds.checks() + LATE_THREADS),
+        observers: Threads::new(OBSERVERS),
         phase: observed,
         limits,
     });

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::event;
-use crate::rest::{self, Exchange};
+use crate::rest::{self, Exchange, Observation};
 use crate::service::Service;
 use crate::sys::socket;
 use crate::sys::wait::{Wait, wait};
@@ -59,6 +59,31 @@ pub enum Fate {
     Sealed(i32),
 }
 
+/// What the service does, as far as the last looks tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It has something to do.
+    Works,
+    /// It waits for its client.
+    Waits {
+        /// Whether it holds little meanwhile.
+        light: bool,
+    },
+    /// Nobody has looked since bytes stopped to move.
+    Unknown,
+}
+
+/// How much has been heard of a connection without counters since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Nothing yet. The first report says how things are and not that they change.
+    Nothing,
+    /// How things are.
+    State,
+    /// That something moved; more is not listened to before the next look.
+    Movement,
+}
+
 /// One session's connection.
 #[derive(Debug)]
 pub struct Traffic {
@@ -71,15 +96,18 @@ pub struct Traffic {
     corked: Option<u64>,
     /// Whether this is the phase for full segments.
     bulk: bool,
-    /// Whether the client has closed its side.
-    hung_up: bool,
-    /// Whether there are no counters, as on a Unix socket.
-    blind: bool,
+    /// Whether a direction has ended: the client has closed its side, or the connection is broken.
+    ended: bool,
+    /// Where there are no counters, as on a Unix socket: what has been heard instead, and how much was in the
+    /// socket's queues at the last look.
+    blind: Option<(Heard, watch::Queues)>,
     /// The counters at the last look.
     last: Option<Counters>,
+    /// What was seen of the service's processes since something moved.
+    observation: Option<Observation>,
     /// The octets both ways when this phase began.
     phase_began_at: u64,
-    /// When a look last found that something had moved.
+    /// When a look last found that something had moved, or that nothing could move.
     moved: Instant,
     /// Since when next to nothing has moved, and the octets both ways at that time.
     slow: (Instant, u64),
@@ -118,9 +146,10 @@ impl Traffic {
             exchange,
             corked: corked.then_some(0),
             bulk: false,
-            hung_up: false,
-            blind: false,
+            ended: false,
+            blind: None,
             last: None,
+            observation: None,
             phase_began_at: 0,
             moved: now,
             slow: (now, 0),
@@ -130,11 +159,15 @@ impl Traffic {
         }
     }
 
-    /// Whether to wait for arrivals: not in bulk, not once the client has closed its side, as a closed
-    /// connection stays ready for ever, and not where there is nothing to look at.
+    /// Whether to wait for arrivals: not in bulk, unless the service waits for its client, and not once a
+    /// direction has ended, as that is reported for ever. Without counters only a time-out needs them.
     #[must_use]
     pub fn wants_arrivals(&self) -> bool {
-        !self.bulk && !self.hung_up && !self.blind
+        let wanted = match self.blind {
+            None => !self.bulk || self.observation.is_some_and(|seen| seen.waits),
+            Some((heard, _)) => self.timeout.is_some() && heard != Heard::Movement,
+        };
+        wanted && !self.ended
     }
 
     /// The client's socket, to wait for arrivals.
@@ -149,11 +182,22 @@ impl Traffic {
         self.next_look
     }
 
-    /// Something has arrived or left, or the client has closed its side.
-    pub fn arrived(&mut self, hung_up: bool) {
+    /// Something has arrived or left, or a direction of the connection has ended.
+    pub fn arrived(&mut self, now: Instant, ended: bool) {
+        self.ended |= ended;
+        if let Some((heard, _)) = &mut self.blind {
+            match heard {
+                Heard::Nothing => *heard = Heard::State,
+                Heard::State | Heard::Movement => {
+                    *heard = Heard::Movement;
+                    self.moved = now;
+                    self.observation = None;
+                }
+            }
+            return;
+        }
         watch::acknowledge(&self.client);
-        self.hung_up |= hung_up;
-        let soon = Instant::now() + TICK;
+        let soon = now + TICK;
         self.next_look = Some(self.next_look.map_or(soon, |planned| planned.min(soon)));
     }
 
@@ -174,45 +218,68 @@ impl Traffic {
         self.next_look = Some(now + CAREFUL_TICK);
     }
 
-    /// Whether the service has nothing to do until its client sends or takes more: see [`rest`]. Without
-    /// counters, as on a Unix socket, nobody knows, and nobody would look when it works again.
+    /// Whether the service is ended from here.
     #[must_use]
-    pub fn waits_for_client(&self) -> bool {
-        self.last.is_some()
-            && self.slow.0.elapsed() >= rest::STILL
-            && self.sealed.is_none()
-            && rest::waits_for_client(self.pid)
+    pub fn is_killed(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|seal| seal.kill)
+    }
+
+    /// Nothing can move, and that is not the client's fault.
+    pub fn excuse(&mut self, now: Instant) {
+        self.moved = now;
+    }
+
+    /// What the service does. Without counters, as on a Unix socket, it always works: nobody would look when
+    /// it does again.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        match self.observation {
+            _ if self.last.is_none() || self.sealed.is_some() => Activity::Works,
+            None if self.slow.0.elapsed() < rest::STILL => Activity::Works,
+            None => Activity::Unknown,
+            Some(Observation { waits: false, .. }) => Activity::Works,
+            Some(Observation { light, .. }) => {
+                Activity::Waits { light: light && self.has_answered() }
+            }
+        }
+    }
+
+    /// Whether somebody should look at the service's processes: others may wait for its permit, or its time
+    /// is over and it may be at rest.
+    #[must_use]
+    pub fn wants_observation(&self, now: Instant, scarce: bool) -> bool {
+        let wanted = scarce && self.last.is_some() && now - self.slow.0 >= rest::STILL;
+        let overdue = self.timeout.is_some_and(|limit| now - self.moved >= limit);
+        self.sealed.is_none() && (wanted || (overdue && self.observation.is_none()))
+    }
+
+    /// What was seen of the service's processes.
+    pub fn observed(&mut self, now: Instant, seen: Observation) {
+        let first = self.observation.replace(seen).is_none();
+        if first && self.timeout.is_some_and(|limit| now - self.moved >= limit) {
+            // The last look has waited for this.
+            self.next_look = Some(now);
+        }
     }
 
     /// Whether the client has all that it has asked for: see [`rest`].
-    #[must_use]
-    pub fn has_answered(&self) -> bool {
+    fn has_answered(&self) -> bool {
         self.last.is_some_and(|seen| self.exchange.is_over(&seen))
-    }
-
-    /// Whether the service holds little memory: see [`rest`].
-    #[must_use]
-    pub fn holds_little(&self) -> bool {
-        rest::holds_little(self.pid)
     }
 
     /// Looks at the counters and does what they call for.
     pub fn look(&mut self, now: Instant) -> Fate {
-        let Some(seen) = Counters::read(&self.client) else {
-            self.blind = true;
-            // What was told to end is seen to even so.
-            self.next_look = self.sealed.is_some().then_some(now + CAREFUL_TICK);
-            return self.insist(now);
-        };
+        let Some(seen) = Counters::read(&self.client) else { return self.look_blindly(now) };
         // In bulk nobody waits for events, by which the client's end would have been seen.
-        if self.bulk && !self.hung_up {
+        if self.bulk && !self.ended {
             let end = &mut [Wait::finished(self.client.as_fd())];
-            self.hung_up = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
+            self.ended = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
         }
         let moving = self.last.is_none_or(|last| last.octets() != seen.octets());
         let pause = now - self.moved;
         if moving {
             self.moved = now;
+            self.observation = None;
         }
         let total = seen.sent + seen.received;
         if total > self.slow.1 + rest::LITTLE {
@@ -223,9 +290,25 @@ impl Traffic {
         self.transport = self.transport.max(seen.transport);
         self.choose_phase(&seen, moving);
         self.let_go_when_full(&seen);
-        let fate = self.judge(now, &seen);
+        let gone = self.ended && seen.unacknowledged > 0 && seen.unheard;
+        let fate = self.judge(now, gone, self.has_answered());
         self.next_look =
             Some(now + self.next_pause(now, if moving { Duration::ZERO } else { pause }));
+        fate
+    }
+
+    /// Looks at a connection without counters: what moved shows in its queues, or was heard.
+    fn look_blindly(&mut self, now: Instant) -> Fate {
+        let queues = watch::Queues::read(&self.client);
+        if self.blind.is_some_and(|(_, before)| before != queues) {
+            self.moved = now;
+            self.observation = None;
+        }
+        self.blind = Some((Heard::Nothing, queues));
+        let answered = self.exchange.may_rest() && queues == watch::Queues::default();
+        let fate = self.judge(now, false, answered);
+        let looks = self.timeout.is_some() || self.sealed.is_some();
+        self.next_look = looks.then(|| now + self.next_pause(now, now - self.moved));
         fate
     }
 
@@ -263,12 +346,13 @@ impl Traffic {
     /// Ends what stands still for too long, and what nobody listens to any more. A service that is
     /// blocked in a write to a connection without any path is never woken by the kernel: the shutdown,
     /// or the signal after it, does.
-    fn judge(&mut self, now: Instant, seen: &Counters) -> Fate {
+    fn judge(&mut self, now: Instant, gone: bool, answered: bool) -> Fate {
         let still = now - self.moved;
-        let vanished = self.hung_up && seen.unacknowledged > 0 && seen.unheard && still >= VANISHED;
+        let vanished = gone && still >= VANISHED;
         let timed_out = self.timeout.is_some_and(|timeout| {
-            let at_rest = || self.has_answered() && rest::waits_for_client(self.pid);
-            still >= timeout && (still >= timeout * AT_REST || !at_rest())
+            // Where nobody has looked at the processes yet, the look that is asked for now decides.
+            let at_rest = answered && self.observation.is_none_or(|seen| seen.waits);
+            still >= timeout && (still >= timeout * AT_REST || !at_rest)
         });
         match &self.sealed {
             None if vanished || timed_out => {
@@ -311,7 +395,7 @@ impl Traffic {
             // thousand looks a second.
             return (pause / 8).clamp(CORKED_TICK, TICK);
         }
-        let careful = self.hung_up || self.sealed.is_some() || self.transport > Transport::FellBack;
+        let careful = self.ended || self.sealed.is_some() || self.transport > Transport::FellBack;
         let longest = if careful { CAREFUL_TICK } else { SLOWEST_TICK };
         let due = self.timeout.map(|timeout| (self.moved + timeout) - now);
         // Past its time only a session at rest goes on.

@@ -156,23 +156,105 @@ fn a_subscriber_is_an_address() {
     assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
 }
 
+impl Place {
+    fn wakes(&mut self) -> oneshot::Receiver<Permit> {
+        let Wake::Later(receiver) = self.wake() else { panic!("there was a permit") };
+        receiver
+    }
+}
+
 #[test]
-fn who_rests_lends_its_place() {
+fn a_place_that_rests_works_again_with_a_permit() {
     let house = house(1, 10);
     let mut sleeper = now(house.visit(1));
+    assert!(matches!(sleeper.wake(), Wake::Now) && sleeper.works());
     let mut waiting = later(house.visit(2));
-    assert!(sleeper.rest(Burden::Light));
+    assert!(sleeper.rest(Burden::Light) && !sleeper.works());
     let second = waiting.try_recv().unwrap();
     assert!(sleeper.rest(Burden::Light), "it rests already");
-    // Awake again it is one too many, and the next one waits for both.
-    sleeper.resume();
-    assert_eq!(house.lock().running, 2);
-    let mut third = later(house.visit(3));
+    // The only permit is in use.
+    let mut permit = sleeper.wakes();
+    assert!(permit.try_recv().is_err());
+    assert_eq!(house.lock().running, 1);
     drop(second);
-    assert!(third.try_recv().is_err());
+    sleeper.work(permit.try_recv().unwrap());
+    assert!(sleeper.works());
+    let state = house.lock();
+    assert_eq!((state.running, state.resting), (1, 0));
+    drop(state);
+    // Nobody else works: there is one at once.
+    assert!(sleeper.rest(Burden::Light));
+    assert!(matches!(sleeper.wake(), Wake::Now) && sleeper.works());
     drop(sleeper);
-    assert!(third.try_recv().is_ok());
     assert_eq!(house.lock().running, 0);
+}
+
+#[test]
+fn the_limit_holds_when_all_wake() {
+    let house = house(1, 10);
+    let mut sleepers: Vec<Place> = (0..RESTING)
+        .map(|_| {
+            let mut place = now(house.visit(1));
+            assert!(place.rest(Burden::Light));
+            place
+        })
+        .collect();
+    let worker = now(house.visit(2));
+    let mut permits: Vec<_> = sleepers.iter_mut().map(Place::wakes).collect();
+    assert_eq!(house.lock().running, 1);
+    drop(worker);
+    for (sleeper, permit) in sleepers.iter_mut().zip(&mut permits) {
+        sleeper.work(permit.try_recv().unwrap());
+        assert_eq!(house.lock().running, 1);
+        assert!(sleeper.rest(Burden::Light));
+    }
+}
+
+#[test]
+fn the_woken_and_the_queue_take_turns() {
+    let house = house(1, 10);
+    let mut sleepers: Vec<Place> = (0..3).map(|_| now_resting(&house)).collect();
+    let mut worker = now(house.visit(2));
+    let mut permits: Vec<_> = sleepers.iter_mut().map(Place::wakes).collect();
+    let mut queue: Vec<_> = (0..2).map(|_| later(house.visit(3))).collect();
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        drop(worker);
+        if let Some(place) = queue.iter_mut().find_map(|waiting| waiting.try_recv().ok()) {
+            order.push("queue");
+            worker = place;
+        } else {
+            let index = permits.iter_mut().position(|permit| {
+                permit.try_recv().map(|permit| sleepers[0].work(permit)).is_ok()
+            });
+            order.push("woken");
+            drop(permits.remove(index.unwrap()));
+            worker = sleepers.remove(0);
+        }
+    }
+    assert_eq!(order, ["woken", "queue", "woken", "queue", "woken"]);
+}
+
+fn now_resting(house: &Arc<Admission>) -> Place {
+    let mut place = now(house.visit(1));
+    assert!(place.rest(Burden::Light));
+    place
+}
+
+#[test]
+fn a_permit_that_nobody_takes_comes_back() {
+    let house = house(1, 10);
+    let mut sleepers = [(); 2].map(|()| now_resting(&house));
+    let worker = now(house.visit(2));
+    drop(sleepers[0].wakes());
+    let mut promised = sleepers[1].wakes();
+    drop(worker);
+    let permit = promised.try_recv().unwrap();
+    drop(sleepers);
+    assert_eq!(house.lock().running, 1);
+    drop(permit);
+    let state = house.lock();
+    assert_eq!((state.running, state.resting, state.woken.len()), (0, 0, 0));
 }
 
 #[test]
@@ -189,7 +271,7 @@ fn not_all_may_rest() {
     let mut waiting = later(house.visit(2));
     assert!(!places.last_mut().unwrap().rest(Burden::Light));
     assert!(waiting.try_recv().is_err());
-    // One that rests ends, which frees no place but lets another rest.
+    // One that rests ends, which frees no permit but lets another rest.
     places.remove(0);
     assert!(waiting.try_recv().is_err());
     assert!(places.last_mut().unwrap().rest(Burden::Light));
@@ -205,14 +287,13 @@ fn with_the_memory_of_an_answer_fewer_may_rest() {
     let mut places: Vec<_> = (1..=2).map(|n| now(house.visit(n))).collect();
     assert!(places.iter_mut().all(|place| place.rest(Burden::Laden)));
     places.extend((3..=4).map(|n| now(house.visit(n))));
-    assert!(!places[2].rest(Burden::Laden));
+    assert!(!places[2].rest(Burden::Laden) && places[2].works());
     assert!(places[2].rest(Burden::Light));
-    // Who has taken up a new answer is one too many of those.
-    assert!(!places[2].rest(Burden::Laden));
-    assert_eq!(house.lock().running, 2);
-    // Only one of the laden makes room for another, by its end or by that of its answer.
-    places[2].resume();
+    // One that rests keeps what it has where there is no room for more.
+    assert!(!places[2].rest(Burden::Laden) && !places[2].works());
+    assert_eq!(house.lock().running, 1);
     assert!(!places[3].rest(Burden::Laden));
+    // One of the laden makes room for another, by its end or by that of its answer.
     places.remove(0);
     assert!(places[2].rest(Burden::Laden));
     assert!(!places[1].rest(Burden::Laden));
@@ -236,22 +317,58 @@ fn resting_is_no_way_around_the_limit_by_address() {
     assert!(own.try_recv().is_ok());
 }
 
+/// As many slow checks of one repository as there are places and more: only what would take half of the
+/// places from the others waits.
 #[test]
 fn checks_of_one_repository_leave_places_to_others() {
     let house = house(4, 10);
-    let mut hanging = [(); 2].map(|()| now(house.ask(address(1), b"/hangs")));
-    let mut third = later(house.ask(address(2), b"/hangs"));
+    let mut hanging: Vec<Place> = (0..4 * RESTING)
+        .map(|_| {
+            let mut place = now(house.ask(address(1), b"/hangs"));
+            assert!(place.rest(Burden::Light));
+            place
+        })
+        .collect();
+    hanging.extend([(); 2].map(|()| now(house.ask(address(1), b"/hangs"))));
+    let mut one_more = later(house.ask(address(2), b"/hangs"));
+    assert!(house.waits_for_checks(b"/hangs") && !house.waits_for_checks(b"/works"));
     let place = now(house.ask(address(1), b"/works"));
     drop(place);
-    assert!(third.try_recv().is_err());
-    hanging[0].checked();
-    let third = third.try_recv().unwrap();
+    assert!(one_more.try_recv().is_err());
+    hanging.pop();
+    let one_more = one_more.try_recv().unwrap();
     // Behind one that may not, its own address's other request may.
+    let busy = now(house.ask(address(4), b"/works"));
     let blocked = later(house.ask(address(3), b"/hangs"));
-    let fourth = now(house.ask(address(3), b"/works"));
-    let mut fifth = later(house.ask(address(3), b"/works"));
-    drop(fourth);
-    assert!(fifth.try_recv().is_ok());
-    drop((hanging, third, blocked));
+    let others = now(house.ask(address(3), b"/works"));
+    let mut another = later(house.ask(address(3), b"/works"));
+    drop(others);
+    assert!(another.try_recv().is_ok());
+    drop((hanging, one_more, blocked, busy));
     assert_eq!(house.lock().running, 0);
+}
+
+/// Clones of one repository behind a slow hook wait for nothing but the hook: what half of the places cannot
+/// take at once follows as soon as the first ones are known to be slow.
+#[test]
+fn a_free_place_serves_any_repository() {
+    for (places, requests) in [(32, 20), (32, 32), (1, 1), (1, 4), (0, 600)] {
+        let house = house(places, 256);
+        let answers: Vec<_> = (0..requests).map(|_| house.ask(address(1), b"/one")).collect();
+        let mut waiting = Vec::new();
+        let mut hooked = Vec::new();
+        for answer in answers {
+            match answer {
+                Answer::Now(place) => hooked.push(place),
+                Answer::Later(receiver) => waiting.push(receiver),
+                Answer::Never => panic!("there is room to wait"),
+            }
+        }
+        assert!(places > 0 || waiting.is_empty());
+        for index in 0..requests {
+            hooked[index].rest(Burden::Light);
+            hooked.extend(waiting.iter_mut().filter_map(|waiting| waiting.try_recv().ok()));
+        }
+        assert_eq!(hooked.len(), requests, "{places} places");
+    }
 }

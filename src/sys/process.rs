@@ -108,20 +108,12 @@ impl Child {
         wait(&self.pidfd, libc::WNOHANG | libc::WNOWAIT)
     }
 
-    /// Sends SIGHUP to the process group of a service that was started to outlive gitd, and has not been
-    /// reaped: to what it has left behind.
-    pub fn hang_up_group(&self) {
-        // SAFETY: no memory is involved. The group is the service's own, and bears its number for as long
-        // as it has not been reaped.
-        unsafe { libc::kill(-self.pid.cast_signed(), libc::SIGHUP) };
-    }
-
-    /// Sends a signal to the process; `ESRCH` when it has been reaped.
-    ///
-    /// # Errors
-    /// Those of `pidfd_send_signal(2)`.
-    pub fn signal(&self, signal: i32) -> io::Result<()> {
-        signal::send(&self.pidfd, signal)
+    /// Sends a signal to the process group of a process that was started with [`Spawn::outlives`] and has
+    /// not been reaped: to the process and to all that it started, as far as that has not left the group.
+    pub fn signal_group(&self, signal: i32) {
+        // SAFETY: no memory is involved. The group is the process's own, and its number is not given to
+        // another one before the process has been reaped.
+        unsafe { libc::kill(-self.pid.cast_signed(), signal) };
     }
 }
 

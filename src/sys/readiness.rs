@@ -29,8 +29,8 @@ pub struct Readiness(OwnedFd);
 pub struct Happened {
     /// Which one: the number it was added with.
     pub key: u64,
-    /// Whether the other end has closed its side.
-    pub hung_up: bool,
+    /// Whether a direction has ended: the other end has closed its side, or the connection is broken.
+    pub ended: bool,
 }
 
 impl Readiness {
@@ -95,10 +95,11 @@ impl Readiness {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             count => usize::try_from(count?).unwrap_or(0),
         };
-        let closed = (libc::EPOLLRDHUP | libc::EPOLLHUP).cast_unsigned();
+        // A reset may show as an error alone.
+        let ended = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
         let happened = |event: &libc::epoll_event| Happened {
             key: event.u64,
-            hung_up: event.events & closed != 0,
+            ended: event.events & ended != 0,
         };
         Ok(events[..count].iter().map(happened).collect())
     }

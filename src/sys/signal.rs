@@ -82,17 +82,6 @@ pub fn set_default(signal: libc::c_int) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// Sends `signal` to the process behind `pidfd`, which cannot be another one that got its number.
-///
-/// # Errors
-/// `ESRCH` when it has ended; those of `pidfd_send_signal(2)`.
-pub fn send(pidfd: &OwnedFd, signal: libc::c_int) -> io::Result<()> {
-    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-    // SAFETY: a null siginfo is allowed and means what kill(2) would send.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 pub(super) fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set that the pointer names.

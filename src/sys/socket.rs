@@ -80,6 +80,17 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
+/// Bytes that have arrived and that nobody has read (`SIOCINQ`).
+///
+/// # Errors
+/// Those of `ioctl(2)`; `EINVAL` on a socket that listens.
+pub fn unread(socket: impl AsFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCINQ (FIONREAD's number) writes one int through the pointer.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
 /// Octets that were written into the socket and not sent yet (`SIOCOUTQNSD`).
 ///
 /// # Errors

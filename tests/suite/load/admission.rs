@@ -194,7 +194,8 @@ fn a_hanging_hook() {
     for _ in 0..5 {
         is_served(&daemon);
     }
-    assert!(children(daemon.pid()).len() <= 4);
+    // Of all that may be at work, as many as half of the places are never its own.
+    assert!(children(daemon.pid()).len() <= 4 * 5 - 2);
     // The gate opens: whoever is in the hook goes on, and so do those behind them.
     let opener = std::thread::spawn(move || {
         for client in &mut hanging {

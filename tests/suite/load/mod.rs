@@ -11,6 +11,7 @@ mod lack;
 mod log;
 mod noise;
 mod pending;
+mod permits;
 mod rest;
 mod restart;
 mod slow;
@@ -72,10 +73,18 @@ impl Gates {
         Self(gates)
     }
 
+    /// The gate of one address; made when it is first asked for.
+    fn gate(&self, last: u8) -> PathBuf {
+        let gate = self.0.join(format!("127.0.1.{last}"));
+        match rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => gate,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// One service at most for each address.
     fn keep(&self, daemon: &Daemon, last: u8) -> Kept {
-        let gate = self.0.join(format!("127.0.1.{last}"));
-        rustix::fs::mkfifoat(rustix::fs::CWD, &gate, rustix::fs::Mode::RWXU).unwrap();
+        let gate = self.gate(last);
         let mut client = from(daemon, last);
         ask_for_all(&mut client, "/repo.git");
         Kept { gate, client }

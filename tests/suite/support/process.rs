@@ -61,6 +61,11 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
+/// Its state as /proc has it: `T` when it is stopped, `Z` for a zombie; `None` when it is gone.
+pub fn state(pid: u32) -> Option<char> {
+    Stat::of(pid).map(|stat| stat.state)
+}
+
 /// Whether it runs: neither gone nor a zombie.
 pub fn alive(pid: u32) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.state != 'Z')
