@@ -16,6 +16,7 @@ mod rest;
 mod restart;
 mod slow;
 mod soak;
+mod unix;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;

@@ -1,0 +1,130 @@
+//! --timeout through a Unix socket, where the kernel counts no bytes.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::noise::large;
+use crate::support::process::{children, wait_until};
+use crate::support::{DEADLINE, Daemon, Gitd, Scratch, pkt, request};
+
+fn server(scratch: &Scratch, timeout: u32) -> (Daemon, PathBuf) {
+    scratch.bare("repo.git");
+    let socket = scratch.root().join("socket");
+    let daemon = Gitd
+        .serve(scratch)
+        .option("--listen", format!("unix:{}", socket.display()))
+        .args(["--listen=127.0.0.1", "--enable=receive-pack", "--enable=upload-archive"])
+        .arg(format!("--timeout={timeout}"))
+        .start();
+    (daemon, socket)
+}
+
+fn connect(socket: &PathBuf, request: impl AsRef<[u8]>) -> UnixStream {
+    let mut client = UnixStream::connect(socket).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(request.as_ref()).unwrap();
+    client
+}
+
+/// What came, and how long it took until the end.
+fn rest(mut client: &UnixStream) -> (Vec<u8>, Duration) {
+    let begin = Instant::now();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    (answer, begin.elapsed())
+}
+
+/// Every service and version: a push and an archive after the time-out, as does a client of version 2 that has stopped in
+/// the middle of an answer; one that has its answer may work for ten times as long.
+#[test]
+fn silence_is_ended() {
+    let scratch = Scratch::new();
+    let (daemon, socket) = server(&scratch, 1);
+    let version_2 = pkt("git-upload-pack /repo.git\0host=x\0\0version=2\0");
+    let cases = [
+        (request("receive-pack", "/repo.git"), 1),
+        (request("upload-archive", "/repo.git"), 1),
+        ([request("receive-pack", "/repo.git"), b"00".to_vec()].concat(), 1),
+        (version_2, 10),
+    ];
+    std::thread::scope(|scope| {
+        for (request, least) in &cases {
+            let client = connect(&socket, request);
+            scope.spawn(move || {
+                let (_, time) = rest(&client);
+                assert!(
+                    time >= Duration::from_secs(*least) - Duration::from_millis(50),
+                    "{time:?}"
+                );
+            });
+        }
+    });
+    wait_until("all have ended", || children(daemon.pid()).is_empty());
+}
+
+/// A client that stops reading in mid-pack is ended too.
+#[test]
+fn a_client_that_stops_reading() {
+    let scratch = Scratch::new();
+    large(&scratch);
+    let (daemon, socket) = server(&scratch, 1);
+    let mut client = connect(&socket, request("upload-archive", "/large.git"));
+    client.write_all(&[pkt("argument HEAD\n"), b"0000".to_vec()].concat()).unwrap();
+    client.read_exact(&mut [0; 8]).unwrap();
+    wait_until("it has ended", || children(daemon.pid()).is_empty());
+    assert!(!rest(&client).0.is_empty());
+}
+
+/// A client that sends a byte now and then, or takes its answer in small pieces, works.
+#[test]
+fn whatever_moves_goes_on() {
+    let scratch = Scratch::new();
+    large(&scratch);
+    let (daemon, socket) = server(&scratch, 2);
+    let mut push = connect(&socket, request("receive-pack", "/repo.git"));
+    // A packet that is never whole.
+    push.write_all(b"0fff").unwrap();
+    let mut archive = connect(&socket, request("upload-archive", "/large.git"));
+    archive.write_all(&[pkt("argument HEAD\n"), b"0000".to_vec()].concat()).unwrap();
+    let mut piece = vec![0; 32 * 1024];
+    // Longer than a client may be silent; a byte a turn is what keeps it.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(6) {
+        push.write_all(b"x").unwrap();
+        archive.read_exact(&mut piece).unwrap();
+        push.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        loop {
+            match push.read(&mut piece) {
+                Ok(0) => panic!("it was ended"),
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+    }
+    assert_eq!(children(daemon.pid()).len(), 2);
+    drop((push, archive));
+    wait_until("all have ended", || children(daemon.pid()).is_empty());
+}
+
+/// Without a time-out nobody looks, and gitd sleeps.
+#[test]
+fn an_idle_session_wakes_nobody() {
+    let scratch = Scratch::new();
+    let (daemon, socket) = server(&scratch, 0);
+    let mut client = connect(&socket, request("upload-pack", "/repo.git"));
+    client.read_exact(&mut [0; 4]).unwrap();
+    let switches = || {
+        let count = crate::support::process::status(daemon.pid(), "voluntary_ctxt_switches");
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    let mut last = switches();
+    wait_until("a second passes without a switch", || {
+        std::thread::sleep(Duration::from_secs(1));
+        std::mem::replace(&mut last, switches()) == last
+    });
+}
