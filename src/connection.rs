@@ -17,6 +17,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::access::authorize;
+use crate::activity::{Activities, Activity, Stage};
 use crate::admission::{Admission, Answer, Burden, Place};
 use crate::child::{self, Running};
 use crate::config::{Limits, Policy};
@@ -74,6 +75,8 @@ pub struct House {
     pub threads: Threads,
     /// Where services' processes are looked at.
     pub observers: Threads,
+    /// What all connections are doing.
+    pub activities: Arc<Activities>,
     /// Whether the server is stopping.
     pub phase: Receiver<Phase>,
 }
@@ -112,13 +115,15 @@ struct Client {
     socket: Arc<Socket>,
     origin: Origin,
     accepted: Instant,
+    activity: Arc<Activity>,
 }
 
 /// Serves one client until it is gone.
-pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin) {
+pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin, activity: Arc<Activity>) {
     event::connection(&Peer::from(origin));
     watch::prepare(&socket);
-    let client = Client { socket: Arc::new(socket), origin, accepted: Instant::now() };
+    let accepted = Instant::now();
+    let client = Client { socket: Arc::new(socket), origin, accepted, activity };
     let Some((wire, request, exchange)) = client.request(&house).await else { return };
     // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
     Box::pin(client.admit_and_serve(house, wire, request, exchange)).await;
@@ -233,6 +238,7 @@ impl Client {
     }
 
     async fn admit(&self, house: &House, wire: &Wire, request: &Request) -> Result<Place, Stop> {
+        self.activity.enter(Stage::Queued);
         let subject = house.policy.subject(request);
         let busy = || match house.admission.waits_for_checks(&subject) {
             true => Denial::Hanging(request.pathname.clone()),
@@ -264,6 +270,7 @@ impl Client {
         request: &Arc<Request>,
         place: &mut Place,
     ) -> Result<Running, Stop> {
+        self.activity.enter(Stage::Checking);
         let started = Instant::now();
         let service = request.service;
         let gone = Arc::new(AtomicBool::new(false));
@@ -319,6 +326,7 @@ impl Client {
     /// duplicate, the client does not see the end of the answer.
     async fn attend(self, house: &House, request: &Request, session: Session, mut place: Place) {
         let pid = session.process.pid;
+        self.activity.enter(Stage::Watching(pid));
         let (outcome, mut stderr) =
             session.watch(&mut place, &house.observers, house.reaches(Phase::Ending)).await;
         let summary = self.summary(Some(request), outcome.counters);
@@ -343,6 +351,7 @@ impl Client {
     }
 
     async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
+        self.activity.enter(Stage::Refusing);
         event::denied(denial, &denial.remedy(), &self.peer());
         let packet = denial.packet(house.policy.informative_errors, &request.pathname);
         let mut entry = house.enter();

@@ -189,6 +189,16 @@ pub fn panicked() {
     error!("internal error while serving a client; the others go on; please report it");
 }
 
+/// The runtime does nothing for anybody: a bug of gitd, or a system call that hangs.
+pub fn stuck(after: Duration, activities: &str) {
+    error!("gitd has been stuck for {} s and serves nobody: {activities}", after.as_secs());
+}
+
+/// The runtime works again.
+pub fn goes_on(after: Duration) {
+    warn!("gitd goes on after {} s; please report what it was stuck in", after.as_secs());
+}
+
 /// The connection broke before there was a service: the client's affair, or its network's.
 pub fn connection_lost(peer: &dyn Display, reason: &str) {
     info!("connection lost: {reason} (client {peer})");

@@ -45,6 +45,8 @@ pub mod summary;
 pub mod inbound;
 pub mod farewell;
 pub mod pending;
+pub mod activity;
+pub mod heartbeat;
 pub mod connection;
 pub mod inetd;
 

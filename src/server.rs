@@ -151,7 +151,9 @@ impl Server {
             None => Origin::Local(peer_user(&socket)),
         };
         let house = Arc::clone(&self.house);
-        self.connections.spawn(connection::serve(house, socket, origin));
+        let activities = Arc::clone(&house.activities);
+        let serve = move |activity| connection::serve(house, socket, origin, activity);
+        self.connections.spawn(activities.track(origin, serve));
         self.census.arrived(self.connections.len());
     }
 

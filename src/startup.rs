@@ -17,6 +17,7 @@ use crate::address::Address;
 use crate::admission::{Admission, Bounds};
 use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
 use crate::connection::{House, Phase};
+use crate::heartbeat::Heartbeat;
 use crate::listener::{Listener, Listening};
 use crate::notify::Manager;
 use crate::options::{Destination, Options, Port, Stop};
@@ -190,7 +191,8 @@ fn start_daemon(
     let spawner = Spawner::new(CONCURRENT_SPAWNS)?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let starter = Starter::new(spawner, &config.git, seconds(&config.limits));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let heartbeat = Arc::new(Heartbeat::default());
+    let runtime = heartbeat.runtime()?;
     let (phase, observed) = tokio::sync::watch::channel(Phase::Serving);
     let limits = config.limits.clone();
     let bounds = Bounds {
@@ -206,6 +208,7 @@ fn start_daemon(
         pending: Pending::new(Some(limits.max_pending.map_or(room, |most| most.min(room)))),
         threads: Threads::new(bounds.checks() + LATE_THREADS),
         observers: Threads::new(OBSERVERS),
+        activities: Arc::default(),
         phase: observed,
         limits,
     });
@@ -217,6 +220,8 @@ fn start_daemon(
         // Without a thread the lines are written where they arise, as they were until here.
         let _ = log.serve();
     }
+    // Without a thread nobody notices when the runtime stops; it serves all the same.
+    let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&house.activities));
     // The first line that tools wait for; everything else comes after it.
     event::ready();
     let Listening { listeners, warnings: more, .. } = listening;

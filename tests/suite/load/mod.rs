@@ -16,6 +16,7 @@ mod rest;
 mod restart;
 mod slow;
 mod soak;
+mod stuck;
 mod unix;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
