@@ -9,13 +9,15 @@
 //! and somebody else works. Once it has work again it asks for a permit; those that ask so and the queue
 //! take turns. How many may rest has a bound, so that there is one for all processes and threads.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use state::{State, Waiting};
+
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -91,39 +93,6 @@ struct Checks {
 pub struct Admission {
     bounds: Bounds,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    running: usize,
-    resting: usize,
-    /// Those of the resting that hold the memory of an answer.
-    laden: usize,
-    waiting: usize,
-    /// Those that rest and have work again, oldest first.
-    woken: VecDeque<oneshot::Sender<Permit>>,
-    /// Whether the next permit is for the queue, if both wait.
-    queue_is_next: bool,
-    /// Addresses with waiting requests; the first is served next, and then goes to the end.
-    turn: VecDeque<Address>,
-    accounts: HashMap<Address, Account>,
-    /// The requests in their checks, by subject.
-    checks: HashMap<Box<[u8]>, Checks>,
-}
-
-/// One address. None that has nothing is kept.
-#[derive(Debug, Default)]
-struct Account {
-    /// Places it has, and requests that rest.
-    held: usize,
-    /// Its requests that wait, oldest first.
-    queue: VecDeque<Waiting>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    subject: Box<[u8]>,
-    sender: oneshot::Sender<Place>,
 }
 
 /// A place among the running services, or among the resting; free again when dropped.
@@ -353,126 +322,5 @@ impl Drop for Permit {
         let mut state = self.0.lock();
         state.running -= 1;
         self.0.hand_out(state);
-    }
-}
-
-impl State {
-    fn has_free(&self, bounds: &Bounds) -> bool {
-        bounds.places.is_none_or(|places| self.running < places.get())
-    }
-
-    fn may_have_more(&self, bounds: &Bounds, client: Address) -> bool {
-        let held = self.accounts.get(&client).map_or(0, |account| account.held);
-        bounds.per_address.is_none_or(|most| held < most.get())
-    }
-
-    fn may_check(&self, bounds: &Bounds, subject: &[u8]) -> bool {
-        let most = bounds.checks_of_one();
-        self.checks
-            .get(subject)
-            .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
-    }
-
-    fn may_rest(&self, bounds: &Bounds, burden: Burden) -> bool {
-        let most = |each| bounds.places.map_or(0, |places| places.get().saturating_mul(each));
-        self.resting < most(RESTING) && (burden == Burden::Light || self.laden < most(LADEN))
-    }
-
-    fn next_woken(&mut self) -> Option<oneshot::Sender<Permit>> {
-        while let Some(sender) = self.woken.pop_front() {
-            if !sender.is_closed() {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    fn begin_rest(&mut self, burden: Burden) {
-        self.resting += 1;
-        self.laden += usize::from(burden == Burden::Laden);
-    }
-
-    fn end_rest(&mut self, burden: Burden) {
-        self.resting -= 1;
-        self.laden -= usize::from(burden == Burden::Laden);
-    }
-
-    fn check_rests(&mut self, subject: &[u8]) {
-        if let Some(checks) = self.checks.get_mut(subject) {
-            checks.working -= 1;
-        }
-    }
-
-    fn end_check(&mut self, subject: &[u8], working: bool) {
-        if let Some(checks) = self.checks.get_mut(subject) {
-            checks.all -= 1;
-            checks.working -= usize::from(working);
-            if checks.all == 0 {
-                self.checks.remove(subject);
-            }
-        }
-    }
-
-    fn enqueue(&mut self, client: Address, waiting: Waiting) {
-        let queue = &mut self.accounts.entry(client).or_default().queue;
-        if queue.is_empty() {
-            self.turn.push_back(client);
-        }
-        queue.push_back(waiting);
-        self.waiting += 1;
-    }
-
-    /// The first in turn that may have a place: its place in `turn` and in its address's queue.
-    fn next(&self, bounds: &Bounds) -> Option<(usize, usize)> {
-        self.turn.iter().enumerate().find_map(|(turn, &client)| {
-            let queue = &self.accounts.get(&client)?.queue;
-            let may = |waiting: &Waiting| {
-                !waiting.sender.is_closed() && self.may_check(bounds, &waiting.subject)
-            };
-            let index = queue.iter().position(may)?;
-            self.may_have_more(bounds, client).then_some((turn, index))
-        })
-    }
-
-    fn dequeue(&mut self, bounds: &Bounds) -> Option<(Address, Waiting)> {
-        let (turn, index) = self.next(bounds)?;
-        let client = self.turn.remove(turn)?;
-        let queue = &mut self.accounts.get_mut(&client)?.queue;
-        let waiting = queue.remove(index)?;
-        if !queue.is_empty() {
-            self.turn.push_back(client);
-        }
-        self.waiting -= 1;
-        Some((client, waiting))
-    }
-
-    /// Requests whose clients have left take no room.
-    fn forget_the_gone(&mut self) {
-        self.accounts.retain(|_, account| {
-            account.queue.retain(|waiting| !waiting.sender.is_closed());
-            account.held > 0 || !account.queue.is_empty()
-        });
-        let accounts = &self.accounts;
-        self.turn.retain(|client| accounts.get(client).is_some_and(|a| !a.queue.is_empty()));
-        self.waiting = self.accounts.values().map(|account| account.queue.len()).sum();
-    }
-
-    /// Makes room for `client` at the cost of the address that waits most often, if that is another
-    /// one that would still wait at least as often.
-    fn push_out_for(&mut self, client: Address) -> bool {
-        let own = self.accounts.get(&client).map_or(0, |account| account.queue.len());
-        let greedy = self.accounts.iter_mut().max_by_key(|(_, account)| account.queue.len());
-        let Some((_, account)) = greedy.filter(|(_, account)| account.queue.len() > own + 1) else {
-            return false;
-        };
-        account.queue.pop_back();
-        self.waiting -= 1;
-        true
-    }
-
-    fn close_if_empty(&mut self, client: Address) {
-        if self.accounts.get(&client).is_some_and(|a| a.held == 0 && a.queue.is_empty()) {
-            self.accounts.remove(&client);
-        }
     }
 }

@@ -92,6 +92,20 @@ impl Observation {
     pub const WORKS: Observation = Observation { waits: false, light: false };
 }
 
+/// What the service does, as far as the last looks tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It has something to do.
+    Works,
+    /// It waits for its client.
+    Waits {
+        /// Whether it holds little meanwhile.
+        light: bool,
+    },
+    /// Nobody has looked since bytes stopped to move.
+    Unknown,
+}
+
 /// Looks at a service's processes. May take as long as a file system that one of them executes a program on:
 /// the kernel lets nobody look at a process in the middle of that.
 #[must_use]

@@ -16,13 +16,13 @@ use crate::admission::{Burden, Place};
 use crate::child;
 use crate::event;
 use crate::registered::Registered;
-use crate::rest::{self, Exchange, Observation};
+use crate::rest::{self, Activity, Exchange, Observation};
 use crate::service::Service;
 use crate::stderr::Stderr;
 use crate::sys::errno_text;
 use crate::sys::process::{Child, End};
 use crate::threads::Threads;
-use crate::traffic::{Activity, Fate, Traffic};
+use crate::traffic::{Fate, Traffic};
 use crate::watch::Counters;
 use crate::work::Work;
 

@@ -1,0 +1,162 @@
+//! Who has what, and who waits for what: the books of [`Admission`](super::Admission), which are always under
+//! its lock.
+
+use std::collections::{HashMap, VecDeque};
+
+use tokio::sync::oneshot;
+
+use super::{Address, Bounds, Burden, Checks, LADEN, Permit, Place, RESTING};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) running: usize,
+    pub(super) resting: usize,
+    /// Those of the resting that hold the memory of an answer.
+    pub(super) laden: usize,
+    pub(super) waiting: usize,
+    /// Those that rest and have work again, oldest first.
+    pub(super) woken: VecDeque<oneshot::Sender<Permit>>,
+    /// Whether the next permit is for the queue, if both wait.
+    pub(super) queue_is_next: bool,
+    /// Addresses with waiting requests; the first is served next, and then goes to the end.
+    pub(super) turn: VecDeque<Address>,
+    pub(super) accounts: HashMap<Address, Account>,
+    /// The requests in their checks, by subject.
+    pub(super) checks: HashMap<Box<[u8]>, Checks>,
+}
+
+/// One address. None that has nothing is kept.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Places it has, and requests that rest.
+    pub(super) held: usize,
+    /// Its requests that wait, oldest first.
+    pub(super) queue: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) subject: Box<[u8]>,
+    pub(super) sender: oneshot::Sender<Place>,
+}
+
+impl State {
+    pub(super) fn has_free(&self, bounds: &Bounds) -> bool {
+        bounds.places.is_none_or(|places| self.running < places.get())
+    }
+
+    pub(super) fn may_have_more(&self, bounds: &Bounds, client: Address) -> bool {
+        let held = self.accounts.get(&client).map_or(0, |account| account.held);
+        bounds.per_address.is_none_or(|most| held < most.get())
+    }
+
+    pub(super) fn may_check(&self, bounds: &Bounds, subject: &[u8]) -> bool {
+        let most = bounds.checks_of_one();
+        self.checks
+            .get(subject)
+            .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
+    }
+
+    pub(super) fn may_rest(&self, bounds: &Bounds, burden: Burden) -> bool {
+        let most = |each| bounds.places.map_or(0, |places| places.get().saturating_mul(each));
+        self.resting < most(RESTING) && (burden == Burden::Light || self.laden < most(LADEN))
+    }
+
+    pub(super) fn next_woken(&mut self) -> Option<oneshot::Sender<Permit>> {
+        while let Some(sender) = self.woken.pop_front() {
+            if !sender.is_closed() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    pub(super) fn begin_rest(&mut self, burden: Burden) {
+        self.resting += 1;
+        self.laden += usize::from(burden == Burden::Laden);
+    }
+
+    pub(super) fn end_rest(&mut self, burden: Burden) {
+        self.resting -= 1;
+        self.laden -= usize::from(burden == Burden::Laden);
+    }
+
+    pub(super) fn check_rests(&mut self, subject: &[u8]) {
+        if let Some(checks) = self.checks.get_mut(subject) {
+            checks.working -= 1;
+        }
+    }
+
+    pub(super) fn end_check(&mut self, subject: &[u8], working: bool) {
+        if let Some(checks) = self.checks.get_mut(subject) {
+            checks.all -= 1;
+            checks.working -= usize::from(working);
+            if checks.all == 0 {
+                self.checks.remove(subject);
+            }
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, client: Address, waiting: Waiting) {
+        let queue = &mut self.accounts.entry(client).or_default().queue;
+        if queue.is_empty() {
+            self.turn.push_back(client);
+        }
+        queue.push_back(waiting);
+        self.waiting += 1;
+    }
+
+    /// The first in turn that may have a place: its place in `turn` and in its address's queue.
+    pub(super) fn next(&self, bounds: &Bounds) -> Option<(usize, usize)> {
+        self.turn.iter().enumerate().find_map(|(turn, &client)| {
+            let queue = &self.accounts.get(&client)?.queue;
+            let may = |waiting: &Waiting| {
+                !waiting.sender.is_closed() && self.may_check(bounds, &waiting.subject)
+            };
+            let index = queue.iter().position(may)?;
+            self.may_have_more(bounds, client).then_some((turn, index))
+        })
+    }
+
+    pub(super) fn dequeue(&mut self, bounds: &Bounds) -> Option<(Address, Waiting)> {
+        let (turn, index) = self.next(bounds)?;
+        let client = self.turn.remove(turn)?;
+        let queue = &mut self.accounts.get_mut(&client)?.queue;
+        let waiting = queue.remove(index)?;
+        if !queue.is_empty() {
+            self.turn.push_back(client);
+        }
+        self.waiting -= 1;
+        Some((client, waiting))
+    }
+
+    /// Requests whose clients have left take no room.
+    pub(super) fn forget_the_gone(&mut self) {
+        self.accounts.retain(|_, account| {
+            account.queue.retain(|waiting| !waiting.sender.is_closed());
+            account.held > 0 || !account.queue.is_empty()
+        });
+        let accounts = &self.accounts;
+        self.turn.retain(|client| accounts.get(client).is_some_and(|a| !a.queue.is_empty()));
+        self.waiting = self.accounts.values().map(|account| account.queue.len()).sum();
+    }
+
+    /// Makes room for `client` at the cost of the address that waits most often, if that is another
+    /// one that would still wait at least as often.
+    pub(super) fn push_out_for(&mut self, client: Address) -> bool {
+        let own = self.accounts.get(&client).map_or(0, |account| account.queue.len());
+        let greedy = self.accounts.iter_mut().max_by_key(|(_, account)| account.queue.len());
+        let Some((_, account)) = greedy.filter(|(_, account)| account.queue.len() > own + 1) else {
+            return false;
+        };
+        account.queue.pop_back();
+        self.waiting -= 1;
+        true
+    }
+
+    pub(super) fn close_if_empty(&mut self, client: Address) {
+        if self.accounts.get(&client).is_some_and(|a| a.held == 0 && a.queue.is_empty()) {
+            self.accounts.remove(&client);
+        }
+    }
+}
