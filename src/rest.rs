@@ -173,6 +173,7 @@ fn blocked_on(pid: u32) -> Option<(libc::c_long, u64)> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
 
     use super::*;
     use crate::watch::Transport;
@@ -206,74 +207,79 @@ mod tests {
         shell
     }
 
-    fn end(mut child: Child) {
-        child.kill().unwrap();
-        child.wait().unwrap();
+    /// A process that ends with its test, however that ends.
+    struct Process(Child);
+
+    impl Process {
+        fn start(mut command: Command) -> Self {
+            Process(command.spawn().unwrap())
+        }
+
+        fn id(&self) -> u32 {
+            self.0.id()
+        }
+
+        #[track_caller]
+        fn wait_until(&self, condition: impl Fn(u32) -> bool) {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !condition(self.id()) {
+                assert!(Instant::now() < deadline, "in vain");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 
     #[test]
     fn services_that_wait() {
         for script in ["exec cat", "exec cat /dev/zero", "cat; :"] {
-            let child = shell(script).spawn().unwrap();
-            while !waits_for_client(child.id()) {
-                std::thread::yield_now();
-            }
-            end(child);
+            Process::start(shell(script)).wait_until(waits_for_client);
         }
     }
 
     #[test]
     fn services_that_work() {
-        let child = shell("exec sleep 9").spawn().unwrap();
-        while blocked_on(child.id()).map(|call| call.0) != Some(libc::SYS_clock_nanosleep) {
-            std::thread::yield_now();
-        }
+        let child = Process::start(shell("exec sleep 9"));
+        child.wait_until(|pid| {
+            blocked_on(pid).is_some_and(|call| call.0 == libc::SYS_clock_nanosleep)
+        });
         assert!(!waits_for_client(child.id()));
-        end(child);
         // A child that waits for something else, here for the pipe in the place of standard output.
         let (another, _open) = std::io::pipe().unwrap();
-        let child = shell("(exec cat <&1 >/dev/null); :").stdout(another).spawn().unwrap();
-        let cat_reads = || {
-            children(child.id())
-                .unwrap()
-                .into_iter()
-                .any(|pid| blocked_on(pid) == Some((libc::SYS_read, 0)))
-        };
-        while !cat_reads() {
-            std::thread::yield_now();
-        }
+        let mut command = shell("(exec cat <&1 >/dev/null); :");
+        command.stdout(another);
+        let child = Process::start(command);
+        let reads = |pid| blocked_on(pid) == Some((libc::SYS_read, 0));
+        child.wait_until(|pid| children(pid).unwrap().into_iter().any(reads));
         assert!(!waits_for_client(child.id()));
-        end(child);
     }
 
     #[test]
     fn a_child_at_work_on_an_answer() {
         // The shell's own printf fills the pipe in the place of the connection.
         let filled = "sleep 9 & while :; do printf 0123456789abcdef; done";
-        let child = shell(filled).spawn().unwrap();
-        while blocked_on(child.id()) != Some((libc::SYS_write, 1)) {
-            std::thread::yield_now();
-        }
+        let child = Process::start(shell(filled));
+        child.wait_until(|pid| blocked_on(pid) == Some((libc::SYS_write, 1)));
         assert!(!waits_for_client(child.id()));
         let [worker] = children(child.id()).unwrap()[..] else { panic!("one child") };
         // The shell cannot wait for it now.
         Command::new("kill").arg(worker.to_string()).status().unwrap();
-        while !waits_for_client(child.id()) {
-            std::thread::yield_now();
-        }
-        end(child);
+        child.wait_until(waits_for_client);
     }
 
     #[test]
     fn memory_of_its_own() {
-        let mut child = shell("exec tail -c 40000000").spawn().unwrap();
+        let mut child = Process::start(shell("exec tail -c 40000000"));
         assert!(holds_little(child.id()));
         let zeros = vec![0; 40_000_000];
-        std::io::Write::write_all(child.stdin.as_mut().unwrap(), &zeros).unwrap();
-        while holds_little(child.id()) {
-            std::thread::yield_now();
-        }
-        end(child);
+        std::io::Write::write_all(child.0.stdin.as_mut().unwrap(), &zeros).unwrap();
+        child.wait_until(|pid| !holds_little(pid));
         assert!(!holds_little(u32::MAX), "nothing is known of it");
     }
 

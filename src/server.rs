@@ -16,6 +16,7 @@ use crate::connection::{self, House, Phase};
 use crate::event;
 use crate::notify::{self, Census, Manager};
 use crate::peer::Origin;
+use crate::registered::Registered;
 use crate::sys::errno_text;
 use crate::sys::lack::is_lack;
 use crate::sys::readiness::wait_for;
@@ -48,7 +49,7 @@ pub async fn serve(
     phase: Sender<Phase>,
     manager: Arc<Manager>,
 ) -> io::Result<i32> {
-    let signals = wait_for(signals, Interest::READABLE)?;
+    let signals = Registered::new(signals, Interest::READABLE)?;
     let census = Arc::default();
     let running = Arc::clone(&house.admission);
     tokio::spawn(notify::keep_informed(Arc::clone(&manager), Arc::clone(&census), running));
@@ -77,15 +78,8 @@ pub async fn serve(
     }
 }
 
-async fn next(signals: &AsyncFd<Signals>) -> io::Result<i32> {
-    loop {
-        let mut ready = signals.readable().await?;
-        match signals.get_ref().next() {
-            Ok(signal) => return Ok(signal),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-            Err(error) => return Err(error),
-        }
-    }
+async fn next(signals: &Registered<Signals>) -> io::Result<i32> {
+    signals.perform(Interest::READABLE, Signals::next).await
 }
 
 type Ready<'a> = AsyncFdReadyGuard<'a, Socket>;

@@ -18,8 +18,8 @@ fn a_sealed_service_is_killed_without_counters() {
     assert_eq!(traffic.next_look(), None);
     traffic.seal(now);
     let mut fates = Vec::new();
-    while let Some(next) = traffic.next_look().filter(|_| fates.last() != Some(&Fate::Sealed(9))) {
-        now = next;
+    for _ in 0..3 {
+        now = traffic.next_look().expect("what was told to end is seen to");
         fates.push(traffic.look(now));
     }
     assert_eq!(fates, [1, 1, 9].map(Fate::Sealed));
