@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::support::process::write_to_reader;
 use crate::support::scratch::{chmod, export};
 use crate::support::{Daemon, GENERIC, Gitd, Implementation, Scratch, compliance, pkt};
 
@@ -231,8 +232,8 @@ fn output_is_awaited(d: Implementation) {
         d.serve(&scratch).option("--access-hook", hook).arg("--informative-errors").start();
     let mut client = daemon.connect();
     client.send(crate::support::request("upload-pack", "/repo.git"));
-    // Opening waits until the background child reads: by then the hook itself may have ended.
-    fs::write(&fifo, "late\n").unwrap();
+    // Open once the background child reads: by then the hook itself may have ended.
+    write_to_reader(&fifo, "late\n");
     assert_eq!(client.packet(), crate::support::Packet::Data(b"ERR late: /repo.git".to_vec()));
 }
 
@@ -281,6 +282,6 @@ fn slow(d: Implementation) {
     // When a silent client has been sent away, the time is over.
     assert_eq!(daemon.connect().rest().0, b"");
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
-    fs::write(&fifo, "go\n").unwrap();
+    write_to_reader(&fifo, "go\n");
     assert!(!client.packets_to_flush().is_empty());
 }

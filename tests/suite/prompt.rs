@@ -4,14 +4,12 @@
 //! The tests look through a duplicate of the service's standard input, which is the client's socket.
 
 use std::io::{Read, Write};
-use std::os::fd::{OwnedFd, RawFd};
 use std::process::{Child, Stdio};
 
 use rustix::net::sockopt::{set_tcp_quickack, tcp_nodelay, tcp_quickack};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::lab::{self, Network, Repository, Server};
-use crate::support::process::{children, wait_until};
+use crate::support::process::{await_readable, socket_of_the_service, wait_until};
 use crate::support::{Gitd, Packet, Scratch, pkt, skip};
 
 /// In all rounds fewer than the packet has octets that they begin, so that upload-pack waits for the rest in silence.
@@ -95,16 +93,6 @@ fn segments_are_prompt_but_in_bulk() {
     wait_until("segments are prompt again", || tcp_nodelay(&socket).unwrap());
 }
 
-/// A duplicate of what the only service of a daemon reads from.
-fn socket_of_the_service(daemon: u32) -> OwnedFd {
-    const STDIN: RawFd = 0;
-    let services = children(daemon);
-    let [service] = services[..] else { panic!("{services:?}") };
-    let service = Pid::from_raw(service.cast_signed()).unwrap();
-    let service = pidfd_open(service, PidfdFlags::empty()).unwrap();
-    pidfd_getfd(service, STDIN, PidfdGetfdFlags::empty()).unwrap()
-}
-
 /// A client on the laboratory's other host, which sends each piece as soon as it has it.
 struct Piped(Child);
 
@@ -123,7 +111,9 @@ impl Piped {
         let mut received = Vec::new();
         while !received.ends_with(b"\n0000") {
             let mut buffer = [0; 4096];
-            let length = self.0.stdout.as_mut().unwrap().read(&mut buffer).unwrap();
+            let stdout = self.0.stdout.as_mut().unwrap();
+            await_readable("the server answers", &*stdout);
+            let length = stdout.read(&mut buffer).unwrap();
             assert!(length > 0, "closed after {:?}", String::from_utf8_lossy(&received));
             received.extend_from_slice(&buffer[..length]);
         }

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::clients::assert_clone;
 use crate::support::invocation::{free_port, run};
-use crate::support::process::{alive, children, listeners, signal, wait_until};
+use crate::support::process::{alive, children, listeners, signal, wait_for, wait_until};
 use crate::support::scratch::{chown, export, install};
 use crate::support::syslog::Syslog;
 use crate::support::{
@@ -149,7 +149,7 @@ struct Started(Child);
 impl Started {
     fn end(&mut self) {
         signal(self.0.id(), Signal::TERM);
-        self.0.wait().unwrap();
+        wait_for(&mut self.0);
     }
 }
 

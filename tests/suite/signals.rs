@@ -5,7 +5,9 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::support::process::{alive, children, descriptor, listening, signal, wait_until};
+use crate::support::process::{
+    alive, children, descriptor, listening, signal, wait_for, wait_until,
+};
 use crate::support::{
     Client, Daemon, Git, Gitd, Implementation, Scratch, Stock, compliance, request,
 };
@@ -106,7 +108,7 @@ fn told_to_end(daemon: &Daemon) -> Client {
 fn killing_the_wrapper(d: Implementation) {
     let (mut wrapper, daemon, port) = wrapped(d);
     signal(wrapper.id(), Signal::TERM);
-    assert_eq!(wrapper.wait().unwrap().signal(), Some(15));
+    assert_eq!(wait_for(&mut wrapper).signal(), Some(15));
     wait_until("the daemon has gone", || !alive(daemon));
     assert!(!listening(port));
 }
@@ -115,7 +117,7 @@ fn killing_the_wrapper(d: Implementation) {
 fn killing_the_daemon_behind_the_wrapper(d: Implementation) {
     let (mut wrapper, daemon, _) = wrapped(d);
     signal(daemon, Signal::TERM);
-    let status = wrapper.wait().unwrap();
+    let status = wait_for(&mut wrapper);
     assert_eq!(status.code(), Some(143), "{status}");
     let stderr = std::io::read_to_string(wrapper.stderr.take().unwrap()).unwrap();
     assert!(stderr.ends_with("error: git-daemon died of signal 15\n"), "{stderr}");

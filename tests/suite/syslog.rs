@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::support::process::descriptor;
+use crate::support::process::{descriptor, wait_for};
 use crate::support::syslog::{Message, Syslog};
-use crate::support::{Implementation, Scratch, compliance, pkt, request};
+use crate::support::{DEADLINE, Implementation, Scratch, compliance, pkt, request};
 
 compliance! {
     messages,
@@ -175,10 +175,11 @@ fn inetd_by_default(d: Implementation) {
         format!("'{}/nothing' does not appear to be a git repository", scratch.repos().display())
     );
     assert_eq!(message.tag, format!("git-daemon[{}]", child.id()));
+    ours.set_read_timeout(Some(DEADLINE)).unwrap();
     let answer = std::io::read_to_string(&ours).unwrap();
     assert!(answer.ends_with(": /nothing"), "{answer}");
     drop(ours);
-    assert_eq!(child.wait().unwrap().code(), Some(255));
+    assert_eq!(wait_for(&mut child).code(), Some(255));
 }
 
 /// Contract 7, 33: the status of what is no request tells where the log is, too.
@@ -189,7 +190,7 @@ fn inetd_without_a_request(d: Implementation) {
         let mut command = syslog.of(d.serve(&scratch)).arg("--inetd").command(&[]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), &sent).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(status), "{sent:?}");
+        assert_eq!(wait_for(&mut child).code(), Some(status), "{sent:?}");
     }
 }
 

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use socket2::Protocol;
 
-use super::support::{CONNECT, DEADLINE, Stock, git, listen, succeed, text};
+use super::support::{CONNECT, Stock, accept, git, listen, succeed, text};
+use crate::support::process::{output, wait_for};
 
 /// A PATH in which git finds `gitd-connect`.
 fn path() -> impl AsRef<OsStr> {
@@ -76,11 +77,9 @@ fn git_works_over_ipv6() {
 fn a_refused_repository_is_told_by_git_alone() {
     let server = Stock::start("127.0.0.1:0", Protocol::TCP);
     let url = server.url().replace("r.git", "none.git");
-    let output = git(server.home())
-        .env("GIT_PROXY_COMMAND", CONNECT)
-        .args(["ls-remote", &url])
-        .output()
-        .unwrap();
+    let mut git = git(server.home());
+    git.env("GIT_PROXY_COMMAND", CONNECT).args(["ls-remote", &url]).stdin(Stdio::null());
+    let output = output(&mut git);
     assert_eq!(output.status.code(), Some(128));
     let expected = "fatal: remote error: access denied or repository not exported: /none.git\n";
     assert_eq!(text(&output.stderr), expected);
@@ -96,12 +95,11 @@ fn nothing_is_left_when_git_is_killed() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let (mut server, _) = listener.accept().unwrap();
+    let mut server = accept(&listener);
     server.read_exact(&mut [0; 4]).unwrap();
     client.kill().unwrap();
-    client.wait().unwrap();
+    wait_for(&mut client);
     // The connection ends only with the process that holds it.
-    server.set_read_timeout(Some(DEADLINE)).unwrap();
     server.write_all(b"0000").unwrap();
     let mut rest = Vec::new();
     match server.read_to_end(&mut rest) {
@@ -116,11 +114,9 @@ fn git_reports_a_failed_connect_and_is_not_killed_by_it() {
     drop(listener);
     let home = tempfile::tempdir().unwrap();
     for _ in 0..10 {
-        let output = git(home.path())
-            .env("GIT_PROXY_COMMAND", CONNECT)
-            .args(["ls-remote", &format!("git://{address}/r.git")])
-            .output()
-            .unwrap();
+        let mut git = git(home.path());
+        git.env("GIT_PROXY_COMMAND", CONNECT).stdin(Stdio::null());
+        let output = output(git.args(["ls-remote", &format!("git://{address}/r.git")]));
         assert_eq!(output.status.code(), Some(128));
         let lines = text(&output.stderr);
         assert!(lines.contains("connection refused; is a git server"), "{lines}");

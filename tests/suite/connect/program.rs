@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use socket2::Protocol;
 
-use super::support::{CONNECT, connect_to, ended, listen, succeed, text};
+use super::support::{CONNECT, accept, connect_to, ended, listen, succeed, text};
+use crate::support::process::{self, output_of};
 
 fn half_close(protocol: Protocol) {
     let (listener, address) = listen("127.0.0.1:0", protocol);
     let mut client = connect_to(address).spawn().unwrap();
-    let (mut server, _) = listener.accept().unwrap();
+    let mut server = accept(&listener);
     client.stdin.take().unwrap().write_all(b"request").unwrap();
     let mut request = String::new();
     server.read_to_string(&mut request).unwrap();
@@ -20,7 +21,7 @@ fn half_close(protocol: Protocol) {
     assert!(client.try_wait().unwrap().is_none(), "it must stay for the answer");
     server.write_all(b"answer").unwrap();
     drop(server);
-    let output = client.wait_with_output().unwrap();
+    let output = output_of(client);
     assert_eq!((text(&output.stdout), text(&output.stderr)), ("answer".into(), String::new()));
     assert_eq!(output.status.code(), Some(0));
 }
@@ -40,7 +41,7 @@ fn a_half_close_reaches_a_silent_mptcp_server_too() {
 fn the_servers_end_is_the_end_though_git_may_write() {
     let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
     let mut client = connect_to(address).spawn().unwrap();
-    drop(listener.accept().unwrap());
+    drop(accept(&listener));
     assert_eq!(ended(&mut client).code(), Some(0));
     drop(client.stdin.take());
 }
@@ -49,7 +50,7 @@ fn the_servers_end_is_the_end_though_git_may_write() {
 fn gits_end_is_the_end_though_the_server_stays() {
     let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
     let mut client = connect_to(address).spawn().unwrap();
-    let (mut server, _) = listener.accept().unwrap();
+    let mut server = accept(&listener);
     drop(client.stdin.take());
     drop(client.stdout.take());
     assert_eq!(ended(&mut client).code(), Some(0));
@@ -60,7 +61,7 @@ fn gits_end_is_the_end_though_the_server_stays() {
 fn many_bytes_pass_both_ways_at_once() {
     let (listener, address) = listen("127.0.0.1:0", Protocol::MPTCP);
     let mut client = connect_to(address).spawn().unwrap();
-    let (server, _) = listener.accept().unwrap();
+    let server = accept(&listener);
     let sent: Vec<u8> =
         (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let length = sent.len() as u64;
@@ -71,7 +72,7 @@ fn many_bytes_pass_both_ways_at_once() {
             stdin.write_all(&sent).unwrap();
             drop(stdin);
         });
-        client.wait_with_output().unwrap().stdout
+        output_of(client).stdout
     });
     assert_eq!(echo.join().unwrap(), length);
     assert!(sent == returned, "{} bytes returned", returned.len());
@@ -88,24 +89,24 @@ fn one_line(output: &Output) -> String {
 fn failures_are_one_line_and_a_status() {
     let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
     let mut client = connect_to(address).spawn().unwrap();
-    let (mut server, _) = listener.accept().unwrap();
+    let mut server = accept(&listener);
     server.write_all(b"x").unwrap();
     client.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     server.set_linger(Some(Duration::ZERO)).unwrap();
     drop(server);
     ended(&mut client);
-    let output = client.wait_with_output().unwrap();
+    let output = output_of(client);
     assert_eq!(output.status.code(), Some(1));
     assert!(one_line(&output).contains("lost the connection to 127.0.0.1 port"));
 
     drop(listener);
     let mut client = connect_to(address);
-    let output = client.stdin(Stdio::null()).output().unwrap();
+    let output = process::output(client.stdin(Stdio::null()));
     assert_eq!(output.status.code(), Some(1));
     assert!(one_line(&output).contains("connection refused; is a git server"));
 
     let run = |arguments: &[&str]| {
-        Command::new(CONNECT).args(arguments).stdin(Stdio::null()).output().unwrap()
+        process::output(Command::new(CONNECT).args(arguments).stdin(Stdio::null()))
     };
     let output = run(&["no-such-host.invalid", "9418"]);
     assert_eq!(output.status.code(), Some(1));
@@ -125,7 +126,7 @@ fn mptcp_is_asked_for_unless_switched_off() {
             command.env("GIT_ENABLE_MPTCP", switch);
         }
         let mut client = command.spawn().unwrap();
-        let (server, _) = listener.accept().unwrap();
+        let server = accept(&listener);
         let protocol = server.protocol().unwrap();
         drop(server);
         ended(&mut client);

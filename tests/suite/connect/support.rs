@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
 use crate::support::Git;
+use crate::support::process::{await_readable, output};
 
 pub(crate) const CONNECT: &str = env!("CARGO_BIN_EXE_gitd-connect");
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -31,13 +32,14 @@ fn apart(program: &Path, home: &Path) -> Command {
         .env("LC_ALL", "C")
         .env_remove("GIT_PROXY_COMMAND")
         .env_remove("GIT_ENABLE_MPTCP")
-        .args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
+        .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+        .stdin(Stdio::null());
     git
 }
 
 #[track_caller]
 pub(crate) fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
+    let output = output(command);
     assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
@@ -68,6 +70,15 @@ pub(crate) fn listen(address: &str, protocol: Protocol) -> (Socket, SocketAddr) 
     socket.listen(128).unwrap();
     let bound = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, bound)
+}
+
+/// The client that comes next; it must not be silent for long either.
+pub(crate) fn accept(listener: &Socket) -> Socket {
+    await_readable("a client comes", listener);
+    let (client, _) = listener.accept().unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.set_write_timeout(Some(DEADLINE)).unwrap();
+    client
 }
 
 pub(crate) fn connect_to(address: SocketAddr) -> Command {

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::server::{Server, assert_serves, gitd, scratch};
 use crate::support::log::Log;
-use crate::support::process::{children, descriptor};
+use crate::support::process::{children, descriptor, wait_for};
 use crate::support::{DEADLINE, Invocation, needs_root, request};
 
 /// The command with these sockets as descriptors 3 and 4; `environment` is said by the process that becomes gitd.
@@ -143,6 +143,7 @@ fn multipath_is_recognised() {
     client.connect(&address.into()).unwrap();
     (&client).write_all(&request("upload-pack", "/repo.git")).unwrap();
     (&client).write_all(b"0000").unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
     (&client).read_to_end(&mut Vec::new()).unwrap();
     server.log.wait(0, |line| line == "Disconnected");
     let raw = server.log.raw(0).concat();
@@ -176,7 +177,7 @@ fn multipath_is_missed() {
 fn failing(mut command: Command) -> Vec<String> {
     let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let log = Log::read(child.stderr.take().unwrap()).wait_end();
-    assert_eq!(child.wait().unwrap().code(), Some(128));
+    assert_eq!(wait_for(&mut child).code(), Some(128));
     log
 }
 

@@ -76,7 +76,7 @@ fn no_repository_is_opened() {
     assert_eq!(client.packet(), Packet::Data(b"ERR moved; use x/repo.git".to_vec()));
     client.rest();
     crate::support::process::signal(strace.id(), rustix::process::Signal::INT);
-    strace.wait().unwrap();
+    crate::support::process::wait_for(&mut strace);
     let calls = std::fs::read_to_string(log).unwrap();
     assert!(!calls.contains("repo.git") && !calls.contains("exec"), "{calls}");
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Gates, asking, busy};
-use crate::support::process::{alive, children, listening, wait_until};
+use super::{Gates, asking, busy, is_served};
+use crate::support::process::{alive, children, listening, wait_for, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Daemon, End, Git, Gitd, Scratch};
 
@@ -53,7 +53,7 @@ impl Clones {
     fn finish(self, scratch: &Scratch) {
         drop(self.gate);
         for (mut clone, target) in self.clones {
-            assert!(clone.wait().unwrap().success());
+            assert!(wait_for(&mut clone).success());
             let git = || Git::new(scratch).cwd(&target);
             git().args(["fsck", "--strict"]).ok();
             assert_eq!(git().args(["rev-parse", "HEAD"]).ok(), self.head);
@@ -152,6 +152,6 @@ fn sigkill_in_mid_clone() {
     old.signal(Signal::KILL);
     assert_eq!(old.wait().signal(), Some(9));
     let new = Gitd.serve(&scratch).arg("--reuseaddr").port(old.port).start();
-    super::is_served(&new);
+    is_served(&new);
     clones.finish(&scratch);
 }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::{Resources, is_served};
 use crate::support::log::Log;
-use crate::support::process::{children, signal, wait_until, zombies};
+use crate::support::process::{children, signal, wait_for, wait_until, zombies};
 use crate::support::{
     Daemon, Gitd, Implementation, Scratch, Stock, compliance, needs_root, request,
 };
@@ -40,7 +40,7 @@ impl Fault {
     /// Ends the fault; the calls that it has met.
     fn end(mut self) -> Vec<String> {
         signal(self.strace.id(), Signal::INT);
-        self.strace.wait().unwrap();
+        wait_for(&mut self.strace);
         let calls = std::fs::read_to_string(&self.calls).unwrap();
         calls.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
     }

@@ -1,14 +1,15 @@
 //! A log that nobody reads: what stands in the way of writing it must not stand in the way of serving.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
+use std::sync::mpsc;
 
 use super::Resources;
 use crate::support::invocation::free_port;
 use crate::support::process::{listening, wait_until};
 use crate::support::syslog::Syslog;
-use crate::support::{Client, Gitd, Scratch, request};
+use crate::support::{Client, DEADLINE, Gitd, Scratch, request};
 
 /// A line of a quarter of a megabyte, by a path full of bytes that must be escaped.
 fn noise() -> Vec<u8> {
@@ -41,19 +42,29 @@ fn a_full_pipe() {
     assert!(!client.packets_to_flush().is_empty());
     client.send("0000");
     client.rest();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).split(b'\n');
-    let lost = lines.find_map(|line| {
-        let line = String::from_utf8(line.unwrap()).unwrap();
-        line.contains(" lines of the log were lost").then_some(line)
-    });
+    let mut lines = lines(child.stderr.take().unwrap());
+    let lost = lines.find(|line| line.contains(" lines of the log were lost"));
     assert!(lost.unwrap().contains("] warning: "));
     // From here on all is told again.
     let mut client = Client::connect(address);
     client.send(request("upload-pack", "/nothing"));
     client.rest();
-    assert!(lines.any(|line| line.unwrap().ends_with(b"Request upload-pack for '/nothing'")));
+    assert!(lines.any(|line| line.ends_with("Request upload-pack for '/nothing'")));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// What is written there from now on; it ends when nothing comes for too long.
+fn lines(stream: impl Read + Send + 'static) -> impl Iterator<Item = String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    std::iter::from_fn(move || receiver.recv_timeout(DEADLINE).ok())
 }
 
 /// At its end gitd does not wait for a reader either.
@@ -115,7 +126,7 @@ fn syslog_comes_and_goes() {
     std::fs::remove_file(&place).unwrap();
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     let new = UnixDatagram::bind(&place).unwrap();
-    new.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
+    new.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = [0; 2048];
     daemon.ask("upload-pack", "/nothing");
     loop {

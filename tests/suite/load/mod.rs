@@ -19,11 +19,12 @@ mod soak;
 mod stuck;
 mod unix;
 
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use crate::support::process::{children, descriptors, status, wait_until};
+use crate::support::process::{children, descriptors, status, wait_until, write_to_reader};
 use crate::support::{Client, Daemon, End, Packet, Scratch, pkt, request};
 
 /// A client with one of loopback's sixteen million addresses.
@@ -43,7 +44,7 @@ fn connect_from(daemon: &Daemon, address: IpAddr) -> Client {
 
 /// Does something in the network of a daemon that has one of its own.
 fn in_network_of(daemon: &Daemon, work: impl FnOnce() + Send) {
-    let network = std::fs::File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
+    let network = File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // This thread alone moves; it ends here.
@@ -112,8 +113,7 @@ struct Kept {
 impl Kept {
     /// Opens the gate, and takes what was asked for.
     fn finish(mut self) {
-        // Waits until somebody waits there.
-        std::fs::write(&self.gate, "\n").unwrap();
+        write_to_reader(&self.gate, "\n");
         let (pack, end) = self.client.rest();
         assert!(pack.starts_with(b"PACK") && end == End::Closed);
         std::fs::remove_file(self.gate).unwrap();

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::noise::large;
 use super::{Resources, ask_for_all, busy, finish, from, in_network_of, is_served};
-use crate::support::process::{children, wait_until};
+use crate::support::process::{children, wait_for, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, needs_root, pkt, request};
 
@@ -74,7 +74,7 @@ fn a_kilobyte_at_a_time() {
     let git = Git::new(&scratch).cwd(&copy).args(["index-pack", "--stdin", "--strict"]);
     let mut index = git.into_command().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     index.stdin.take().unwrap().write_all(&pack).unwrap();
-    assert!(index.wait().unwrap().success());
+    assert!(wait_for(&mut index).success());
     Git::new(&scratch).cwd(&copy).args(["cat-file", "-e", &head]).ok();
     before.assert_back(&daemon);
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use super::{LIMIT, Lab, MULTIPATH};
 use crate::lab::{Client, Daemon, Network, Repository, Server, Transfer, middlebox};
+use crate::support::invocation::run;
 
 /// The line at the end of one small clone.
 fn last_words(lab: &Lab, client: Client, host: &str) -> String {
@@ -64,8 +65,8 @@ fn a_server_whose_kernel_refuses_says_so_and_serves_tcp() {
 
     let mut required = network.server.command(env!("CARGO_BIN_EXE_gitd"));
     required.args(["--mptcp=require", "--export-all", "--port=9419"]).stdin(Stdio::null());
-    let output = required.output().unwrap();
-    assert_eq!(output.status.code(), Some(128));
-    let error = String::from_utf8_lossy(&output.stderr);
+    let outcome = run(&mut required);
+    assert_eq!(outcome.code(), Some(128));
+    let error = outcome.stderr;
     assert!(error.starts_with("fatal: ") && error.contains("net.mptcp.enabled=1"), "{error}");
 }

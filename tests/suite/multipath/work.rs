@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{LIMIT, Lab, MULTIPATH};
 use crate::lab::{Client, Transfer, git, succeed};
+use crate::support::process::wait_for;
 
 #[test]
 fn a_push_uses_both_links() {
@@ -36,7 +37,7 @@ fn fifty_clones_at_once_all_arrive() {
     };
     let clones: Vec<_> = copies.iter().map(start).collect();
     for mut clone in clones {
-        assert!(clone.wait().unwrap().success());
+        assert!(wait_for(&mut clone).success());
     }
     for copy in &copies {
         succeed(git(copy).args(["fsck", "--strict"]));

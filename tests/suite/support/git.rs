@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use super::Scratch;
+use super::process::output;
 
 struct Installation {
     program: PathBuf,
@@ -106,12 +107,12 @@ impl Git {
 
     /// Runs it, whatever comes of it.
     pub fn output(mut self) -> Output {
-        self.command.output().unwrap()
+        output(&mut self.command)
     }
 
     /// Runs it and demands success; its trimmed standard output.
     pub fn ok(mut self) -> String {
-        let output = self.command.output().unwrap();
+        let output = output(&mut self.command);
         assert!(
             output.status.success(),
             "{:?}: {}\n{}",
@@ -124,7 +125,7 @@ impl Git {
 
     /// Runs it and demands failure; its standard error.
     pub fn fails(mut self) -> String {
-        let output = self.command.output().unwrap();
+        let output = output(&mut self.command);
         assert!(
             !output.status.success(),
             "{:?} succeeded:\n{}",

@@ -345,7 +345,6 @@ fn claim_ports() -> (UnixDatagram, u16) {
     claimed.unwrap()
 }
 
-/// Whether a daemon can bind it: unlike std's listener, without SO_REUSEADDR, as ended connections may still hold it.
 /// Runs to the end, with a deadline: a server that starts although it should not would run for ever.
 pub fn run(command: &mut Command) -> Outcome {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

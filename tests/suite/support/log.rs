@@ -96,9 +96,9 @@ impl Log {
 
     /// Waits until every process that could write to the log has gone; all its lines.
     pub fn wait_end(&self) -> Vec<String> {
-        match self.try_wait(0, |_| false) {
-            Ok(lines) | Err(lines) => lines,
-        }
+        let (Ok(lines) | Err(lines)) = self.try_wait(0, |_| false);
+        assert!(self.shared.0.lock().unwrap().ended, "somebody can still write to {lines:#?}");
+        lines
     }
 }
 

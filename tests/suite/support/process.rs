@@ -1,11 +1,18 @@
 //! Processes seen through /proc, and signals sent to those the suite has started.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Child;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use gitd::sys::wait::{Wait, wait};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
+};
 
 use super::DEADLINE;
 
@@ -16,6 +23,24 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(3));
     }
+}
+
+/// Waits until there is something to read, or a client to accept, or the end of that.
+pub fn await_readable(what: &str, source: impl AsFd) {
+    let ready = wait(&mut [Wait::readable(source.as_fd())], Some(DEADLINE)).unwrap();
+    assert!(ready > 0, "waited in vain until {what}");
+}
+
+/// Writes into a named pipe as soon as somebody reads from it. Without NONBLOCK opening it would wait, for ever if nobody
+/// comes.
+pub fn write_to_reader(pipe: &Path, text: &str) {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+    let mut opened = None;
+    wait_until("somebody reads from the pipe", || {
+        opened = rustix::fs::open(pipe, flags, Mode::empty()).ok();
+        opened.is_some()
+    });
+    fs::File::from(opened.unwrap()).write_all(text.as_bytes()).unwrap();
 }
 
 pub fn signal(pid: u32, signal: Signal) {
@@ -85,15 +110,72 @@ pub fn end(child: &mut Child) {
     if child.try_wait().unwrap().is_some() {
         return;
     }
-    let below = descendants(child.id());
-    let _ = child.kill();
+    kill_with_descendants(child.id());
     let _ = child.wait();
-    for pid in below {
+}
+
+/// Of a process that has not been waited for yet.
+fn kill_with_descendants(pid: u32) {
+    for pid in [vec![pid], descendants(pid)].concat() {
         if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
             // It may have ended with its parent.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// How long a program may take that does real work, such as a clone; a loaded machine is no failure.
+const WORK: Duration = DEADLINE.saturating_mul(4);
+
+/// Waits for the end of a program that ends by itself. One that does not is ended, with all below it, and fails the test.
+#[track_caller]
+pub fn wait_for(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + WORK;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            end(child);
+            panic!("a program still ran after {WORK:?}");
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// The same, with what it says on the way where that goes into pipes.
+#[track_caller]
+pub fn output_of(child: Child) -> Output {
+    let pid = child.id();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(WORK) else {
+        kill_with_descendants(pid);
+        panic!("a program still ran after {WORK:?}");
+    };
+    output.unwrap()
+}
+
+/// Runs a program to its end.
+#[track_caller]
+pub fn output(command: &mut Command) -> Output {
+    output_of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// A duplicate of what the only service of a daemon reads from: its client's socket.
+pub fn socket_of_the_service(daemon: u32) -> OwnedFd {
+    const STDIN: RawFd = 0;
+    let mut services = Vec::new();
+    wait_until("the service runs", || {
+        services = children(daemon);
+        // Before it becomes another program it may still lack its standard streams.
+        let own = |pid| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        services.iter().any(|&service| own(service).is_some_and(|exe| Some(exe) != own(daemon)))
+    });
+    let [service] = services[..] else { panic!("{services:?}") };
+    let service = Pid::from_raw(service.cast_signed()).unwrap();
+    let service = pidfd_open(service, PidfdFlags::empty()).unwrap();
+    pidfd_getfd(service, STDIN, PidfdGetfdFlags::empty()).unwrap()
 }
 
 /// How many descriptors a process has open.

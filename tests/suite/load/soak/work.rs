@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::load::noise::{Random, large};
+use crate::support::process::{output, wait_until};
 use crate::support::scratch::{FILE, head};
 use crate::support::{Daemon, End, GENERIC, Git, Packet, Scratch, pkt, request};
 
@@ -178,7 +179,9 @@ impl<'a> Site<'a> {
         clone.kill().unwrap();
         clone.wait().unwrap();
         // Its helpers end with it, and may still be writing.
-        while place.exists() && std::fs::remove_dir_all(&place).is_err() {}
+        wait_until("nobody writes there", || {
+            !place.exists() || std::fs::remove_dir_all(&place).is_ok()
+        });
         Ok("client killed")
     }
 
@@ -242,7 +245,7 @@ impl<'a> Site<'a> {
 
     /// A command that asks the server; no complaint is allowed but the one.
     fn git(&self, n: usize, place: Option<&Path>, arguments: &[&str]) -> Result<Output, Busy> {
-        let output = self.command(n, place, arguments).output().unwrap();
+        let output = output(&mut self.command(n, place, arguments));
         if !output.status.success() {
             is_busy(&output.stderr)?;
             let complaint = String::from_utf8_lossy(&output.stderr);
