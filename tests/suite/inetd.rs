@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use crate::support::log::Log;
 use crate::support::process::{self, end, wait_until};
@@ -23,6 +24,7 @@ compliance! {
     slow_and_ahead,
     status,
     a_silent_client,
+    a_slow_client,
     no_pid_file,
 }
 
@@ -234,6 +236,20 @@ fn a_silent_client(d: Implementation) {
     } else {
         assert_ne!(code, Some(0));
     }
+}
+
+/// Contract 60: a byte now and then does not put it off.
+fn a_slow_client(d: Implementation) {
+    let (_scratch, invocation) = exported(d);
+    let (mut inetd, mut client) = Inetd::tcp(invocation.arg("--init-timeout=1"));
+    let request = request("upload-pack", &format!("/{}", "x".repeat(100)));
+    // All of it would take more than ten times as long as there is.
+    let taken = request.iter().take_while(|&&byte| {
+        std::thread::sleep(Duration::from_millis(100));
+        client.sends([byte])
+    });
+    assert!(taken.count() < request.len(), "the whole request was taken");
+    assert_ne!(inetd.code(), Some(0));
 }
 
 /// Contract 13: there is nothing to write a pid for.

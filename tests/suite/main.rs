@@ -28,6 +28,7 @@ mod gitfiles;
 mod home;
 mod hook;
 mod inetd;
+mod inherited;
 mod interpolation;
 mod limits;
 mod listening;
