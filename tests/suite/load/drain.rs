@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{Gates, asking, busy, is_served};
-use crate::support::process::{alive, children, listening, wait_for, wait_until};
+use crate::support::process::{alive, children, listening, status, wait_for, wait_until};
 use crate::support::scratch::head;
-use crate::support::{Daemon, End, Git, Gitd, Scratch};
+use crate::support::{Daemon, End, Git, Gitd, Scratch, request};
 
 /// Clones by git, all in the middle of their packs until they may go on.
 struct Clones {
@@ -126,6 +126,32 @@ fn the_queue_is_served() {
     first.finish();
     assert!(!second.packets_to_flush().is_empty());
     super::finish(second);
+    assert_eq!(daemon.wait().signal(), Some(15));
+}
+
+/// Clients that the kernel has queued, and that gitd has not accepted when it is told to end, are served too.
+#[test]
+fn the_kernels_queue_is_served() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let mut daemon = Gitd.serve(&scratch).arg("--max-connections=0").start();
+    is_served(&daemon);
+    daemon.signal(Signal::STOP);
+    wait_until("it stands still", || {
+        status(daemon.pid(), "State").is_some_and(|state| state.starts_with('T'))
+    });
+    let queued = |_| {
+        let mut client = daemon.connect();
+        client.send(request("upload-pack", "/repo.git"));
+        client
+    };
+    let clients: Vec<_> = (0..100).map(queued).collect();
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
+    for mut client in clients {
+        assert!(!client.packets_to_flush().is_empty());
+        super::finish(client);
+    }
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
