@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::Protocol;
 
@@ -137,6 +137,56 @@ fn mptcp_is_asked_for_unless_switched_off() {
     for off in ["0", "false", "no", "off"] {
         assert_eq!(asked(Some(off)), Some(Protocol::TCP), "{off}");
     }
+}
+
+/// As a sandbox does that forbids what it does not know: the kernel itself would have let it.
+#[test]
+fn tcp_is_used_where_mptcp_is_forbidden() {
+    let (listener, address) = listen("127.0.0.1:0", Protocol::MPTCP);
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace");
+    for error in ["EPERM", "EACCES"] {
+        let plain = connect_to(address);
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-e", "trace=socket", "-e"]);
+        command.arg(format!("inject=socket:error={error}:when=1")).arg("-o").arg(&trace);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = command.env_remove("GIT_ENABLE_MPTCP").spawn().unwrap();
+        let mut server = accept(&listener);
+        assert_eq!(server.protocol().unwrap(), Some(Protocol::TCP));
+        server.write_all(b"answer").unwrap();
+        drop(server);
+        drop(client.stdin.take());
+        let output = output_of(client);
+        assert_eq!((text(&output.stdout), text(&output.stderr)), ("answer".into(), String::new()));
+        let trace = std::fs::read_to_string(&trace).unwrap();
+        let forbidden: Vec<_> = trace.lines().filter(|call| call.contains("(INJECTED)")).collect();
+        assert!(matches!(forbidden[..], [call] if call.contains("IPPROTO_MPTCP")), "{trace}");
+    }
+}
+
+/// git would be killed by writing to a proxy that is gone.
+#[test]
+fn a_failure_waits_for_gits_request() {
+    let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
+    drop(listener);
+    let fail = |request: &[u8]| {
+        let begin = Instant::now();
+        let mut client = connect_to(address).spawn().unwrap();
+        client.stdin.as_mut().unwrap().write_all(request).unwrap();
+        let stdin = client.stdin.take();
+        let output = output_of(client);
+        drop(stdin);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(one_line(&output).contains("connection refused"));
+        begin.elapsed()
+    };
+    // A moment for a request that does not come, and not even that for one that is there.
+    const MOMENT: Duration = Duration::from_secs(1);
+    assert!(fail(b"") >= MOMENT);
+    let fastest = (0..5).map(|_| fail(b"request")).min().unwrap();
+    assert!(fastest < MOMENT, "{fastest:?}");
 }
 
 #[test]

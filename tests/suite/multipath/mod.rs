@@ -11,6 +11,7 @@ macro_rules! needs_lab {
 }
 
 mod fallback;
+mod forbidden;
 mod log;
 mod loss;
 mod recipes;
