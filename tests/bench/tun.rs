@@ -4,29 +4,27 @@
 //! device comes out of the other half a round trip later, in order and whole: nothing is lost, and there is no limit on
 //! the rate. It is written here, and not as a script, because a script's own delays would be among the measured ones.
 //!
-//! This file has the only `unsafe` of the bench: a tun device is bound to a descriptor by one ioctl, for which neither the
-//! standard library nor a crate in use has a safe name.
+//! The suite uses it too. This file has the only `unsafe` of both: a tun device is bound to a descriptor by one ioctl, for
+//! which neither the standard library nor a crate in use has a safe name.
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Result;
-
 /// Takes any packet of the devices' MTU, which is 1500.
 const LONGEST_PACKET: usize = 2048;
 
 /// A new tun device called `name`, which lives as long as the file is open.
-pub(crate) fn open(name: &str) -> Result<File> {
+pub(crate) fn open(name: &str) -> io::Result<File> {
     let device = File::options().read(true).write(true).open("/dev/net/tun")?;
     // struct ifreq: the name, then a union of which TUNSETIFF reads the flags.
     let mut request = [0u8; size_of::<libc::ifreq>()];
     if name.len() >= libc::IFNAMSIZ {
-        return Err(format!("'{name}' is too long for a device").into());
+        return Err(io::Error::other(format!("'{name}' is too long for a device")));
     }
     request[..name.len()].copy_from_slice(name.as_bytes());
     let flags = libc::IFF_TUN | libc::IFF_NO_PI;
@@ -35,13 +33,14 @@ pub(crate) fn open(name: &str) -> Result<File> {
     let outcome =
         unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) };
     if outcome < 0 {
-        return Err(format!("no tun device: {}", std::io::Error::last_os_error()).into());
+        let error = io::Error::last_os_error();
+        return Err(io::Error::other(format!("no tun device: {error}")));
     }
     Ok(device)
 }
 
-/// Carries packets both ways until the process ends, each for `delay`.
-pub(crate) fn carry(one: &File, other: &File, delay: Duration) -> Result<()> {
+/// Carries packets both ways until the devices are deleted, each for `delay`.
+pub(crate) fn carry(one: &File, other: &File, delay: Duration) -> io::Result<()> {
     one_way(one.try_clone()?, other.try_clone()?, delay);
     one_way(other.try_clone()?, one.try_clone()?, delay);
     Ok(())

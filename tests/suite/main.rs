@@ -23,6 +23,7 @@ mod corpus;
 mod differential;
 mod documents;
 mod enabled;
+mod far;
 mod formats;
 mod gitfiles;
 mod home;

@@ -1,0 +1,80 @@
+//! Two hosts and a long wire between them.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::tun;
+use crate::lab::Network;
+use crate::support::Client;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 51, 0, 1);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 51, 0, 2);
+
+/// Its devices are deleted at its end.
+pub struct Wire {
+    pub network: Network,
+    _ends: [File; 2],
+}
+
+/// Where a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the server's own host.
+    Near,
+    /// At the other end of the wire.
+    Far,
+}
+
+impl Wire {
+    /// A packet takes `delay` from one end to the other.
+    pub fn lay(delay: Duration) -> Self {
+        let network = Network::new(&[]);
+        let ends = [(Place::Near, SERVER), (Place::Far, CLIENT)].map(|(place, address)| {
+            let host = if place == Place::Near { &network.server } else { &network.client };
+            let end = within(host.pid(), || tun::open("wire").unwrap());
+            host.run(&format!("ip address add {address}/24 dev wire"));
+            host.run("ip link set wire up");
+            end
+        });
+        tun::carry(&ends[0], &ends[1], delay).unwrap();
+        Self { network, _ends: ends }
+    }
+
+    pub fn connect(&self, place: Place, protocol: Protocol, port: u16) -> Client {
+        let host = if place == Place::Near { &self.network.server } else { &self.network.client };
+        within(host.pid(), || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(protocol)).unwrap();
+            socket.connect(&SocketAddr::from((SERVER, port)).into()).unwrap();
+            Client::from(TcpStream::from(socket))
+        })
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // A device lives while somebody reads from it, and its reader waits as long as the device lives.
+        for host in [&self.network.server, &self.network.client] {
+            host.try_run("ip link delete wire");
+        }
+    }
+}
+
+/// Does something in the network of a process: sockets and devices stay where they were made.
+fn within<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> T {
+    let network = File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            // This thread alone moves; it ends here.
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).unwrap();
+            work()
+        });
+        worker.join().unwrap()
+    })
+}
