@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use crate::support::invocation::free_port;
 use crate::support::process::{descriptor, wait_for};
 use crate::support::syslog::{Message, Syslog};
 use crate::support::{DEADLINE, Implementation, Scratch, compliance, pkt, request};
@@ -130,6 +131,8 @@ fn standard_error_is_closed(d: Implementation) {
 
 /// Contract 7: what cannot be is told to syslog alone.
 fn start_up_errors(d: Implementation) {
+    // Somebody may serve on git's own.
+    let port = format!("--port={}", free_port());
     for (args, text) in [
         (
             &["--syslog", "--strict-paths"][..],
@@ -141,7 +144,7 @@ fn start_up_errors(d: Implementation) {
         ),
         (&["--inetd", "--user=x"], "--detach, --user and --group are incompatible with --inetd"),
         (
-            &["--syslog", "--pid-file=/nonexistent/x", "--listen=127.0.0.1"],
+            &["--syslog", "--pid-file=/nonexistent/x", "--listen=127.0.0.1", "--reuseaddr", &port],
             "could not open '/nonexistent/x' for writing: No such file or directory",
         ),
         (
