@@ -287,7 +287,10 @@ impl Client {
                     gone.store(true, Relaxed);
                     place.rest(Burden::Light);
                 }
-                () = house.reaches(Phase::Ending) => return Err(Denial::Busy.into()),
+                () = house.reaches(Phase::Ending) => {
+                    gone.store(true, Relaxed);
+                    return Err(Denial::Busy.into());
+                }
                 () = sleep(SLOW) => {
                     place.rest(Burden::Light);
                     if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {

@@ -29,6 +29,10 @@ use crate::work::Work;
 /// How long to wait before asking again a kernel that had no memory for a registration.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How long a look at a service's processes may take before it counts as at work. The kernel lets nobody
+/// look at a process that executes a program, for as long as the program's file system takes.
+const HANGING: Duration = Duration::from_secs(1);
+
 /// A client's socket, registered with the runtime; the service shares the same socket.
 pub type Wire = Registered<Arc<Socket>>;
 
@@ -143,11 +147,15 @@ impl Session {
                         Fate::Open => stderr.listen(),
                         Fate::Sealed(signal) => work.end(signal),
                     }
+                    if observation.as_ref().is_some_and(|(since, _)| now - *since >= HANGING) {
+                        traffic.observed(now, Observation::WORKS);
+                    }
                     follow(&mut work, &traffic);
                     let scarce = work.is_scarce() && !work.is_stopped();
                     if observation.is_none() && traffic.wants_observation(now, scarce) {
                         let pid = process.pid;
-                        observation = observers.run(move || rest::observe(pid)).ok();
+                        let observed = observers.run(move || rest::observe(pid)).ok();
+                        observation = observed.map(|receiver| (now, receiver));
                     }
                 }
                 () = stderr.read() => {}
@@ -188,8 +196,10 @@ async fn arrival(wire: Option<&Wire>) -> bool {
 }
 
 /// Waits for a look at the service's processes that is under way, if there is one.
-async fn observed(observation: &mut Option<oneshot::Receiver<Observation>>) -> Observation {
-    let Some(receiver) = observation else { return pending().await };
+async fn observed(
+    observation: &mut Option<(Instant, oneshot::Receiver<Observation>)>,
+) -> Observation {
+    let Some((_, receiver)) = observation else { return pending().await };
     let seen = receiver.await;
     *observation = None;
     // A look that failed has seen nothing.

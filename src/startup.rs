@@ -30,7 +30,7 @@ use crate::sys::limit::Descriptors;
 use crate::sys::process::{End, Spawner};
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text};
-use crate::threads::Threads;
+use crate::threads::{Threads, WhenBusy};
 use crate::unix::SocketFile;
 use crate::{escape::Escaped, event, inetd, init, listener, log, server};
 
@@ -206,8 +206,8 @@ fn start_daemon(
         starter,
         admission: Admission::new(bounds),
         pending: Pending::new(Some(limits.max_pending.map_or(room, |most| most.min(room)))),
-        threads: Threads::new(bounds.checks() + LATE_THREADS),
-        observers: Threads::new(OBSERVERS),
+        threads: Threads::new(bounds.checks() + LATE_THREADS, WhenBusy::Refuse),
+        observers: Threads::new(OBSERVERS, WhenBusy::Wait),
         activities: Arc::default(),
         phase: observed,
         limits,

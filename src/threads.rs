@@ -20,7 +20,17 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct Threads {
     most: usize,
+    when_busy: WhenBusy,
     shared: Arc<Shared>,
+}
+
+/// What happens to work while all threads are busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenBusy {
+    /// It is refused: it might wait for ever behind what hangs.
+    Refuse,
+    /// It waits. The caller bounds how much does, and does not depend on the result.
+    Wait,
 }
 
 #[derive(Debug, Default)]
@@ -45,14 +55,14 @@ impl std::fmt::Debug for State {
 impl Threads {
     /// No thread yet; at most so many.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Threads { most, shared: Arc::default() }
+    pub fn new(most: usize, when_busy: WhenBusy) -> Self {
+        Threads { most, when_busy, shared: Arc::default() }
     }
 
     /// Does `work` on some thread. The receiver brings the result, or an error if the work panicked.
     ///
     /// # Errors
-    /// When all threads are busy and there can be no other.
+    /// When all threads are busy and there can be no other, or the system has none to give.
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -63,7 +73,8 @@ impl Threads {
             let _ = sender.send(work());
         });
         let mut state = self.shared.lock();
-        if state.idle > state.jobs.len() {
+        let waits = state.all >= self.most && self.when_busy == WhenBusy::Wait;
+        if state.idle > state.jobs.len() || waits {
             state.jobs.push_back(job);
             drop(state);
             self.shared.work.notify_one();
@@ -126,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_thread_is_used_again() {
-        let threads = Threads::new(1);
+        let threads = Threads::new(1, WhenBusy::Refuse);
         let mut first = threads.run(|| std::thread::current().id()).unwrap();
         let first = loop {
             if let Ok(id) = first.try_recv() {
@@ -148,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_hangs_holds_up_nothing_else() {
-        let threads = Threads::new(3);
+        let threads = Threads::new(3, WhenBusy::Refuse);
         let (release, hang) = mpsc::channel::<()>();
         let hanging = threads.run(move || hang.recv()).unwrap();
         for n in 0..10 {
@@ -166,8 +177,20 @@ mod tests {
     }
 
     #[test]
+    fn work_that_may_wait_is_done_later() {
+        let threads = Threads::new(1, WhenBusy::Wait);
+        let (release, hang) = mpsc::channel::<()>();
+        let hanging = threads.run(move || hang.recv()).unwrap();
+        let waiting: Vec<_> = (0..100).map(|n| threads.run(move || n).unwrap()).collect();
+        release.send(()).unwrap();
+        assert_eq!(hanging.blocking_recv().unwrap(), Ok(()));
+        let done: Vec<_> = waiting.into_iter().map(|n| n.blocking_recv().unwrap()).collect();
+        assert_eq!(done, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_panic_ends_one_thread_and_frees_its_place() {
-        let threads = Threads::new(1);
+        let threads = Threads::new(1, WhenBusy::Refuse);
         assert!(threads.run(|| panic!("on purpose")).unwrap().blocking_recv().is_err());
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         loop {
