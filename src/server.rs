@@ -101,6 +101,7 @@ impl Server {
                 (index, ready) = readable(listeners, first) => {
                     // Each listener in turn: a flood on one address must not starve another.
                     first = index + 1;
+                    self.take_leave();
                     match self.take_in(listeners[index].get_ref(), BATCH) {
                         Ok(()) => tokio::task::yield_now().await,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -117,6 +118,13 @@ impl Server {
                 }
                 Some(ended) = self.connections.join_next() => self.farewell(&ended),
             }
+        }
+    }
+
+    /// Forgets all that have ended: while clients come without a pause, the other branch is seldom taken.
+    fn take_leave(&mut self) {
+        while let Some(ended) = self.connections.try_join_next() {
+            self.farewell(&ended);
         }
     }
 

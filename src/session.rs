@@ -110,10 +110,11 @@ impl Session {
         ending: impl Future<Output = ()>,
     ) -> (Outcome, Stderr) {
         let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
+        let pid = process.pid;
         let ended = patiently(|| Registered::new(process.pidfd(), Interest::READABLE)).await;
         let client = Arc::clone(wire.get_ref());
         let mut traffic =
-            Traffic::new(Arc::clone(&client), process.pid, service, corked, timeout, exchange);
+            Traffic::new(Arc::clone(&client), pid, service, corked, timeout, exchange);
         let mut wire = Some(wire);
         let mut work = Work::begin(&process, place);
         let mut observation = None;
@@ -127,13 +128,16 @@ impl Session {
                         Ok(None) => {}
                         Ok(end) => break end,
                         Err(error) => {
-                            event::service_lost(process.pid, &errno_text(&error));
+                            event::service_lost(pid, &errno_text(&error));
                             break None;
                         }
                     }
                 }
                 closed = arrival(wire.as_ref()) => traffic.arrived(Instant::now(), closed),
-                permit = work.permitted() => work.go_on(permit),
+                permit = work.permitted() => {
+                    work.go_on(permit);
+                    traffic.go_on(Instant::now());
+                }
                 seen = observed(&mut observation) => {
                     traffic.observed(Instant::now(), seen);
                     follow(&mut work, &traffic);
@@ -141,7 +145,8 @@ impl Session {
                 () = until(traffic.next_look()) => {
                     let now = Instant::now();
                     if work.is_stopped() {
-                        traffic.excuse(now);
+                        traffic.postpone(now);
+                        continue;
                     }
                     match traffic.look(now) {
                         Fate::Open => stderr.listen(),
@@ -151,9 +156,7 @@ impl Session {
                         traffic.observed(now, Observation::WORKS);
                     }
                     follow(&mut work, &traffic);
-                    let scarce = work.is_scarce() && !work.is_stopped();
-                    if observation.is_none() && traffic.wants_observation(now, scarce) {
-                        let pid = process.pid;
+                    if observation.is_none() && traffic.wants_observation(now, work.is_scarce()) {
                         let observed = observers.run(move || rest::observe(pid)).ok();
                         observation = observed.map(|receiver| (now, receiver));
                     }

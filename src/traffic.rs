@@ -23,7 +23,9 @@ use crate::service::Service;
 use crate::sys::socket;
 use crate::sys::wait::{Wait, wait};
 use crate::watch::{self, BULK, Counters, Transport};
+use blind::Blind;
 
+mod blind;
 #[cfg(test)]
 mod tests;
 
@@ -62,17 +64,6 @@ pub enum Fate {
     Sealed(i32),
 }
 
-/// How much has been heard of a connection without counters since the last look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    /// Nothing yet. The first report says how things are and not that they change.
-    Nothing,
-    /// How things are.
-    State,
-    /// That something moved; more is not listened to before the next look.
-    Movement,
-}
-
 /// One session's connection.
 #[derive(Debug)]
 pub struct Traffic {
@@ -87,9 +78,8 @@ pub struct Traffic {
     bulk: bool,
     /// Whether a direction has ended: the client has closed its side, or the connection is broken.
     ended: bool,
-    /// Where there are no counters, as on a Unix socket: what has been heard instead, and how much was in the
-    /// socket's queues at the last look.
-    blind: Option<(Heard, watch::Queues)>,
+    /// What is known instead where there are no counters.
+    blind: Option<Blind>,
     /// The counters at the last look.
     last: Option<Counters>,
     /// What was seen of the service's processes since something moved.
@@ -154,7 +144,7 @@ impl Traffic {
     pub fn wants_arrivals(&self) -> bool {
         let wanted = match self.blind {
             None => !self.bulk || self.observation.is_some_and(|seen| seen.waits),
-            Some((heard, _)) => self.timeout.is_some() && heard != Heard::Movement,
+            Some(blind) => self.timeout.is_some() && blind.listens(),
         };
         wanted && !self.ended
     }
@@ -174,14 +164,10 @@ impl Traffic {
     /// Something has arrived or left, or a direction of the connection has ended.
     pub fn arrived(&mut self, now: Instant, ended: bool) {
         self.ended |= ended;
-        if let Some((heard, _)) = &mut self.blind {
-            match heard {
-                Heard::Nothing => *heard = Heard::State,
-                Heard::State | Heard::Movement => {
-                    *heard = Heard::Movement;
-                    self.moved = now;
-                    self.observation = None;
-                }
+        if let Some(blind) = &mut self.blind {
+            if blind.arrived() {
+                self.moved = now;
+                self.observation = None;
             }
             return;
         }
@@ -213,16 +199,26 @@ impl Traffic {
         self.sealed.as_ref().is_some_and(|seal| seal.kill)
     }
 
-    /// Nothing can move, and that is not the client's fault.
-    pub fn excuse(&mut self, now: Instant) {
+    /// The service is stopped from here: nothing can move, and that is not the client's fault.
+    pub fn postpone(&mut self, now: Instant) {
         self.moved = now;
+        self.next_look = Some(now + CAREFUL_TICK);
+    }
+
+    /// The service goes on: bytes will move again, unless it has nothing to do after all.
+    pub fn go_on(&mut self, now: Instant) {
+        self.moved = now;
+        self.slow.0 = now;
+        self.observation = None;
+        self.next_look = Some(now + TICK);
     }
 
     /// What the service does. Without counters, as on a Unix socket, it always works: nobody would look when
-    /// it does again.
+    /// it does again. What is ended from here needs no permit for that.
     #[must_use]
     pub fn activity(&self) -> Activity {
         match self.observation {
+            _ if self.is_killed() => Activity::Unknown,
             _ if self.last.is_none() || self.sealed.is_some() => Activity::Works,
             None if self.slow.0.elapsed() < rest::STILL => Activity::Works,
             None => Activity::Unknown,
@@ -288,13 +284,13 @@ impl Traffic {
 
     /// Looks at a connection without counters: what moved shows in its queues, or was heard.
     fn look_blindly(&mut self, now: Instant) -> Fate {
-        let queues = watch::Queues::read(&self.client);
-        if self.blind.is_some_and(|(_, before)| before != queues) {
+        let client = &self.client;
+        let blind = self.blind.get_or_insert_with(|| Blind::new(client));
+        if blind.look(client) {
             self.moved = now;
             self.observation = None;
         }
-        self.blind = Some((Heard::Nothing, queues));
-        let answered = self.exchange.may_rest() && queues == watch::Queues::default();
+        let answered = self.exchange.may_rest() && blind.is_empty();
         let fate = self.judge(now, false, answered);
         let looks = self.timeout.is_some() || self.sealed.is_some();
         self.next_look = looks.then(|| now + self.next_pause(now, now - self.moved));

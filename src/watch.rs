@@ -92,26 +92,6 @@ pub struct Counters {
     pub transport: Transport,
 }
 
-/// How much is in a socket's queues, where the kernel keeps no counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Queues {
-    /// Bytes that the service has not read.
-    unread: u64,
-    /// Bytes that the client has not read, with the kernel's own for each piece.
-    unsent: u64,
-}
-
-impl Queues {
-    /// Reads them; where there are none, as on a pipe, they are empty.
-    #[must_use]
-    pub fn read(client: impl AsFd) -> Self {
-        Queues {
-            unread: socket::unread(&client).unwrap_or(0),
-            unsent: socket::unacknowledged(&client).unwrap_or(0),
-        }
-    }
-}
-
 /// TCP, or Multipath TCP and how much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {

@@ -1,0 +1,67 @@
+//! A connection for which the kernel counts no bytes, as on a Unix socket. What moves shows in the socket's
+//! queues, and in events.
+
+use std::os::fd::AsFd;
+
+use crate::sys::socket;
+
+/// What is known of such a connection since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blind {
+    heard: Heard,
+    queues: Queues,
+}
+
+/// How much has been heard since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Nothing yet. The first report says how things are and not that they change.
+    Nothing,
+    /// How things are.
+    State,
+    /// That something moved; more is not listened to before the next look.
+    Movement,
+}
+
+/// How much is in a socket's queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Queues {
+    /// Bytes that the service has not read.
+    unread: u64,
+    /// Bytes that the client has not read, with the kernel's own for each piece.
+    unsent: u64,
+}
+
+impl Blind {
+    /// The first look. Where there are no queues, as on a pipe, they are empty.
+    pub(super) fn new(client: impl AsFd) -> Self {
+        let queues = Queues {
+            unread: socket::unread(&client).unwrap_or(0),
+            unsent: socket::unacknowledged(&client).unwrap_or(0),
+        };
+        Blind { heard: Heard::Nothing, queues }
+    }
+
+    /// Looks again; `true` when something has moved.
+    pub(super) fn look(&mut self, client: impl AsFd) -> bool {
+        let before = std::mem::replace(self, Self::new(client));
+        before.queues != self.queues
+    }
+
+    /// Takes note of an event; `true` when it says that something has moved.
+    pub(super) fn arrived(&mut self) -> bool {
+        let moved = self.heard != Heard::Nothing;
+        self.heard = if moved { Heard::Movement } else { Heard::State };
+        moved
+    }
+
+    /// Whether another event would be news.
+    pub(super) fn listens(&self) -> bool {
+        self.heard != Heard::Movement
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues == Queues::default()
+    }
+}
