@@ -50,14 +50,12 @@ fn each_arrival_is_acknowledged_at_once() {
         }
         network.server.delayed_acks() - before
     };
-    // A machine that lets gitd wait for longer than the kernel does must not fail the test; without gitd it is all of
-    // them, in every round.
-    let rounds: Vec<_> = (0..ROUNDS)
-        .map(|_| delayed_in_a_round())
-        .take_while(|&delayed| delayed > PIECES as u64 / 4)
-        .collect();
-    println!("{rounds:?} of {PIECES} delayed before the round in which few were");
-    assert!(rounds.len() < ROUNDS, "{rounds:?} of {PIECES} ACKs were delayed");
+    // A machine that lets gitd wait for longer than the kernel does now and then must not fail the test; without gitd it
+    // is all of them, in every round.
+    let mut rounds: Vec<_> = (0..ROUNDS).map(|_| delayed_in_a_round()).collect();
+    println!("{rounds:?} of {PIECES} ACKs were delayed");
+    rounds.sort_unstable();
+    assert!(rounds[ROUNDS / 2] <= PIECES as u64 / 4, "{rounds:?} of {PIECES} ACKs were delayed");
 }
 
 #[test]
