@@ -24,7 +24,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use crate::support::process::{children, descriptors, status, wait_until, write_to_reader};
+use crate::support::process::{children, descriptors, idle, status, wait_until, write_to_reader};
 use crate::support::{Client, Daemon, End, Packet, Scratch, pkt, request};
 
 /// A client with one of loopback's sixteen million addresses.
@@ -153,13 +153,15 @@ struct Resources {
 }
 
 impl Resources {
-    /// Once all services have ended and the descriptors are steady.
+    /// Once all services have ended and gitd has nothing to do.
     fn of(daemon: &Daemon) -> Self {
         let pid = daemon.pid();
         wait_until("all services have ended", || children(pid).is_empty());
+        // On a busy machine gitd may not have had its turn yet, and steady descriptors alone say nothing.
         let mut last = 0;
-        wait_until("the descriptors are steady", || {
-            std::mem::replace(&mut last, descriptors(pid)) == last
+        wait_until("gitd is idle and its descriptors are steady", || {
+            let waits = idle(pid);
+            std::mem::replace(&mut last, descriptors(pid)) == last && waits && idle(pid)
         });
         Self { descriptors: last, kilobytes: kilobytes(pid, "RssAnon") }
     }

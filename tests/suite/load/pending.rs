@@ -43,7 +43,8 @@ fn ten_thousand() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     for (options, kept) in [(&["--max-pending=0"][..], CLIENTS), (&[], 4096)] {
-        let daemon = Gitd.serve(&scratch).quiet().args(options).start();
+        // However slow the machine is, none of them is silent for too long.
+        let daemon = Gitd.serve(&scratch).quiet().args(options).arg("--init-timeout=600").start();
         is_served(&daemon);
         let round = || hold(&daemon, CLIENTS, kept);
         // What the first ones needed the allocator keeps for the next ones, or gives back, as it likes: how much there
@@ -59,6 +60,10 @@ fn ten_thousand() {
 fn hold(daemon: &Daemon, clients: usize, kept: usize) -> Resources {
     let before = Resources::of(daemon).descriptors;
     let mut silent: Vec<_> = (0..clients).map(|n| super::from(daemon, (n / 100) as u8)).collect();
+    if let Some(gone) = (clients - kept).checked_sub(1) {
+        // It makes room for the last one to come. Before that as many may be in as are kept, but not all have come.
+        assert_eq!(silent[gone].rest(), (vec![], End::Closed));
+    }
     wait_until("all are in", || descriptors(daemon.pid()) == before + kept);
     let full = Resources::of(daemon);
     super::finish(super::busy(daemon, 200));
@@ -99,6 +104,8 @@ fn more_than_descriptors() {
 #[test]
 fn connect_and_close() {
     let (_scratch, daemon) = Gitd.serve_one();
+    is_served(&daemon);
+    let rest = Resources::of(&daemon);
     let storm = || {
         std::thread::scope(|scope| {
             for last in 1..6 {
@@ -109,12 +116,21 @@ fn connect_and_close() {
                 super::finish(super::busy(&daemon, 9));
             }
         });
+        // All others stood before it in the kernel's queue.
+        is_served(&daemon);
+        let now = Resources::of(&daemon);
+        assert!(now.descriptors <= rest.descriptors, "{now:?} after {rest:?}");
+        now.kilobytes
     };
-    // What the first ones needed the allocator keeps for the next ones.
-    storm();
-    let before = Resources::of(&daemon);
-    storm();
-    before.assert_back(&daemon);
+    // What the first ones needed the allocator keeps for the next ones, or gives back. How much that is depends on how many
+    // were in at the same time, which is for the machine to say; but something lost with each of them adds up.
+    let before = storm().max(storm());
+    let is_back = |kilobytes: &u64| *kilobytes <= before + 4096;
+    let mut after = Vec::new();
+    while after.len() < 5 && !after.last().is_some_and(is_back) {
+        after.push(storm());
+    }
+    assert!(after.last().is_some_and(is_back), "{after:?} KiB after {before}");
     let log = daemon.log.since(0);
     assert!(!log.iter().any(|line| line.contains("--max-pending")), "they did not pile up");
 }

@@ -178,6 +178,15 @@ pub fn socket_of_the_service(daemon: u32) -> OwnedFd {
     pidfd_getfd(service, STDIN, PidfdGetfdFlags::empty()).unwrap()
 }
 
+/// Whether none of its threads runs or waits for its turn.
+pub fn idle(pid: u32) -> bool {
+    let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // One that has ended meanwhile does not run either.
+    let stat = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("stat")).ok();
+    let runs = |text: String| Stat::parse(&text).is_some_and(|stat| stat.state == 'R');
+    !threads.any(|thread| stat(thread.unwrap()).is_some_and(runs))
+}
+
 /// How many descriptors a process has open.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
@@ -228,7 +237,10 @@ struct Stat {
 
 impl Stat {
     fn of(pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
         // The name in parentheses may hold anything.
         let (_, rest) = text.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
