@@ -65,17 +65,17 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = lines.next().unwrap().unwrap();
-        assert!(first.ends_with("Ready to rumble"), "{first}");
-        let log = Arc::new(Mutex::new(vec![first]));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&log);
         let reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 kept.lock().unwrap().push(line);
             }
         });
-        Self { child, log, reader: Some(reader) }
+        let server = Self { child, log, reader: Some(reader) };
+        server.await_line("Ready to rumble");
+        server
     }
 
     /// What it has logged so far.
@@ -107,7 +107,12 @@ impl Drop for Server {
         // `git daemon` is a wrapper that passes a SIGTERM on and would not pass on a SIGKILL. gitd waits for services that
         // run, of which one may have lost its client for ever; the second signal ends it at once.
         let pid = self.child.id().to_string();
+        let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
+            if begin.elapsed() > Duration::from_secs(10) {
+                // What is below it ends with the host.
+                let _ = self.child.kill();
+            }
             let _ = Command::new("kill").arg(&pid).status();
             thread::sleep(Duration::from_millis(50));
         }
