@@ -22,7 +22,7 @@ use crate::support::{Client, Git, Packet, Scratch, needs_root, pkt, skip};
 /// From one end of the wire to the other.
 const DELAY: Duration = Duration::from_millis(15);
 
-/// How long the kernel holds back what it was told to hold back, if nobody tells it otherwise.
+/// How long at least the kernel holds back what it was told to hold back, if nobody tells it otherwise.
 const CORKED: Duration = Duration::from_millis(200);
 
 const PORT: u16 = 9418;
@@ -114,7 +114,8 @@ fn a_greeting_is_few_segments_and_not_late() {
     });
     assert!(far.0 * 3 <= near.0, "{} segments to the far client, {} to the near", far.0, near.0);
     assert!(far.1 >= 2 * DELAY, "{far:?}: the wire is not that short");
-    assert!(far.1 < near.1 + 2 * DELAY + CORKED / 2, "{far:?}, and near by {near:?}");
+    // What the kernel lets go of by itself needs a round trip more than that.
+    assert!(far.1 < near.1 + 2 * DELAY + CORKED, "{far:?}, and near by {near:?}");
 }
 
 /// How many segments it was, and how long it took from the request on.
