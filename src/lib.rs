@@ -50,6 +50,7 @@ pub mod heartbeat;
 pub mod connection;
 pub mod inetd;
 
+pub mod place;
 pub mod unix;
 pub mod listener;
 pub mod activation;

@@ -2,12 +2,12 @@
 //! long as it listens (B11).
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::event;
+use crate::place::Place;
 use crate::sys::errno_text;
 
 /// Such a file; removed when dropped, unless it speaks of a successor, or was something before that is
@@ -15,43 +15,42 @@ use crate::sys::errno_text;
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
+    /// Where it is; `None` where it stays.
+    place: Option<Place>,
     text: Vec<u8>,
-    removable: bool,
 }
 
 impl StateFile {
     /// Writes it under another name first, so that nobody ever reads half of it.
     ///
     /// # Errors
-    /// Those of writing and renaming.
+    /// Those of writing and renaming; as root, where another user could have a file of somebody else's
+    /// overwritten.
     pub fn write(path: &[u8], text: Vec<u8>) -> io::Result<Self> {
-        let path_of = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
-        let target = path_of(path);
+        let place = Place::find(path)?;
+        let path = PathBuf::from(OsStr::from_bytes(path));
         // What is not a plain file, such as a pipe or /dev/stdout, is written through, and stays.
-        if fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file()) {
-            fs::write(&target, &text)?;
-            return Ok(StateFile { path: target, text, removable: false });
+        if place.look()?.is_some_and(|found| !found.is_file()) {
+            place.write_through(&text)?;
+            return Ok(StateFile { path, place: None, text });
         }
-        let temporary = path_of(&[path, format!(".{}", std::process::id()).as_bytes()].concat());
-        let written = fs::write(&temporary, &text).and_then(|()| fs::rename(&temporary, &target));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written.map(|()| StateFile { path: target, text, removable: true })
+        place.replace(&text)?;
+        Ok(StateFile { path, place: Some(place), text })
     }
 
-    fn is_ours(&self) -> bool {
-        // What has taken its place may be a pipe, and reading would wait for a writer.
-        self.removable
-            && fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_file())
-            && fs::read(&self.path).is_ok_and(|found| found == self.text)
+    fn says_the_same(&self, place: &Place) -> bool {
+        let mut found = Vec::new();
+        let most = self.text.len() as u64 + 1;
+        let read = place.open().and_then(|file| file.take(most).read_to_end(&mut found));
+        read.is_ok() && found == self.text
     }
 }
 
 impl Drop for StateFile {
     fn drop(&mut self) {
-        if self.is_ours()
-            && let Err(error) = fs::remove_file(&self.path)
+        if let Some(place) = &self.place
+            && self.says_the_same(place)
+            && let Err(error) = place.remove()
         {
             event::file_left(&self.path, &errno_text(&error));
         }

@@ -1,45 +1,61 @@
 //! Unix sockets in the file system: made, and removed when the server that made them ends.
 
-use std::fs::{self, Permissions};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::SocketRights;
+use crate::place::Place;
+use crate::sys::account::effective_uid;
+use crate::sys::entry;
+
+/// Why root gives no socket away where it may be another file meanwhile.
+const FOREIGN_DIRECTORY: &str = "--socket-owner needs a directory where only root can write, and so do \
+                                 those above it";
 
 /// Listens in a file. What a server that has ended left there is replaced; what one that lives listens
 /// on is not.
 ///
 /// # Errors
-/// `AddrInUse` when somebody listens there or it is no socket; those of bind, chown, chmod and listen.
+/// `AddrInUse` when somebody listens there or it is no socket; those of bind, chown, chmod and listen;
+/// as root, a directory of another user's, with a link on the way or an owner to be given.
 pub fn listen(path: &Path, rights: SocketRights) -> io::Result<Socket> {
+    // As long as clients can say, too.
     let address = SockAddr::unix(path)?;
-    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if is_served(&address)? {
-            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
-        }
-        fs::remove_file(path)?;
+    let place = Place::find(path.as_os_str().as_bytes())?;
+    let given = rights.user.is_some() || rights.group.is_some();
+    let guarded = place.is_guarded();
+    if given && !guarded {
+        return Err(io::Error::other(FOREIGN_DIRECTORY));
     }
+    // Where nobody else can change what a path means, the socket shall bear the path that it is known by.
+    let address = if guarded { address } else { SockAddr::unix(OsStr::from_bytes(&place.path()))? };
+    clear(&place, &address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&address)?;
+    entry::bind_with_mode(&socket, rights.mode, || socket.bind(&address))?;
     // Until it listens nobody can connect, whatever its permissions are.
-    let listening = adorn(path, rights).and_then(|()| {
+    let listening = if given { give(&place, rights) } else { Ok(()) }.and_then(|()| {
         socket.listen(libc::c_int::MAX)?;
         socket.set_nonblocking(true)
     });
     if listening.is_err() {
-        let _ = fs::remove_file(path);
+        let _ = place.remove();
     }
     listening.map(|()| socket)
 }
 
-fn adorn(path: &Path, rights: SocketRights) -> io::Result<()> {
-    if rights.user.is_some() || rights.group.is_some() {
-        chown(path, rights.user, rights.group)?;
+/// Removes the socket of a server that has ended.
+fn clear(place: &Place, address: &SockAddr) -> io::Result<()> {
+    if !place.look()?.is_some_and(|found| found.is_socket()) {
+        return Ok(());
     }
-    fs::set_permissions(path, Permissions::from_mode(rights.mode))
+    if is_served(address)? {
+        return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+    }
+    place.remove()
 }
 
 fn is_served(address: &SockAddr) -> io::Result<bool> {
@@ -54,10 +70,21 @@ fn is_served(address: &SockAddr) -> io::Result<bool> {
     }
 }
 
+/// Gives the file away, once it is certain that it is the one just made: a symbolic link and a second
+/// name of something else are not.
+fn give(place: &Place, rights: SocketRights) -> io::Result<()> {
+    let file = place.hold()?;
+    let found = entry::look(&file, c"")?;
+    if !found.is_socket() || found.links != 1 || found.owner != effective_uid() {
+        return Err(io::Error::other("another file has taken its place"));
+    }
+    entry::give(&file, rights.user, rights.group)
+}
+
 /// The file of a socket that listens; removed when dropped, unless a successor has its own there.
 #[derive(Debug)]
 pub struct SocketFile {
-    path: PathBuf,
+    place: Place,
     identity: (u64, u64),
 }
 
@@ -65,19 +92,21 @@ impl SocketFile {
     /// Takes care of the file at `path`; `None` when it has gone already.
     #[must_use]
     pub fn keep(path: &Path) -> Option<Self> {
-        Some(SocketFile { path: path.to_owned(), identity: identity(path)? })
+        let place = Place::find(path.as_os_str().as_bytes()).ok()?;
+        let identity = identity(&place)?;
+        Some(SocketFile { place, identity })
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+fn identity(place: &Place) -> Option<(u64, u64)> {
+    place.look().ok().flatten().filter(entry::Entry::is_socket).map(|found| found.identity)
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path) == Some(self.identity) {
+        if identity(&self.place) == Some(self.identity) {
             // A user who may not remove it leaves it to the next server, which replaces it.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.place.remove();
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod descriptor;
+pub mod entry;
 pub mod inherited;
 pub mod lack;
 pub mod limit;

@@ -24,6 +24,7 @@ mod differential;
 mod documents;
 mod enabled;
 mod far;
+mod foreign_directories;
 mod formats;
 mod gitfiles;
 mod home;

@@ -88,6 +88,37 @@ fn the_port_file_is_complete_and_true() {
     assert_eq!(reader.join().unwrap(), 2);
 }
 
+/// The new text takes the old one's place in one step: who has opened the old one reads all of that, and who looks again and
+/// again never finds an empty or a half one.
+#[test]
+fn the_port_file_is_never_half_written() {
+    let scratch = scratch();
+    let file = scratch.root().join("ports");
+    let old = "an older and much longer text\n".repeat(1000);
+    fs::write(&file, &old).unwrap();
+    let mut opened = fs::File::open(&file).unwrap();
+    let (also, before) = (file.clone(), old.clone());
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        wait_until("there is another text", || {
+            text = fs::read_to_string(&also).unwrap();
+            text != before
+        });
+        text
+    });
+    let _server = Server::start(
+        gitd(&scratch)
+            .args(["--listen=127.0.0.1", "--listen=::1", "--port=auto"])
+            .option("--port-file", &file),
+    );
+    let text = reader.join().unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(text, fs::read_to_string(&file).unwrap());
+    let mut kept = String::new();
+    std::io::Read::read_to_string(&mut opened, &mut kept).unwrap();
+    assert!(kept == old, "the old file was written over");
+}
+
 #[test]
 fn a_partial_bind_may_be_fatal() {
     let scratch = scratch();

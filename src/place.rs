@@ -1,0 +1,242 @@
+//! Names in directories that are held open, found by a path that is walked one step at a time.
+//!
+//! Root must not act by path where another user can write: that user puts a symbolic link in the way
+//! and has root give away, overwrite or remove what is somebody else's. What is done to a [`Place`] is
+//! done in the one directory that was found, and a place knows whether anybody but root could have
+//! chosen it. A process that is not root risks nothing but what its user has, and is not held up.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use crate::sys::account::effective_uid;
+use crate::sys::descriptor::{self, Base};
+use crate::sys::entry::{self, Entry};
+
+/// How many symbolic links are followed on one path, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// Why root stops at a symbolic link on a path.
+const FOREIGN_LINK: &str =
+    "as root, no symbolic link is followed that another user can make; name where it leads";
+
+/// Why root does not write into what is no plain file.
+const FOREIGN_CHOICE: &str =
+    "as root, only a plain file is written where another user can choose what is there";
+
+/// A name in a directory that is held open.
+#[derive(Debug)]
+pub struct Place {
+    directory: OwnedFd,
+    name: CString,
+    /// Whether root alone decides which directory that is.
+    led_by_root: bool,
+    /// How many symbolic links led here.
+    links: usize,
+}
+
+impl Place {
+    /// Walks to the directory of the last name in `path`. What stands there is not looked at.
+    ///
+    /// # Errors
+    /// Those of `openat(2)`; `EISDIR` where the path has no last name; as root, a symbolic link that
+    /// another user may have made.
+    pub fn find(path: &[u8]) -> io::Result<Self> {
+        if path.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        }
+        let here = descriptor::locate(Base::WorkingDirectory, c".")?;
+        Walk { here, led_by_root: true, steps: Vec::new(), links: 0 }.along(path)
+    }
+
+    /// What is there, a symbolic link itself too; `None` where nothing is.
+    ///
+    /// # Errors
+    /// Those of `fstatat(2)`.
+    pub fn look(&self) -> io::Result<Option<Entry>> {
+        match entry::look(&self.directory, &self.name) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether nobody but root can put something else in the place of what root makes there. True for
+    /// every place of a process that is not root.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        let is_safe = |directory: Entry| {
+            directory.owner == 0 && (!directory.others_write() || directory.is_sticky())
+        };
+        !is_root() || self.led_by_root && entry::look(&self.directory, c"").is_ok_and(is_safe)
+    }
+
+    /// A path that leads here by way of the directory that is held, for calls that take nothing else.
+    #[must_use]
+    pub fn path(&self) -> Vec<u8> {
+        let directory = format!("/proc/self/fd/{}/", self.directory.as_raw_fd());
+        [directory.as_bytes(), self.name.as_bytes()].concat()
+    }
+
+    /// Holds what is there as a mere location, a symbolic link itself too.
+    ///
+    /// # Errors
+    /// Those of `openat(2)`.
+    pub fn hold(&self) -> io::Result<OwnedFd> {
+        entry::hold(&self.directory, &self.name)
+    }
+
+    /// Opens the plain file that is there.
+    ///
+    /// # Errors
+    /// Those of `openat(2)`; something else than a plain file.
+    pub fn open(&self) -> io::Result<File> {
+        let file = entry::open_to_read(&self.directory, &self.name)?;
+        match entry::look(&file, c"")?.is_file() {
+            true => Ok(file),
+            false => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Removes what is there, if it is no directory.
+    ///
+    /// # Errors
+    /// Those of `unlinkat(2)`.
+    pub fn remove(&self) -> io::Result<()> {
+        entry::remove(&self.directory, &self.name)
+    }
+
+    /// Puts a new file in the place of whatever is there, in one step. Until then it has a name that
+    /// nobody can guess.
+    ///
+    /// # Errors
+    /// Those of making, writing and renaming.
+    pub fn replace(&self, text: &[u8]) -> io::Result<()> {
+        let aside = CString::new(format!(".gitd-{:016x}", entry::random()?))?;
+        let written = entry::create(&self.directory, &aside)?
+            .write_all(text)
+            .and_then(|()| entry::rename(&self.directory, &aside, &self.name));
+        if written.is_err() {
+            let _ = entry::remove(&self.directory, &aside);
+        }
+        written
+    }
+
+    /// Writes into what is there, be it a pipe or a device, or where the symbolic links there lead.
+    ///
+    /// # Errors
+    /// Those of opening and writing; as root, where another user can choose what is written.
+    pub fn write_through(self, text: &[u8]) -> io::Result<()> {
+        let found = self.look()?;
+        if is_root() && !self.is_roots_choice(found.as_ref()) {
+            return Err(io::Error::other(FOREIGN_CHOICE));
+        }
+        let is_link = found.is_some_and(|found| found.is_link());
+        // A link in /proc may stand for a pipe, and say no path.
+        let magic = is_link && entry::is_of_proc(&self.directory);
+        if is_link && !magic {
+            return self.follow()?.write_through(text);
+        }
+        entry::open_to_write(&self.directory, &self.name, magic)?.write_all(text)
+    }
+
+    fn is_roots_choice(&self, found: Option<&Entry>) -> bool {
+        let chosen = |directory: Entry| found.is_none_or(|found| guards(&directory, found));
+        self.is_guarded() && entry::look(&self.directory, c"").is_ok_and(chosen)
+    }
+
+    fn follow(self) -> io::Result<Self> {
+        let Place { directory, name, led_by_root, links } = self;
+        let mut walk = Walk { here: directory, led_by_root, steps: Vec::new(), links };
+        let target = walk.read_link(&name)?;
+        walk.along(&target)
+    }
+}
+
+/// The way to a place.
+struct Walk {
+    here: OwnedFd,
+    led_by_root: bool,
+    /// The names still to come, the next one last.
+    steps: Vec<Vec<u8>>,
+    links: usize,
+}
+
+impl Walk {
+    fn along(mut self, path: &[u8]) -> io::Result<Place> {
+        self.add(path)?;
+        while let Some(step) = self.steps.pop() {
+            let stays = matches!(step.as_slice(), b"" | b".");
+            if !self.steps.is_empty() {
+                if !stays {
+                    self.descend(&CString::new(step)?)?;
+                }
+            } else if !stays && step != b".." {
+                let Walk { here, led_by_root, links, .. } = self;
+                return Ok(Place {
+                    directory: here,
+                    name: CString::new(step)?,
+                    led_by_root,
+                    links,
+                });
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EISDIR))
+    }
+
+    fn add(&mut self, path: &[u8]) -> io::Result<()> {
+        if path.starts_with(b"/") {
+            self.here = descriptor::locate(Base::WorkingDirectory, c"/")?;
+            // Whoever chose the path; only root's links come so far.
+            self.led_by_root = true;
+        }
+        self.steps.extend(path.split(|&octet| octet == b'/').rev().map(<[u8]>::to_vec));
+        Ok(())
+    }
+
+    fn descend(&mut self, name: &CString) -> io::Result<()> {
+        match entry::hold_directory(&self.here, name) {
+            Ok(below) => {
+                // The directory above one that root has chosen is root's choice too.
+                if name.as_bytes() != b".." {
+                    let (above, entry) = (entry::look(&self.here, c"")?, entry::look(&below, c"")?);
+                    self.led_by_root &= guards(&above, &entry);
+                }
+                self.here = below;
+                Ok(())
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
+                let target = self.read_link(name).map_err(|other| match other.raw_os_error() {
+                    Some(libc::EINVAL) => error,
+                    _ => other,
+                })?;
+                self.add(&target)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a symbolic link leads, if this process may follow it.
+    fn read_link(&mut self, name: &CString) -> io::Result<Vec<u8>> {
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+        let (above, link) = (entry::look(&self.here, c"")?, entry::look(&self.here, name)?);
+        let target = descriptor::read_link(Base::Directory(self.here.as_fd()), name)?;
+        match is_root() && !(self.led_by_root && guards(&above, &link)) {
+            true => Err(io::Error::other(FOREIGN_LINK)),
+            false => Ok(target),
+        }
+    }
+}
+
+/// Whether root alone decides that this entry stands in the directory.
+fn guards(directory: &Entry, entry: &Entry) -> bool {
+    directory.owner == 0 && (!directory.others_write() || directory.is_sticky() && entry.owner == 0)
+}
+
+fn is_root() -> bool {
+    effective_uid() == 0
+}
