@@ -209,7 +209,7 @@ impl Client {
                 place.checked();
                 let timeout = house.limits.timeout;
                 let service = request.service;
-                let stderr = Stderr::new(process.pid, stderr);
+                let stderr = Stderr::new(service, process.pid, stderr);
                 let session = Session { wire, process, service, stderr, corked, timeout, exchange };
                 self.attend(&house, &request, session, place).await;
             }

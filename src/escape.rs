@@ -1,29 +1,106 @@
-//! Hostile bytes made safe for one line of a log.
+//! Hostile bytes made safe for one line of a log, and short enough for it.
 
+use std::ascii;
+use std::char;
 use std::fmt::{self, Display, Formatter, Write};
+
+/// How many octets a field has at most once it is shown. With some three fields a line stays below what
+/// readers of logs take for one ([`crate::outlet`]), and a request below what waits to be read.
+pub const MOST: usize = 1024;
+
+/// What is kept of that for telling how long the field was.
+const MARK: usize = "...(18446744073709551615 bytes)".len();
+
+/// How many octets a [`Piece`] may have so that all of it is shown. With a service's name before it, it is
+/// a message that syslog does not cut.
+pub const MOST_OF_PIECE: usize = 1000;
+
+/// The most that one octet becomes: `\u{1b}`.
+const MOST_OF_OCTET: usize = 6;
 
 /// Shows bytes as text in which nobody can forge, split or hide a line: control characters, invalid
 /// UTF-8 and the characters that reorder or break text are escaped (`\n`, `\xff`, `\u{202e}`).
 /// Everything else is shown as it is, backslashes and quotes included, so that ordinary paths stand
-/// in the log as the stock daemon writes them (B9).
+/// in the log as the stock daemon writes them (B9). What would be longer than [`MOST`] is cut, and its
+/// true length told: `/aaaa...(65000 bytes)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
+/// The same for a piece of what a service wrote, of at most [`MOST_OF_PIECE`] octets, shown whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a>(pub &'a [u8]);
+
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                if character.is_ascii_control() {
-                    write!(f, "{}", character.escape_default())?;
-                } else if is_deceptive(character) {
-                    write!(f, "{}", character.escape_unicode())?;
-                } else {
-                    f.write_char(character)?;
-                }
-            }
-            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        show(f, self.0, MOST)
+    }
+}
+
+impl Display for Piece<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        show(f, self.0, MOST_OF_PIECE * MOST_OF_OCTET)
+    }
+}
+
+fn show(f: &mut Formatter<'_>, bytes: &[u8], most: usize) -> fmt::Result {
+    // No octet is shown by less than one: what is too long as it is need not be counted.
+    let fits = bytes.len() <= most && units(bytes).map(|unit| unit.len()).sum::<usize>() <= most;
+    let mut room = if fits { most } else { most - MARK };
+    for unit in units(bytes) {
+        match room.checked_sub(unit.len()) {
+            Some(rest) => room = rest,
+            None => break,
         }
-        Ok(())
+        unit.fmt(f)?;
+    }
+    if fits { Ok(()) } else { write!(f, "...({} bytes)", bytes.len()) }
+}
+
+/// What is shown or left out as one.
+enum Unit {
+    Plain(char),
+    Control(char::EscapeDefault),
+    Deceptive(char::EscapeUnicode),
+    Invalid(ascii::EscapeDefault),
+}
+
+fn units(bytes: &[u8]) -> impl Iterator<Item = Unit> {
+    bytes.utf8_chunks().flat_map(|chunk| {
+        let invalid = chunk.invalid().iter();
+        let invalid = invalid.map(|&octet| Unit::Invalid(ascii::escape_default(octet)));
+        chunk.valid().chars().map(Unit::of).chain(invalid)
+    })
+}
+
+impl Unit {
+    fn of(character: char) -> Self {
+        if character.is_ascii_control() {
+            Unit::Control(character.escape_default())
+        } else if is_deceptive(character) {
+            Unit::Deceptive(character.escape_unicode())
+        } else {
+            Unit::Plain(character)
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Unit::Plain(character) => character.len_utf8(),
+            Unit::Control(text) => text.len(),
+            Unit::Deceptive(text) => text.len(),
+            Unit::Invalid(text) => text.len(),
+        }
+    }
+}
+
+impl Display for Unit {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Unit::Plain(character) => f.write_char(*character),
+            Unit::Control(text) => text.fmt(f),
+            Unit::Deceptive(text) => text.fmt(f),
+            Unit::Invalid(text) => text.fmt(f),
+        }
     }
 }
 
@@ -41,7 +118,7 @@ fn is_deceptive(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Escaped;
+    use super::*;
 
     #[test]
     fn escapes() {
@@ -56,6 +133,31 @@ mod tests {
         ];
         for (bytes, text) in cases {
             assert_eq!(Escaped(bytes).to_string(), text);
+        }
+    }
+    #[test]
+    fn nothing_is_longer_than_a_field() {
+        let units: [&[u8]; 6] =
+            [b"a", b"\x1b", b"\xff", "\u{9b}".as_bytes(), "\u{202e}".as_bytes(), "仓".as_bytes()];
+        for unit in units {
+            for count in [1, 170, 171, 256, 341, 1023, 1024, 1025, 65_000] {
+                let bytes = unit.repeat(count);
+                let shown = Escaped(&bytes).to_string();
+                let one = Escaped(unit).to_string();
+                assert!(shown.len() <= MOST, "{count} of {one}: {}", shown.len());
+                if one.len() * count <= MOST {
+                    assert_eq!(shown, one.repeat(count));
+                } else {
+                    let begun = shown.strip_suffix(&format!("...({} bytes)", bytes.len())).unwrap();
+                    assert!(begun.len() > 900 && one.repeat(count).starts_with(begun));
+                }
+            }
+            let bytes = unit.repeat(MOST_OF_PIECE / unit.len());
+            assert_eq!(
+                Piece(&bytes).to_string(),
+                Escaped(unit).to_string().repeat(bytes.len() / unit.len())
+            );
+            assert!(Piece(&unit.repeat(65_000)).to_string().len() <= 6 * MOST_OF_PIECE);
         }
     }
 }

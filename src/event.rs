@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::escape::Escaped;
+use crate::escape::{Escaped, Piece};
 use crate::service::Service;
 use crate::sys::process::End;
 
@@ -143,9 +143,11 @@ pub fn hook_killed(hook: &[u8], signal: i32) {
     error!("error: {} died of signal {signal}", Escaped(hook));
 }
 
-/// One line that a service wrote to its standard error.
-pub fn service_said(pid: u32, line: &[u8]) {
-    error!(pid, "{}", Escaped(line));
+/// One line that a service wrote to its standard error, or a piece of it. The service's name goes before
+/// it, with a colon: no line of gitd's own begins like that, and what a service writes may be a
+/// client's words.
+pub fn service_said(service: Service, pid: u32, piece: &[u8]) {
+    error!(pid, "{}: {}", service.name(), Piece(piece));
 }
 
 /// A session is ended from here: its client is gone, or nothing has moved for as long as allowed.

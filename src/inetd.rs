@@ -75,7 +75,7 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> 
             let traffic = client.socket.as_ref().map(|socket| {
                 Traffic::new(Arc::clone(socket), pid, service, corked, limits.timeout, exchange)
             });
-            let outcome = attend(&process, service, Stderr::new(pid, stderr), traffic);
+            let outcome = attend(&process, service, Stderr::new(service, pid, stderr), traffic);
             if outcome.stillborn() {
                 client.refuse(policy, &request, &Denial::Stillborn { service, pid });
             }

@@ -17,6 +17,17 @@ use crate::sys::syslog::{self, Severity};
 /// How many octets may wait to be written.
 const MOST: usize = 1 << 20;
 
+/// How many octets a line has at most, with all that stands before and behind the text. Readers split
+/// what is longer, and take the rest for another line, whose beginning a client could choose: the
+/// journal after 48 KiB, others after 16 or 8.
+const MOST_OF_LINE: usize = 8192;
+
+/// The same for syslog (contract 20).
+const MOST_OF_MESSAGE: usize = 1023;
+
+/// How much of that is the end of a line that is too long: there stands who the client was.
+const END: usize = 256;
+
 /// Where lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -138,8 +149,11 @@ impl Outlet {
 
     fn dress(&self, pid: u64, text: String) -> String {
         match self.kind {
-            Kind::Stderr | Kind::Journal => format!("[{pid}] {text}\n"),
-            Kind::Syslog => text,
+            Kind::Stderr | Kind::Journal => {
+                let around = format!("<0>[{pid}] \n").len();
+                format!("[{pid}] {}\n", shortened(text, MOST_OF_LINE - around))
+            }
+            Kind::Syslog => shortened(text, MOST_OF_MESSAGE),
         }
     }
 
@@ -161,9 +175,42 @@ impl Outlet {
     }
 }
 
+/// The text without its middle, if it is longer than `most` octets.
+fn shortened(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let end = text.ceil_char_boundary(text.len() - END);
+    let beginning = text.floor_char_boundary(most - END - "...".len());
+    [&text[..beginning], "...", &text[end..]].concat()
+}
+
 impl Queue {
     fn push(&mut self, severity: Severity, line: String) {
         self.octets += line.len();
         self.lines.push_back((severity, line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_longer_than_readers_take() {
+        for (kind, most, around) in
+            [(Kind::Stderr, 8192, 11), (Kind::Journal, 8192, 11), (Kind::Syslog, 1023, 0)]
+        {
+            for filler in ["x", "é", "仓"] {
+                let outlet = Outlet { kind, queue: Mutex::default(), changed: Condvar::new() };
+                let text = format!("{} (client 192.0.2.1:1)", filler.repeat(9000));
+                let line = outlet.dress(1234, text);
+                assert!(line.len() <= most && line.len() + around + 6 > most, "{}", line.len());
+                assert!(line.trim_end().ends_with(" (client 192.0.2.1:1)"));
+                assert!(line.contains(&format!("{filler}...{filler}")));
+                let fits = "x".repeat(most - around);
+                assert_eq!(outlet.dress(1234, fits.clone()).matches('x').count(), fits.len());
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::escape::Escaped;
+
 /// Where a connection comes from, as the kernel says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -54,7 +56,10 @@ impl Display for Peer {
         if let (None, Some(user)) = (&self.address, self.user) {
             return write!(f, "unix:uid={user}");
         }
-        let part = |part: &'_ Option<String>| part.clone().unwrap_or_else(|| "?".to_owned());
-        write!(f, "{}:{}", part(&self.address), part(&self.port))
+        // Under inetd they are what the environment says.
+        fn shown(part: Option<&String>) -> Escaped<'_> {
+            Escaped(part.map_or(b"?", |part| part.as_bytes()))
+        }
+        write!(f, "{}:{}", shown(self.address.as_ref()), shown(self.port.as_ref()))
     }
 }

@@ -1,4 +1,5 @@
-//! A service's standard error, on its way to the log line by line (contract 21).
+//! A service's standard error, on its way to the log line by line (contract 21), each marked as the
+//! service's. A line that is longer than a [piece](crate::escape::Piece) is logged in pieces.
 
 use std::fs::File;
 use std::future::pending;
@@ -9,12 +10,11 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::escape::MOST_OF_PIECE;
 use crate::event;
+use crate::service::Service;
 use crate::sys::descriptor;
 use crate::sys::readiness::wait_for;
-
-/// A line that is longer than this many bytes is logged in pieces.
-pub const MAX_LINE: usize = 8192;
 
 /// How many octets are read in one go at most: a writer that is faster than the log must not keep gitd
 /// from everything else.
@@ -34,8 +34,16 @@ pub enum Left {
 /// The reading end of the pipe.
 #[derive(Debug)]
 pub struct Stderr {
-    pid: u32,
     pipe: Pipe,
+    lines: Lines,
+}
+
+/// What has come of lines.
+#[derive(Debug)]
+struct Lines {
+    service: Service,
+    pid: u32,
+    /// The one that has not ended.
     line: Vec<u8>,
 }
 
@@ -48,13 +56,14 @@ enum Pipe {
 }
 
 impl Stderr {
-    /// Takes over the pipe of the process `pid`. Nothing is read yet: most services end soon and say
+    /// Takes over the pipe of the process `pid`, which runs `service`. Nothing is read yet: most services end soon and say
     /// nothing, and waiting for that would cost a registration and a wake-up each.
     #[must_use]
-    pub fn new(pid: u32, pipe: OwnedFd) -> Self {
+    pub fn new(service: Service, pid: u32, pipe: OwnedFd) -> Self {
         // FIONBIO does not fail on a pipe.
         let _ = descriptor::set_nonblocking(&pipe, true);
-        Stderr { pid, pipe: Pipe::Unwatched(Arc::new(pipe.into())), line: Vec::new() }
+        let lines = Lines { service, pid, line: Vec::new() };
+        Stderr { pipe: Pipe::Unwatched(Arc::new(pipe.into())), lines }
     }
 
     /// From now on lines are logged as they come: the service lives long enough for that to matter.
@@ -72,7 +81,7 @@ impl Stderr {
     pub async fn read(&mut self) {
         let Pipe::Watched(pipe) = &self.pipe else { return pending().await };
         let Ok(mut event) = pipe.readable().await else { return pending().await };
-        match take(pipe.get_ref(), &mut self.line, self.pid) {
+        match self.lines.take(pipe.get_ref()) {
             // Others first: a pipe that always has more would never let them.
             Left::More => tokio::task::yield_now().await,
             Left::Nothing => event.clear_ready(),
@@ -87,7 +96,7 @@ impl Stderr {
             Pipe::Watched(pipe) => pipe.get_ref(),
             Pipe::Ended => return Left::Ended,
         };
-        let left = take(pipe, &mut self.line, self.pid);
+        let left = self.lines.take(pipe);
         if left == Left::Ended {
             self.pipe = Pipe::Ended;
         }
@@ -113,29 +122,42 @@ impl Stderr {
     }
 }
 
-/// Logs what can be read, up to a bound.
-fn take(mut pipe: &File, line: &mut Vec<u8>, pid: u32) -> Left {
-    let mut buffer = [0; 4096];
-    for _ in 0..MOST / buffer.len() {
-        let read = match pipe.read(&mut buffer) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return Left::Nothing,
-        };
-        if read == 0 {
-            if !line.is_empty() {
-                event::service_said(pid, &std::mem::take(line));
+impl Lines {
+    /// Logs what can be read, up to a bound.
+    fn take(&mut self, mut pipe: &File) -> Left {
+        let mut buffer = [0; 4096];
+        for _ in 0..MOST / buffer.len() {
+            match pipe.read(&mut buffer) {
+                Ok(0) => return self.end(),
+                Ok(read) => self.add(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Left::Nothing,
+                // It would say so again and again.
+                Err(_) => return self.end(),
             }
-            return Left::Ended;
         }
-        for &octet in &buffer[..read] {
-            if octet == b'\n' || line.len() == MAX_LINE {
-                event::service_said(pid, &std::mem::take(line));
+        Left::More
+    }
+
+    fn add(&mut self, octets: &[u8]) {
+        for &octet in octets {
+            if octet == b'\n' || self.line.len() == MOST_OF_PIECE {
+                self.log();
             }
             if octet != b'\n' {
-                line.push(octet);
+                self.line.push(octet);
             }
         }
     }
-    Left::More
+
+    fn end(&mut self) -> Left {
+        if !self.line.is_empty() {
+            self.log();
+        }
+        Left::Ended
+    }
+
+    fn log(&mut self) {
+        event::service_said(self.service, self.pid, &std::mem::take(&mut self.line));
+    }
 }

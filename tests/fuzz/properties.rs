@@ -1,7 +1,7 @@
 //! What holds of everything that the pure parts make of hostile octets, whatever those are. The fuzz targets look for octets
 //! of which it does not, and the suite tries those of the corpus.
 
-use gitd::escape::Escaped;
+use gitd::escape::{self, Escaped};
 use gitd::inbound::{Packet, Unread};
 use gitd::pktline::{self, PREFIX};
 use gitd::pointer;
@@ -178,7 +178,8 @@ pub fn pointer(text: &[u8]) {
 pub fn log(text: &[u8]) {
     let shown = Escaped(text).to_string();
     assert_plain(&shown);
-    if text.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+    assert!(shown.len() <= escape::MOST);
+    if text.iter().all(|octet| matches!(octet, b' '..=b'~')) && text.len() <= escape::MOST {
         assert_eq!(shown.as_bytes(), text);
     }
     let packet = pktline::refusal(b"no such repository", text);

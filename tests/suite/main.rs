@@ -35,6 +35,7 @@ mod interpolation;
 mod limits;
 mod listening;
 mod load;
+mod log_lines;
 mod logging;
 mod multipath;
 mod numbers;

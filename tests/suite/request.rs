@@ -125,7 +125,9 @@ fn hosts_that_are_none(d: Implementation) {
     ] {
         let session = daemon.talk(pkt(format!("git-upload-pack /repo.git\0host={host}\0")));
         session.assert_served("repo.git");
-        session.assert_line(&format!("Extended attribute \"host\": {host}"));
+        let cut = format!("{}...(3000 bytes)", &host[..host.len().min(1024 - 31)]);
+        let shown = if host.len() > 1024 { d.differs("B9", host, &cut) } else { host };
+        session.assert_line(&format!("Extended attribute \"host\": {shown}"));
     }
 }
 

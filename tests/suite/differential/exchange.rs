@@ -239,6 +239,10 @@ fn unsigned(mut line: &[u8]) -> (bool, &[u8]) {
             _ => break,
         }
     }
+    // The lines of services have their names before them in gitd's log.
+    for service in [b"upload-pack: ".as_slice(), b"upload-archive: ", b"receive-pack: "] {
+        line = line.strip_prefix(service).filter(|_| signed).unwrap_or(line);
+    }
     (signed, line)
 }
 

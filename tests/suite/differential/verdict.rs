@@ -203,8 +203,11 @@ fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Resu
 }
 
 fn same(stock: &Line, gitd: &[u8], last_words: bool) -> bool {
-    let expected = Escaped(&stock.text).to_string();
+    let expected = shown(&stock.text);
     let expected = expected.as_bytes();
+    if let Some(at) = end_of_cut(gitd) {
+        return agrees_but_for_cuts(expected, gitd, at, has(&stock.text, " too large: "));
+    }
     // Stock cuts what is too long.
     if has(&stock.text, " too large: ") {
         return gitd.starts_with(expected);
@@ -215,6 +218,39 @@ fn same(stock: &Line, gitd: &[u8], last_words: bool) -> bool {
         return gitd.starts_with(bad_length);
     }
     if last_words { masked(gitd) == masked(expected) } else { gitd == expected }
+}
+
+/// As gitd shows it, however long it is.
+fn shown(text: &[u8]) -> String {
+    let parts = text.utf8_chunks().flat_map(|chunk| {
+        let valid = chunk.valid().chars().map(|character| character.to_string().into_bytes());
+        valid.chain(chunk.invalid().iter().map(|&octet| vec![octet]))
+    });
+    parts.map(|part| Escaped(&part).to_string()).collect()
+}
+
+/// Where the first field that gitd has cut goes over into its length, and where that ends.
+fn end_of_cut(line: &[u8]) -> Option<(usize, usize)> {
+    let (dots, bytes) = (b"...(", b" bytes)");
+    let starts = line.windows(dots.len()).enumerate().filter(|(_, window)| window == dots);
+    starts.map(|(at, _)| at).find_map(|at| {
+        let number = &line[at + dots.len()..];
+        let digits = number.iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let is_cut = digits > 0 && number[digits..].starts_with(bytes);
+        is_cut.then(|| (at, at + dots.len() + digits + bytes.len()))
+    })
+}
+
+/// Whether the line is the same but for fields that gitd has cut. `open`: stock has cut the last one itself.
+fn agrees_but_for_cuts(stock: &[u8], gitd: &[u8], (at, end): (usize, usize), open: bool) -> bool {
+    let Some(rest) = stock.strip_prefix(&gitd[..at]) else { return false };
+    let gitd = &gitd[end..];
+    match end_of_cut(gitd) {
+        // The next piece stands somewhere behind what was left out.
+        Some(next) => (0..=rest.len())
+            .any(|left_out| agrees_but_for_cuts(&rest[left_out..], gitd, next, open)),
+        None => open || rest.ends_with(gitd),
+    }
 }
 
 /// A line of gitd's without the client and the remedy, or the summary, at its end.

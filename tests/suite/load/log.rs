@@ -11,7 +11,7 @@ use crate::support::process::{listening, wait_until};
 use crate::support::syslog::Syslog;
 use crate::support::{Client, DEADLINE, Gitd, Scratch, request};
 
-/// A line of a quarter of a megabyte, by a path full of bytes that must be escaped.
+/// Some 3 KiB of lines, by a path full of bytes that must be escaped.
 fn noise() -> Vec<u8> {
     let path: Vec<u8> = std::iter::repeat_n(0xff, 60_000).collect();
     crate::support::pkt([b"git-upload-pack /".as_slice(), &path].concat())
@@ -32,7 +32,8 @@ fn a_full_pipe() {
     ]);
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("it listens", || listening(port));
-    for _ in 0..20 {
+    // More than the pipe and gitd's queue hold.
+    for _ in 0..600 {
         let mut client = Client::connect(address);
         client.send(noise());
         client.rest();
@@ -76,9 +77,12 @@ fn a_full_pipe_at_the_end() {
     let mut command = Gitd.serve(&scratch).arg("--reuseaddr").command(&first);
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("it listens", || listening(port));
-    let mut client = Client::connect(([127, 0, 0, 1], port).into());
-    client.send(noise());
-    client.rest();
+    // More than the pipe holds.
+    for _ in 0..60 {
+        let mut client = Client::connect(([127, 0, 0, 1], port).into());
+        client.send(noise());
+        client.rest();
+    }
     crate::support::process::signal(child.id(), rustix::process::Signal::TERM);
     wait_until("it ends", || child.try_wait().unwrap().is_some());
 }

@@ -109,7 +109,7 @@ fn texts(lines: &[Vec<u8>]) -> Vec<String> {
 
 /// A line without what differs between the implementations. Which process wrote it: `[pid] ` in front; the stock parent
 /// also names the child, `[1] [2] Disconnected`. And what gitd says more than stock, for the administrator: ` (client …)`
-/// behind a refusal, and a summary behind the end of a connection.
+/// behind a refusal, a summary behind the end of a connection, and the service's name before what a service has written.
 fn text(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line);
     bare(line.strip_suffix('\n').unwrap_or(&line)).to_owned()
@@ -123,6 +123,9 @@ pub fn bare(line: &str) -> &str {
             break;
         }
         rest = after;
+    }
+    for service in ["upload-pack: ", "upload-archive: ", "receive-pack: "] {
+        rest = rest.strip_prefix(service).unwrap_or(rest);
     }
     for (start, end) in [(" (client ", ")"), (", client ", "")] {
         if let Some(at) = rest.rfind(start)
