@@ -17,7 +17,8 @@ pub struct Host<'a> {
 /// The resolver's answer; both parts are empty when it had none (contract 42).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Canonical {
-    /// The canonical name, cleaned like the client's own: the DNS is no more to be trusted.
+    /// The canonical name, cleaned like the client's own: the DNS is no more to be trusted. Its case is
+    /// kept: directories and access hooks tell cases apart.
     pub name: Vec<u8>,
     /// The first address, without brackets.
     pub address: Vec<u8>,
@@ -62,5 +63,5 @@ fn look_up(host: &[u8]) -> Option<Canonical> {
     let resolved = resolve(Some(&name), 0, Purpose::Canonical).ok()?;
     let address = resolved.addresses.first()?.ip().to_string().into_bytes();
     let canonical = resolved.canonical_name.unwrap_or_else(|| host.to_vec());
-    Some(Canonical { name: request::clean(&canonical).to_ascii_lowercase(), address })
+    Some(Canonical { name: request::clean(&canonical), address })
 }

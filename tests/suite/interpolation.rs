@@ -12,6 +12,8 @@ use crate::support::{
 compliance! {
     without_resolving,
     resolved,
+    canonical_names_as_they_are,
+    canonical_names_are_cleaned,
     unresolvable,
     ipv6,
     only_with_a_host,
@@ -24,7 +26,9 @@ compliance! {
 
 /// A server whose names are in our hands; nothing asks a name server.
 fn server(d: Implementation, scratch: &Scratch, template: &str) -> Invocation {
-    let hosts = "127.0.0.1 localhost\n127.0.0.5 canon.example alias.example\n::5 six.example\n";
+    let hosts = "127.0.0.1 localhost\n127.0.0.5 canon.example alias.example\n::5 six.example\n\
+                 127.0.0.6 Private.Example alias.private\n127.0.0.7 Public.Example alias.public\n\
+                 127.0.0.8 ../Outside climbs\n127.0.0.9 ../a/../b climbs.far\n127.0.0.10 .x..y. dotted\n";
     d.invoke(scratch)
         .arg("--export-all")
         .option("--interpolated-path", template)
@@ -145,6 +149,41 @@ fn resolved(d: Implementation) {
     ] {
         let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
         assert_eq!(interpolated(&session), expected);
+    }
+}
+
+/// Contract 42: the case of a canonical name is the resolver's. On disk `Private.Example` is another directory than
+/// `private.example`.
+fn canonical_names_as_they_are(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("private.example/repo.git");
+    scratch.bare("Public.Example/repo.git");
+    let template = format!("{}/%CH%D", scratch.repos().display());
+    let daemon = server(d, &scratch, &template).start();
+    for (host, name) in
+        [("alias.private", "Private.Example"), ("PRIVATE.EXAMPLE", "Private.Example")]
+    {
+        let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
+        let repos = scratch.repos();
+        assert_eq!(interpolated(&session), format!("{}/{name}/repo", repos.display()));
+        session.assert_refused(&format!("{GENERIC}: /repo"));
+    }
+    let session = daemon.talk(pkt("git-upload-pack /repo\0host=alias.public\0"));
+    session.assert_served("Public.Example/repo.git");
+}
+
+/// Contract 42, 28: who answers for a name could lead out of the directory that is served.
+fn canonical_names_are_cleaned(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("Outside/repo.git");
+    scratch.bare("inside/.x..y./repo.git");
+    let template = format!("{}/inside/%CH%D", scratch.repos().display());
+    let daemon = server(d, &scratch, &template).start();
+    for (host, name) in [("climbs", "Outside"), ("climbs.far", "a.b"), ("dotted", "x.y")] {
+        let session = daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
+        let inside = scratch.path("inside");
+        assert_eq!(interpolated(&session), format!("{}/{name}/repo", inside.display()));
+        session.assert_refused(&format!("{GENERIC}: /repo"));
     }
 }
 
