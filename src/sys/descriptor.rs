@@ -1,11 +1,12 @@
 //! Directories and files as descriptors: opened relative to one another, looked at, never followed
 //! by name twice.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::time::{Duration, SystemTime};
 
 use super::{check, lack};
 
@@ -16,6 +17,12 @@ pub struct Status {
     pub kind: Kind,
     /// The numeric user that owns it.
     pub owner: u32,
+    /// Whether its owner may execute it.
+    pub owner_executes: bool,
+    /// Device and inode: what no other file has while this one is held.
+    pub identity: (u64, u64),
+    /// When it changed last, as nobody can pretend: of a directory, also by a name in it.
+    pub changed: SystemTime,
 }
 
 /// The kinds of file that gitd tells apart.
@@ -58,6 +65,23 @@ pub fn locate(base: Base<'_>, path: &CStr) -> io::Result<OwnedFd> {
     open(base, path, libc::O_PATH)
 }
 
+/// The same, but of a symbolic link at the end of `path` the link itself.
+///
+/// # Errors
+/// Those of `openat(2)`.
+pub fn locate_itself(base: Base<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    open(base, path, libc::O_PATH | libc::O_NOFOLLOW)
+}
+
+/// Opens for reading what is held as a mere location, whatever its name leads to now.
+///
+/// # Errors
+/// Those of `open(2)`, also when `/proc` is not there.
+pub fn reopen_to_read(located: impl AsFd) -> io::Result<File> {
+    let name = format!("/proc/self/fd/{}", located.as_fd().as_raw_fd());
+    open_to_read(Base::WorkingDirectory, &CString::new(name)?)
+}
+
 /// Opens `path` for reading, without waiting for a writer should it be a pipe. Symbolic links are
 /// followed. The descriptor is closed on exec.
 ///
@@ -92,6 +116,13 @@ pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
     stat(Base::Directory(fd.as_fd()), c"", libc::AT_EMPTY_PATH)
 }
 
+/// Whether two descriptors are of one file.
+#[must_use]
+pub fn same(one: impl AsFd, other: impl AsFd) -> bool {
+    let identity = |fd: BorrowedFd<'_>| status_of(fd).map(|status| status.identity).ok();
+    identity(one.as_fd()).is_some_and(|one| Some(one) == identity(other.as_fd()))
+}
+
 fn stat(base: Base<'_>, path: &CStr, flags: libc::c_int) -> io::Result<Status> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `path` is NUL-terminated and `stat` is writable memory of the right size.
@@ -104,7 +135,22 @@ fn stat(base: Base<'_>, path: &CStr, flags: libc::c_int) -> io::Result<Status> {
         libc::S_IFLNK => Kind::Symlink,
         _ => Kind::Other,
     };
-    Ok(Status { kind, owner: stat.st_uid })
+    Ok(Status {
+        kind,
+        owner: stat.st_uid,
+        owner_executes: stat.st_mode & libc::S_IXUSR != 0,
+        identity: (stat.st_dev, stat.st_ino),
+        changed: time(stat.st_ctime, stat.st_ctime_nsec),
+    })
+}
+
+/// A time before 1970 is as good as 1970.
+fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
+    let duration = |(seconds, nanoseconds)| Duration::new(seconds, nanoseconds);
+    let parts = u64::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
+    SystemTime::UNIX_EPOCH
+        .checked_add(parts.map(duration).unwrap_or_default())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// What a permission check asks for.
@@ -129,7 +175,8 @@ pub fn access(base: Base<'_>, path: &CStr, access: Access) -> io::Result<()> {
     check(unsafe { libc::faccessat(base.raw(), path.as_ptr(), mode, 0) }).map(drop)
 }
 
-/// The target of the symbolic link `path`, cut at 4096 bytes.
+/// The target of the symbolic link `path`, cut at 4096 bytes. An empty path stands for the link that
+/// `base` is.
 ///
 /// # Errors
 /// Those of `readlinkat(2)`; `EINVAL` when `path` is no symbolic link.
@@ -214,7 +261,7 @@ pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `poll(2)`.
-pub fn wait_readable(fd: impl AsFd, limit: Option<std::time::Duration>) -> io::Result<bool> {
+pub fn wait_readable(fd: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
     let deadline = limit.map(|limit| std::time::Instant::now() + limit);
     loop {
         let left = deadline.map(|end| end.saturating_duration_since(std::time::Instant::now()));
