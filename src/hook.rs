@@ -1,20 +1,19 @@
 //! The access hook: the administrator's own program, asked last about every request (contract 56 to
 //! 59).
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::event;
-use crate::git;
 use crate::host::Host;
 use crate::peer::Peer;
 use crate::repository::Repository;
 use crate::service::Service;
 use crate::starter::Starter;
-use crate::sys::descriptor;
+use crate::sys::descriptor::{self, Base, Kind};
 use crate::sys::process::{Child, End, Spawn};
 
 /// The most bytes of a hook's answer that are kept; one packet cannot carry more.
@@ -100,15 +99,11 @@ fn start(
         let code = CString::new([hook.to_bytes(), b" \"$@\""].concat())?;
         return spawn(&shell, &[c"sh", c"-c", &code, &hook]);
     }
-    let candidates = candidates(&hook);
-    match spawn(&candidates, &[&hook]) {
-        // A script without `#!`: what execvp(3) does with it. Which candidate it was is found by sh.
+    let program = [program(&hook, question.repository)?];
+    match spawn(&program, &[&hook]) {
+        // A script without `#!`: what execvp(3) does with it.
         Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
-            let script = candidates.iter().find(|file| {
-                let base = descriptor::Base::WorkingDirectory;
-                descriptor::access(base, file, descriptor::Access::Execute).is_ok()
-            });
-            spawn(&shell, &[c"sh", script.unwrap_or(&hook)])
+            spawn(&shell, &[c"sh", &program[0]])
         }
         result => result,
     }
@@ -119,12 +114,28 @@ fn is_shell_code(hook: &[u8]) -> bool {
     hook.iter().any(|octet| b"|&;<>()$`\\\"' \t\n*?[#~=%".contains(octet))
 }
 
-fn candidates(hook: &CString) -> Vec<CString> {
-    let name = std::ffi::OsStr::from_bytes(hook.to_bytes());
-    match (hook.to_bytes().contains(&b'/'), name.to_str(), std::env::var_os("PATH")) {
-        (false, Some(name), Some(path)) => git::candidates(&path, name),
-        _ => vec![hook.clone()],
+/// The program that a hook's name stands for: without a slash the first in PATH, which is found as the
+/// stock daemon finds it. If that one cannot be started, no other is: a later one may allow what the first
+/// would refuse.
+///
+/// A relative directory of PATH is one of the repository's, whose owner must not choose the program. What
+/// stands there is neither run nor passed over, as the stock daemon would have asked it first.
+fn program(hook: &CString, repository: &Repository) -> io::Result<CString> {
+    let name = OsStr::from_bytes(hook.to_bytes());
+    if hook.to_bytes().contains(&b'/') {
+        return Ok(hook.clone());
     }
+    let missing = || io::Error::from_raw_os_error(libc::ENOENT);
+    let path = std::env::var_os("PATH").ok_or_else(missing)?;
+    for directory in std::env::split_paths(&path) {
+        let file = CString::new(directory.join(name).into_os_string().into_vec())?;
+        let base = Base::Directory(repository.directory());
+        let found = descriptor::status(base, &file, true);
+        if found.is_ok_and(|found| found.kind == Kind::Regular && found.owner_executes) {
+            return if directory.is_absolute() { Ok(file) } else { Err(missing()) };
+        }
+    }
+    Err(missing())
 }
 
 fn arguments(question: &Question<'_>) -> io::Result<[CString; 6]> {

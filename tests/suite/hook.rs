@@ -4,15 +4,17 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::process::write_to_reader;
-use crate::support::scratch::{chmod, export};
+use crate::support::scratch::{chmod, config, export};
 use crate::support::{Daemon, GENERIC, Gitd, Implementation, Scratch, compliance, pkt};
 
 compliance! {
     arguments,
+    canonical_name_as_it_is,
     surroundings,
     only_after_all_other_checks,
     shell_code,
-    found_in_path,
+    every_service,
+    not_about_a_format_that_git_refuses,
     without_an_interpreter,
     refusal,
     text_of_a_refusal,
@@ -37,7 +39,7 @@ fn server(d: Implementation, hook: &str, informative: bool) -> (Scratch, Daemon)
 }
 
 /// Where a hook writes what it has seen, by a relative path: it runs in the git directory.
-fn seen(scratch: &Scratch) -> PathBuf {
+pub fn seen(scratch: &Scratch) -> PathBuf {
     scratch.path("repo.git/seen")
 }
 
@@ -75,6 +77,27 @@ fn arguments(d: Implementation) {
         let expected: String = expected.iter().map(|arg| format!("<{arg}>\n")).collect();
         assert_eq!(fs::read_to_string(seen(&scratch)).unwrap(), expected, "{host:?}");
     }
+}
+
+/// Contract 42, 56: a hook that knows a name as the resolver spells it.
+fn canonical_name_as_it_is(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let hook =
+        scratch.script("hook", "#!/bin/sh\necho \"$4\" >seen\n[ \"$4\" != Private.Example ]\n");
+    let daemon = d
+        .serve(&scratch)
+        .option("--access-hook", hook)
+        .etc("hosts", "127.0.0.5 Private.Example alias.example\n127.0.0.6 ../Up./x/ up.example\n")
+        .etc("nsswitch.conf", "hosts: files\n")
+        .start();
+    let ask = |host| daemon.talk(pkt(format!("git-upload-pack /repo\0host={host}\0")));
+    for host in ["alias.example", "private.example"] {
+        ask(host).assert_refused(&format!("{GENERIC}: /repo"));
+        assert_eq!(fs::read_to_string(seen(&scratch)).unwrap(), "Private.Example\n", "{host}");
+    }
+    ask("up.example").assert_served("repo.git");
+    assert_eq!(fs::read_to_string(seen(&scratch)).unwrap(), "Up.x\n");
 }
 
 /// Contract 56: directory, environment, descriptors and signals.
@@ -146,15 +169,42 @@ fn shell_code(d: Implementation) {
     }
 }
 
-/// Contract 57: without one it is a program.
-fn found_in_path(d: Implementation) {
+/// Contract 56: each service is asked about, by its name.
+fn every_service(d: Implementation) {
+    let (scratch, daemon) = {
+        let scratch = Scratch::new();
+        scratch.bare("repo.git");
+        let hook = scratch.script("hook", "#!/bin/sh\necho \"$1\" >seen\nexit 1\n");
+        let enable = ["--enable=receive-pack", "--enable=upload-archive"];
+        let daemon = d.serve(&scratch).option("--access-hook", hook).args(enable).start();
+        (scratch, daemon)
+    };
+    for service in ["upload-pack", "receive-pack", "upload-archive"] {
+        let session = daemon.ask(service, "/repo.git");
+        session.assert_refused(&format!("{GENERIC}: /repo.git"));
+        assert_eq!(fs::read_to_string(seen(&scratch)).unwrap(), format!("{service}\n"));
+        fs::remove_file(seen(&scratch)).unwrap();
+    }
+}
+
+/// Contract 49, 56: nobody is asked about a repository that cannot be served.
+fn not_about_a_format_that_git_refuses(d: Implementation) {
     let scratch = Scratch::new();
+    config(&scratch.bare("new.git"), "[core] repositoryformatversion = 999\n");
+    config(&scratch.bare("broken.git"), "[broken\n");
     scratch.bare("repo.git");
-    let hook = scratch.script("bin/my-hook", "#!/bin/sh\necho ran >seen\n");
-    let daemon =
-        d.serve(&scratch).arg("--access-hook=my-hook").path_first(hook.parent().unwrap()).start();
+    let ran = scratch.root().join("ran");
+    let hook = scratch.script("hook", &format!("#!/bin/sh\necho \"$2\" >>{}\n", ran.display()));
+    let enable = ["--enable=receive-pack", "--enable=upload-archive"];
+    let daemon = d.serve(&scratch).option("--access-hook", hook).args(enable).start();
+    for pathname in ["/new.git", "/broken.git"] {
+        for service in ["upload-pack", "receive-pack", "upload-archive"] {
+            daemon.ask(service, pathname).assert_died(pathname, false);
+            assert!(!ran.exists(), "{service} {pathname}: {}", fs::read_to_string(&ran).unwrap());
+        }
+    }
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
-    assert!(seen(&scratch).exists());
+    assert!(ran.exists());
 }
 
 /// Contract 57: as execvp does it.

@@ -29,6 +29,7 @@ mod formats;
 mod gitfiles;
 mod home;
 mod hook;
+mod hook_search;
 mod inetd;
 mod inherited;
 mod interpolation;
