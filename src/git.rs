@@ -2,11 +2,11 @@
 //! configuration could say. All of it is found once, at start.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Output, Stdio};
 
 use crate::repository::{Repository, read_config};
 use crate::sys::descriptor::{self, Access, Base, Kind};
@@ -42,6 +42,9 @@ const SCRUBBED: [&str; 24] = [
     "WATCHDOG_USEC",
 ];
 
+/// Makes git take every repository for one of another user; there to test git itself.
+pub const DIFFERENT_OWNER: &str = "GIT_TEST_ASSUME_DIFFERENT_OWNER";
+
 /// The installed git.
 #[derive(Debug)]
 pub struct Git {
@@ -54,6 +57,9 @@ pub struct Git {
     config_files: Option<Vec<CString>>,
     /// The text of configuration that comes from the environment.
     command_config: Vec<u8>,
+    /// Whether the names of `safe.directory` are compared with where a repository is, and not with how it
+    /// was called: since git 2.46.
+    pub resolves_safe_names: bool,
 }
 
 impl Git {
@@ -77,6 +83,7 @@ impl Git {
                 })
                 .collect(),
             config_files: None,
+            resolves_safe_names: true,
             command_config: variables
                 .iter()
                 .filter(|(name, _)| name.as_bytes().starts_with(b"GIT_CONFIG_"))
@@ -89,6 +96,7 @@ impl Git {
             git.candidates[..=found].rotate_right(1);
         }
         git.config_files = git.ask_config_files();
+        git.resolves_safe_names = git.ask_version().is_none_or(|version| version >= (2, 46));
         git
     }
 
@@ -107,6 +115,21 @@ impl Git {
     #[must_use]
     pub fn server_config_may_mention(&self, word: &str) -> bool {
         self.server_config_may(|text| contains_any(text, &[word, "include"]))
+    }
+
+    /// Whether `.` may be among the names of `safe.directory`.
+    #[must_use]
+    pub fn may_take_here_for_safe(&self) -> bool {
+        self.server_config_may(|text| {
+            let ends = |octet: Option<&u8>| {
+                octet.is_none_or(|octet| !octet.is_ascii_graphic() || b"='\"\\;#".contains(octet))
+            };
+            let alone = |at: usize| {
+                ends(at.checked_sub(1).and_then(|at| text.get(at))) && ends(text.get(at + 1))
+            };
+            contains_any(text, &["include"])
+                || (0..text.len()).any(|at| text[at] == b'.' && alone(at))
+        })
     }
 
     fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
@@ -136,6 +159,42 @@ impl Git {
         command.output()
     }
 
+    /// Has git enter a repository by `name`, from `directory` or where gitd runs, as a service that waits for
+    /// its client; and looks where git is by then. It has looked at the owner before, and it may have been
+    /// led elsewhere.
+    ///
+    /// # Errors
+    /// When git cannot be started.
+    pub fn enter(
+        &self,
+        directory: Option<BorrowedFd<'_>>,
+        variables: &[(&str, &str)],
+        arguments: &[impl AsRef<OsStr>],
+    ) -> io::Result<(Output, Option<OwnedFd>)> {
+        let mut command = self.command(arguments)?;
+        command.envs(variables.iter().copied());
+        if let Some(directory) = directory {
+            command.current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let (client, answer, complaints) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        // It may complain more than a pipe holds, before it answers.
+        let complaints = std::thread::Builder::new().spawn(|| read_to_end(complaints))?;
+        let place = answer.filter(greets).and_then(|_| {
+            let place = CString::new(format!("/proc/{}/cwd", child.id())).ok()?;
+            descriptor::locate(Base::WorkingDirectory, &place).ok()
+        });
+        // A client that wants nothing.
+        if let Some(mut client) = client {
+            let _ = client.write_all(b"0000");
+        }
+        let status = child.wait()?;
+        let stderr = complaints.join().unwrap_or_default();
+        Ok((Output { status, stdout: Vec::new(), stderr }, place))
+    }
+
     /// The search is the one that finds the services' git: `Command`'s own would follow relative directories of PATH
     /// into the repository, and knows other places where there is no PATH.
     fn command(&self, arguments: &[impl AsRef<OsStr>]) -> io::Result<Command> {
@@ -154,6 +213,14 @@ impl Git {
         // `git config` alone would read this file instead of all others.
         command.env_remove("GIT_CONFIG");
         Ok(command)
+    }
+
+    /// Major and minor number.
+    fn ask_version(&self) -> Option<(u32, u32)> {
+        let output = self.command(&["version"]).ok()?.output().ok()?;
+        let text = std::str::from_utf8(&output.stdout).ok()?.strip_prefix("git version ")?;
+        let mut numbers = text.trim_end().split('.').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     }
 
     /// `git var` names the files since git 2.41; of older versions everything must be asked.
@@ -179,6 +246,27 @@ impl Git {
     }
 }
 
+/// Whether a service sends what it sends before its client speaks: packets up to a flush.
+fn greets(answer: &ChildStdout) -> bool {
+    let mut said = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(read @ 1..) = descriptor::read(answer, &mut buffer) {
+        said.extend_from_slice(&buffer[..read]);
+        if said.ends_with(b"0000") {
+            return true;
+        }
+    }
+    false
+}
+
+fn read_to_end(stream: Option<impl Read>) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Some(mut stream) = stream {
+        let _ = stream.read_to_end(&mut text);
+    }
+    text
+}
+
 /// Adds settings behind those that are in the environment already, where they count more.
 fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>)]) {
     const COUNT: &str = "GIT_CONFIG_COUNT";
@@ -200,8 +288,7 @@ fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>
 
 /// The files that a search for `name` along `path` would try. Relative directories of `path` are
 /// passed over: the search happens inside a repository, whose owner must not choose the program.
-#[must_use]
-pub fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
+fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
     std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
         .filter_map(|directory| CString::new(directory.join(name).into_os_string().into_vec()).ok())

@@ -19,6 +19,7 @@ pub mod pointer;
 pub mod options;
 pub mod config;
 
+pub mod name;
 pub mod repository;
 pub mod git;
 pub mod starter;

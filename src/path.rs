@@ -7,7 +7,8 @@ use crate::config::Policy;
 use crate::denial::Denial;
 use crate::event;
 use crate::host::Host;
-use crate::repository::{MAX_PATH, Miss, Repository, diagnose};
+use crate::name::MAX_PATH;
+use crate::repository::{Miss, Repository, diagnose};
 use crate::sys::account;
 use crate::template::Placeholder;
 

@@ -38,18 +38,16 @@ pub fn common_directory(text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The directory that the gitfile at `path` names; a relative one is relative to where the gitfile
-/// is. `None` if the text is no gitfile's.
+/// The directory that a gitfile names, absolute or relative to where the gitfile is. `None` if the text is
+/// no gitfile's.
 #[must_use]
-pub fn gitfile_target(text: &[u8], path: &[u8]) -> Option<Vec<u8>> {
+pub fn gitfile_target(text: &[u8]) -> Option<&[u8]> {
     let target =
         without_line_ends(text).strip_prefix(b"gitdir: ").filter(|named| !named.is_empty())?;
-    let target = c_string(target);
-    if target.starts_with(b"/") {
-        return Some(target.to_vec());
+    match c_string(target) {
+        b"" => Some(b"."),
+        path => Some(path),
     }
-    let directory = path.iter().rposition(|&octet| octet == b'/').map_or(0, |slash| slash + 1);
-    Some([&path[..directory], target].concat())
 }
 
 /// The directory in which a path's last part is, and that part without slashes behind it.
@@ -139,14 +137,15 @@ mod tests {
 
     #[test]
     fn gitfiles() {
-        let cases: [(&[u8], Option<&[u8]>); 12] = [
+        let cases: [(&[u8], Option<&[u8]>); 13] = [
             (b"gitdir: /srv/a.git\n", Some(b"/srv/a.git")),
             (b"gitdir: /srv/a.git", Some(b"/srv/a.git")),
             (b"gitdir: /srv/a.git\r\n\r\n", Some(b"/srv/a.git")),
-            (b"gitdir: a.git\n", Some(b"/srv/w/a.git")),
-            (b"gitdir: ../a.git\n", Some(b"/srv/w/../a.git")),
-            (b"gitdir: a\nb\n", Some(b"/srv/w/a\nb")),
+            (b"gitdir: a.git\n", Some(b"a.git")),
+            (b"gitdir: ../a.git\n", Some(b"../a.git")),
+            (b"gitdir: a\nb\n", Some(b"a\nb")),
             (b"gitdir: /a\0b\n", Some(b"/a")),
+            (b"gitdir: \0b\n", Some(b".")),
             (b"gitdir: \n", None),
             (b"gitdir:/a\n", None),
             (b"\ngitdir: /a\n", None),
@@ -154,13 +153,7 @@ mod tests {
             (b"\n", None),
         ];
         for (text, target) in cases {
-            assert_eq!(
-                gitfile_target(text, b"/srv/w/.git").as_deref(),
-                target,
-                "{}",
-                text.escape_ascii()
-            );
+            assert_eq!(gitfile_target(text), target, "{}", text.escape_ascii());
         }
-        assert_eq!(gitfile_target(b"gitdir: a", b"w").as_deref(), Some(b"a".as_slice()));
     }
 }

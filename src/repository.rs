@@ -4,16 +4,15 @@
 //! What is found is held open as an `O_PATH` descriptor, so that what was checked is what is served,
 //! whatever happens to its name meanwhile; and every later check names its files relative to it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::name::{MAX_PATH, Named};
 use crate::pointer::{self, MAX_GITFILE, MAX_HEAD};
 use crate::sys::descriptor::{self, Access, Base, Kind};
 use crate::sys::{account, errno_text};
-
-/// The longest path that is looked at, in bytes with the NUL that ends it.
-pub const MAX_PATH: usize = 4096;
 
 /// A `commondir` is read up to here; no path is as long.
 const MAX_COMMON_DIRECTORY: usize = 1 << 16;
@@ -29,6 +28,9 @@ const MAX_CONFIG: usize = 1 << 20;
 
 /// The suffixes that are tried, in this order.
 const SUFFIXES: [&[u8]; 4] = [b"/.git", b"", b".git/.git", b".git"];
+
+/// What is called so inside a directory may be another repository.
+const DOT_GIT: &[u8] = b".git";
 
 /// Why no repository was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +65,17 @@ impl Repository {
     /// # Errors
     /// [`Miss`]
     pub fn search(path: &[u8]) -> Result<Self, Miss> {
-        let end = path.iter().rposition(|&octet| octet != b'/').map_or(1, |last| last + 1);
-        let stem = path.get(..end).ok_or(Miss::Nothing)?;
+        if path.is_empty() {
+            return Err(Miss::Nothing);
+        }
+        Self::search_behind(stem(path))
+    }
+
+    /// The same, with the suffixes put behind `stem` as it is.
+    ///
+    /// # Errors
+    /// [`Miss`]
+    pub fn search_behind(stem: &[u8]) -> Result<Self, Miss> {
         let mut found = SUFFIXES.iter().map(|suffix| Self::look([stem, suffix].concat()));
         found.find(|look| !matches!(look, Err(Miss::Nothing))).unwrap_or(Err(Miss::Nothing))
     }
@@ -76,9 +87,11 @@ impl Repository {
     /// # Errors
     /// [`Miss`]
     pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
-        match Self::look(path.to_vec()) {
+        let named = Named::hold(Base::WorkingDirectory, path).map_err(|_| Miss::Broken)?;
+        let is_ours = named.owner == account::effective_uid();
+        match Self::of(named, path.to_vec()) {
             Ok(found) => Ok(Repository { path: found.location.clone(), ..found }),
-            Err(Miss::Nothing) if is_ours(path) => Err(Miss::Nothing),
+            Err(Miss::Nothing) if is_ours => Err(Miss::Nothing),
             Err(_) => Err(Miss::Broken),
         }
     }
@@ -100,8 +113,30 @@ impl Repository {
     /// there is one, else that of the directory.
     #[must_use]
     pub fn safe_name(&self) -> Vec<u8> {
-        let named = self.gitfile.as_ref().unwrap_or(&self.directory);
-        descriptor::real_path(named).unwrap_or_default()
+        descriptor::real_path(self.named()).unwrap_or_default()
+    }
+
+    /// Whether it was found through a gitfile.
+    #[must_use]
+    pub fn is_behind_gitfile(&self) -> bool {
+        self.gitfile.is_some()
+    }
+
+    /// The directory in which it is called the last part of `name`, or the gitfile is that it was found
+    /// through; `None` if it is not there any more.
+    #[must_use]
+    pub fn directory_of(&self, name: &[u8]) -> Option<OwnedFd> {
+        let (parent, last) = pointer::split_last(name);
+        let parent = CString::new(parent).ok()?;
+        let parent = descriptor::locate(Base::WorkingDirectory, &parent).ok()?;
+        let last = CString::new(last).ok()?;
+        let there = descriptor::locate_itself(Base::Directory(parent.as_fd()), &last).ok()?;
+        descriptor::same(&there, self.named()).then_some(parent)
+    }
+
+    /// What `safe.directory` must name.
+    fn named(&self) -> BorrowedFd<'_> {
+        self.gitfile.as_ref().unwrap_or(&self.directory).as_fd()
     }
 
     /// Whether there is something called `.git` in it.
@@ -110,14 +145,23 @@ impl Repository {
         descriptor::status(Base::Directory(self.directory()), c".git", false).is_ok()
     }
 
-    /// Whether git, given `name` for a directory, would find another repository inside it first. One that
-    /// is bare may have a link to itself there, for programs that want a `.git`.
+    /// Whether git, given this directory, would find another repository inside it first. One that is bare
+    /// may have a link to itself there, for programs that want a `.git`.
     #[must_use]
-    pub fn hides_another(name: &[u8]) -> bool {
-        match Self::look([name, SUFFIXES[0]].concat()) {
-            Ok(inside) => inside.safe_name() != name,
-            Err(miss) => !matches!(miss, Miss::Nothing),
+    pub fn hides_another(&self) -> bool {
+        match Named::hold(Base::Directory(self.directory()), DOT_GIT) {
+            Ok(named) => match Self::of(named, DOT_GIT.to_vec()) {
+                Ok(inside) => inside.gitfile.is_some() || !self.is(inside.directory()),
+                Err(miss) => !matches!(miss, Miss::Nothing),
+            },
+            Err(_) => false,
         }
+    }
+
+    /// Whether `directory` is its git directory.
+    #[must_use]
+    pub fn is(&self, directory: BorrowedFd<'_>) -> bool {
+        descriptor::same(self.directory(), directory)
     }
 
     /// Whether its owner exported it (contract 54).
@@ -136,55 +180,62 @@ impl Repository {
     }
 
     fn look(path: Vec<u8>) -> Result<Self, Miss> {
-        let nothing = |_| Miss::Nothing;
-        if path.len() >= MAX_PATH {
-            return Err(Miss::Nothing);
-        }
-        let name = CString::new(path.as_slice()).map_err(|_| Miss::Nothing)?;
-        let found = descriptor::locate(Base::WorkingDirectory, &name).map_err(nothing)?;
-        match descriptor::status_of(&found).map_err(nothing)?.kind {
+        let named = Named::hold(Base::WorkingDirectory, &path).map_err(|_| Miss::Nothing)?;
+        Self::of(named, path)
+    }
+
+    fn of(named: Named, path: Vec<u8>) -> Result<Self, Miss> {
+        let Named { owner, thing, parent } = named;
+        let (found, status) = thing.ok_or(Miss::Nothing)?;
+        match status.kind {
             Kind::Directory => {
                 let common = common_directory(found.as_fd())?;
-                let status = descriptor::status(Base::WorkingDirectory, &name, false);
                 Ok(Repository {
                     location: path.clone(),
                     path,
                     directory: found,
                     common,
-                    owners: vec![status.map_err(nothing)?.owner],
+                    owners: vec![owner],
                     gitfile: None,
                 })
             }
-            Kind::Regular => Self::follow_gitfile(path, &name, found).ok_or(Miss::Broken),
+            Kind::Regular => Self::follow_gitfile(path, owner, found, parent).ok_or(Miss::Broken),
             Kind::Symlink | Kind::Other => Err(Miss::Nothing),
         }
     }
 
-    fn follow_gitfile(path: Vec<u8>, name: &CString, gitfile: OwnedFd) -> Option<Self> {
-        let text = read(Base::WorkingDirectory, name, MAX_GITFILE + 1).ok()?;
+    fn follow_gitfile(
+        path: Vec<u8>,
+        owner: u32,
+        gitfile: OwnedFd,
+        parent: Option<OwnedFd>,
+    ) -> Option<Self> {
+        let text = read_all(descriptor::reopen_to_read(&gitfile).ok()?, MAX_GITFILE + 1).ok()?;
         if text.len() > MAX_GITFILE {
             return None;
         }
-        let target = CString::new(pointer::gitfile_target(&text, &path)?).ok()?;
-        let directory = descriptor::locate(Base::WorkingDirectory, &target).ok()?;
+        let target = pointer::gitfile_target(&text)?;
+        // git puts the two together and knows no longer path.
+        let (before, _) = pointer::split_last(&path);
+        if !target.starts_with(b"/") && before.len() + target.len() >= MAX_PATH {
+            return None;
+        }
+        let base = Base::Directory(parent.as_ref()?.as_fd());
+        let directory = descriptor::locate(base, &CString::new(target).ok()?).ok()?;
         let common = common_directory(directory.as_fd()).ok()?;
         // A symbolic link in the place of the target does not count: its own target does.
-        let owners = [
-            descriptor::status(Base::WorkingDirectory, name, false),
-            descriptor::status_of(&directory),
-        ];
-        let owners = owners.into_iter().map(|status| status.map(|found| found.owner));
-        let owners = owners.collect::<io::Result<_>>().ok()?;
+        let owners = vec![owner, descriptor::status_of(&directory).ok()?.owner];
         let location = descriptor::real_path(&directory).ok()?;
         let gitfile = Some(gitfile);
         Some(Repository { path, location, directory, common, owners, gitfile })
     }
 }
 
-fn is_ours(path: &[u8]) -> bool {
-    let Ok(name) = CString::new(path) else { return false };
-    let status = descriptor::status(Base::WorkingDirectory, &name, false);
-    status.is_ok_and(|found| found.owner == account::effective_uid())
+/// The path without slashes at its end, which suffixes are put behind.
+#[must_use]
+pub fn stem(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|&octet| octet != b'/').map_or(1, |last| last + 1);
+    path.get(..end).unwrap_or_default()
 }
 
 /// Whether `directory` is a git directory (contract 39), and where its common directory is if that is
@@ -270,7 +321,7 @@ pub fn diagnose(path: &[u8]) -> String {
 
 /// The text of a configuration file, as [`Repository::config`] says.
 #[must_use]
-pub fn read_config(base: Base<'_>, name: &std::ffi::CStr) -> Option<Vec<u8>> {
+pub fn read_config(base: Base<'_>, name: &CStr) -> Option<Vec<u8>> {
     match read(base, name, MAX_CONFIG) {
         Ok(text) if text.len() < MAX_CONFIG => Some(text),
         Ok(_) => None,
@@ -279,8 +330,11 @@ pub fn read_config(base: Base<'_>, name: &std::ffi::CStr) -> Option<Vec<u8>> {
     }
 }
 
-fn read(base: Base<'_>, name: &std::ffi::CStr, most: usize) -> io::Result<Vec<u8>> {
-    let mut file = descriptor::open_to_read(base, name)?;
+fn read(base: Base<'_>, name: &CStr, most: usize) -> io::Result<Vec<u8>> {
+    read_all(descriptor::open_to_read(base, name)?, most)
+}
+
+fn read_all(mut file: File, most: usize) -> io::Result<Vec<u8>> {
     let mut text = vec![0; FIRST_READ.min(most)];
     let length = file.read(&mut text)?;
     text.truncate(length);

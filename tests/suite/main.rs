@@ -52,6 +52,7 @@ mod services;
 mod setups;
 mod signals;
 mod strict;
+mod swapped;
 mod syslog;
 mod user_path;
 mod worktrees;

@@ -11,7 +11,7 @@ use crate::support::{
 
 /// Two users that need no entry in the user database.
 const SERVER: u32 = 31_001;
-const OTHER: u32 = 31_002;
+pub const OTHER: u32 = 31_002;
 
 compliance! {
     refusal,
@@ -230,6 +230,8 @@ fn safe_directory_values(d: Implementation) {
         (vec!["*".to_owned()], "/deep/repo", true),
         (vec![".".to_owned()], "/deep/repo", false),
         (vec!["srv/deep/repo.git".to_owned()], "/deep/repo", false),
+        (vec!["repo.git".to_owned()], "/deep/repo", false),
+        (vec!["./repo.git".to_owned()], "/deep/repo", false),
         (vec![format!("{path}"), String::new()], "/deep/repo", false),
         (vec![String::new(), format!("{path}")], "/deep/repo", true),
         (vec!["*".to_owned(), String::new()], "/deep/repo", false),
@@ -342,7 +344,7 @@ fn another_inside(d: Implementation) {
     }
 }
 
-fn write_global(scratch: &Scratch, values: &[String]) {
+pub fn write_global(scratch: &Scratch, values: &[String]) {
     let lines = values.iter().map(|v| format!("\tdirectory = \"{v}\"\n"));
     let text = format!("[safe]\n{}", lines.collect::<String>());
     fs::write(scratch.home().join(".gitconfig"), text).unwrap();
@@ -354,7 +356,7 @@ fn safe_for_services(values: &[String]) -> bool {
 }
 
 /// Refused for its owner, whoever refused.
-fn is_dubious(session: &Session) -> bool {
+pub fn is_dubious(session: &Session) -> bool {
     let refused = match (session.implementation, &session.verdict) {
         (_, Verdict::Served(_)) => false,
         (Stock, verdict) => {

@@ -5,6 +5,7 @@
 //! `GITD_DIFFERENCE_REQUESTS` says how many requests each test sends, `GITD_DIFFERENCE_MINUTES` how long it may take for
 //! them, `GITD_DIFFERENCE_SEED` from which seed, and `GITD_DIFFERENCE_SCENE` confines it to one scene of that seed.
 
+mod adversary;
 mod configuration;
 mod death;
 mod exchange;
