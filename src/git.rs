@@ -8,19 +8,34 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Output, Stdio};
 
-use crate::repository::{Repository, read_config};
+use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_config};
 use crate::sys::descriptor::{self, Access, Base, Kind};
 
-/// Variables that would lead git to another repository than the one that was checked, or make it
-/// believe a client said what the daemon's own environment says (B16). `GIT_CONFIG_COUNT` and its
-/// kind stay: they are the administrator's configuration.
-const SCRUBBED: [&str; 24] = [
+/// Variables that no child gets from gitd's own environment, as they would be about something else (B16).
+/// All others reach the services as those of a stock daemon do, for some of them narrow what is served.
+const SCRUBBED: [&str; 10] = [
+    // Of one client, if at all.
     "GIT_PROTOCOL",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+    // Each child has its own.
     "GIT_DIR",
+    // What the service manager tells gitd is for gitd.
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// Variables that the services get, but that must not change what git answers when gitd asks: a stock
+/// daemon looks at the same things itself, and does not heed them there.
+const OF_SERVICES: [&str; 13] = [
+    // `git config` alone would read this file instead of all others.
+    "GIT_CONFIG",
     "GIT_WORK_TREE",
-    "GIT_COMMON_DIR",
     "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_QUARANTINE_PATH",
     "GIT_NAMESPACE",
@@ -31,15 +46,6 @@ const SCRUBBED: [&str; 24] = [
     "GIT_NO_REPLACE_OBJECTS",
     "GIT_IMPLICIT_WORK_TREE",
     "GIT_INTERNAL_SUPER_PREFIX",
-    "REMOTE_ADDR",
-    "REMOTE_PORT",
-    // What the service manager tells gitd is for gitd.
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "LISTEN_PID",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
 ];
 
 /// Makes git take every repository for one of another user; there to test git itself.
@@ -172,6 +178,9 @@ impl Git {
         arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<(Output, Option<OwnedFd>)> {
         let mut command = self.command(arguments)?;
+        for elsewhere in [COMMON_DIRECTORY, OBJECT_DIRECTORY] {
+            command.env_remove(elsewhere);
+        }
         command.envs(variables.iter().copied());
         if let Some(directory) = directory {
             command.current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()));
@@ -210,8 +219,9 @@ impl Git {
                 command.env(OsStr::from_bytes(name), OsStr::from_bytes(&value[1..]));
             }
         }
-        // `git config` alone would read this file instead of all others.
-        command.env_remove("GIT_CONFIG");
+        for variable in OF_SERVICES {
+            command.env_remove(variable);
+        }
         Ok(command)
     }
 

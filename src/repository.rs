@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 use crate::name::{MAX_PATH, Named};
 use crate::pointer::{self, MAX_GITFILE, MAX_HEAD};
@@ -31,6 +32,12 @@ const SUFFIXES: [&[u8]; 4] = [b"/.git", b"", b".git/.git", b".git"];
 
 /// What is called so inside a directory may be another repository.
 const DOT_GIT: &[u8] = b".git";
+
+/// Variables by which git has the refs and the configuration, or the objects, of every repository
+/// elsewhere.
+pub const COMMON_DIRECTORY: &str = "GIT_COMMON_DIR";
+/// The same for the objects.
+pub const OBJECT_DIRECTORY: &str = "GIT_OBJECT_DIRECTORY";
 
 /// Why no repository was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,13 +252,34 @@ fn common_directory(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> 
     if !head_is_valid(base) {
         return Err(Miss::Nothing);
     }
-    let common = match descriptor::status(base, c"commondir", false) {
-        Ok(_) => Some(follow_common_directory(base)?),
-        Err(_) => None,
-    };
+    let common =
+        match (of_environment(COMMON_DIRECTORY)?, descriptor::status(base, c"commondir", false)) {
+            (Some(common), _) => Some(common),
+            (None, Ok(_)) => Some(follow_common_directory(base)?),
+            (None, Err(_)) => None,
+        };
     let shared = common.as_ref().map_or(base, |common| Base::Directory(common.as_fd()));
-    let reachable = |name| descriptor::access(shared, name, Access::Execute).is_ok();
-    if reachable(c"objects") && reachable(c"refs") { Ok(common) } else { Err(Miss::Nothing) }
+    match of_environment(OBJECT_DIRECTORY)? {
+        Some(objects) => reach(Base::Directory(objects.as_fd()), c".")?,
+        None => reach(shared, c"objects")?,
+    }
+    reach(shared, c"refs")?;
+    Ok(common)
+}
+
+fn reach(base: Base<'_>, name: &CStr) -> Result<(), Miss> {
+    descriptor::access(base, name, Access::Execute).map_err(|_| Miss::Nothing)
+}
+
+/// The directory that a variable puts in the place of every repository's own, for the services too. git
+/// takes a relative one for several directories, none of which is everywhere: then nothing is a repository.
+fn of_environment(variable: &str) -> Result<Option<OwnedFd>, Miss> {
+    let Some(path) = std::env::var_os(variable) else { return Ok(None) };
+    let path = CString::new(path.into_vec()).map_err(|_| Miss::Nothing)?;
+    if !path.to_bytes().starts_with(b"/") {
+        return Err(Miss::Nothing);
+    }
+    descriptor::locate(Base::WorkingDirectory, &path).map(Some).map_err(|_| Miss::Nothing)
 }
 
 /// git dies of a `commondir` that it cannot read or resolve; but where only the last part of the path

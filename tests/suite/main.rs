@@ -23,6 +23,7 @@ mod corpus;
 mod differential;
 mod documents;
 mod enabled;
+mod environment;
 mod far;
 mod foreign_directories;
 mod formats;
