@@ -8,7 +8,7 @@ use crate::denial::Denial;
 use crate::event;
 use crate::host::Host;
 use crate::name::MAX_PATH;
-use crate::repository::{Miss, Repository, diagnose};
+use crate::repository::{Miss, Repository, diagnose, stem};
 use crate::sys::account;
 use crate::template::Placeholder;
 
@@ -93,6 +93,7 @@ fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
     if !path.starts_with(b"~") {
         return Repository::search(path);
     }
+    let path = stem(path);
     let (user, rest) = split_user(path);
     let home = match &user[1..] {
         [] => std::env::var_os("HOME").ok_or(Miss::Nothing)?.into_vec(),
@@ -101,9 +102,13 @@ fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
             account::user(&name).ok_or(Miss::Nothing)?.home
         }
     };
-    let mut repository = Repository::search(&[&home, rest].concat())?;
+    // Slashes at the end of a request do not count; those of a home do, as nothing is called `/home/.git`
+    // that should be `/home.git`.
+    let place = [&home, rest].concat();
+    let mut repository = Repository::search_behind(&place)?;
     // The name that lists and logs know begins with the user's, not with the home.
-    repository.path.splice(..home.len(), user.iter().copied());
+    let suffix = repository.path.get(place.len()..).unwrap_or_default();
+    repository.path = [path, suffix].concat();
     Ok(repository)
 }
 

@@ -18,10 +18,17 @@ pub struct User {
     pub home: Vec<u8>,
 }
 
+/// The longest login name that Linux has, with the NUL that ends it (`LOGIN_NAME_MAX`).
+const LOGIN_NAME_MAX: usize = 256;
+
 /// Looks up a user by name (`getpwnam_r`); `None` when there is no such user or the database
-/// cannot be read.
+/// cannot be read. A name that is too long for a user is not looked up: a client may have chosen it, and
+/// the database may be a server somewhere.
 #[must_use]
 pub fn user(name: &CStr) -> Option<User> {
+    if name.count_bytes() >= LOGIN_NAME_MAX {
+        return None;
+    }
     with_buffer(|buffer| {
         let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
         let mut found = std::ptr::null_mut();

@@ -1,7 +1,7 @@
 //! --user-path: contract 43.
 
 use crate::support::scratch::label_of;
-use crate::support::{Implementation, Invocation, Scratch, compliance};
+use crate::support::{Gitd, Implementation, Invocation, Scratch, Verdict, compliance};
 
 compliance! {
     not_allowed,
@@ -11,6 +11,7 @@ compliance! {
     home_of_the_daemon,
     list,
     before_the_base_path,
+    odd_homes,
 }
 
 /// A server on which alice has a home with repositories in it.
@@ -129,4 +130,93 @@ fn before_the_base_path(d: Implementation) {
         .args(["--user-path", "--base-path=/proc", "--interpolated-path=/nowhere%D"])
         .start();
     daemon.ask("upload-pack", "~alice/repo").assert_served("alice/repo.git");
+}
+
+/// Contract 43: homes as administrators and programs write them, some of which are repositories. The name in lists and
+/// logs is the user's, as requested, and the suffix.
+fn odd_homes(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("home.git/below.git");
+    scratch.bare("home.git");
+    scratch.non_bare("tree");
+    // Where the server is.
+    scratch.bare("../.git");
+    let srv = scratch.repos();
+    let srv = srv.display();
+    let homes = [
+        ("plain", format!("{srv}/home")),
+        ("slash", format!("{srv}/home.git/")),
+        ("slashes", format!("{srv}/home.git///")),
+        ("before", format!("//{srv}//home.git")),
+        ("tree", format!("{srv}/tree/")),
+        ("stem", format!("{srv}/home/")),
+        ("root", "/".to_owned()),
+        ("empty", String::new()),
+        ("relative", "srv/home.git".to_owned()),
+        ("dot", ".".to_owned()),
+    ];
+    let passwd: String = homes
+        .iter()
+        .map(|(name, home)| format!("{name}:x:31001:31001::{home}:/bin/sh\n"))
+        .collect();
+    let daemon = d
+        .invoke(&scratch)
+        .args(["--user-path", "--informative-errors"])
+        .etc("passwd", &format!("nobody:x:65534:65534::/:/bin/sh\n{passwd}"))
+        .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
+        .start();
+    for (pathname, found) in [
+        ("~plain", Some("~plain.git")),
+        ("~plain/", Some("~plain.git")),
+        ("~plain.git", None),
+        ("~slash", Some("~slash")),
+        ("~slash/", Some("~slash")),
+        ("~slash/below", Some("~slash/below.git")),
+        ("~slashes", Some("~slashes")),
+        ("~before", Some("~before")),
+        ("~before/below/", Some("~before/below.git")),
+        ("~tree", Some("~tree/.git")),
+        ("~tree/", Some("~tree/.git")),
+        ("~stem", None),
+        ("~stem/", None),
+        ("~root", None),
+        ("~root/", None),
+        ("~empty", Some("~empty.git")),
+        ("~empty/", Some("~empty.git")),
+        ("~relative", Some("~relative")),
+        ("~relative/below", Some("~relative/below.git")),
+        ("~dot", Some("~dot/.git")),
+        ("~dot/srv/home", Some("~dot/srv/home.git")),
+    ] {
+        let session = daemon.ask("upload-pack", pathname);
+        match found {
+            Some(found) => session.assert_line(&format!("'{found}': repository not exported.")),
+            None => session.assert_refused(&format!("no such repository: {pathname}")),
+        }
+    }
+    for user in ["~root", "~empty"] {
+        let pathname = format!("{user}{srv}/tree");
+        let session = daemon.ask("upload-pack", &pathname);
+        session.assert_line(&format!("'{pathname}/.git': repository not exported."));
+    }
+}
+
+/// A name that no user can have is not asked of a database which may be anywhere.
+#[test]
+fn names_that_are_too_long() {
+    let scratch = Scratch::new();
+    scratch.bare("home/repo.git");
+    let home = scratch.path("home");
+    let entry = |name: &str| format!("{name}:x:31001:31001::{}:/bin/sh\n", home.display());
+    let (longest, longer) = ("u".repeat(255), "u".repeat(256));
+    let daemon = Gitd
+        .invoke(&scratch)
+        .args(["--user-path", "--export-all"])
+        .etc("passwd", &format!("root:x:0:0::/root:/bin/sh\n{}{}", entry(&longest), entry(&longer)))
+        .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
+        .start();
+    let ask = |name: &str| daemon.ask("upload-pack", &format!("~{name}/repo")).verdict;
+    assert!(matches!(ask(&longest), Verdict::Served(_)));
+    assert!(matches!(ask(&longer), Verdict::Refused(_)));
+    assert!(matches!(ask(&"u".repeat(65_000)), Verdict::Refused(_)));
 }
