@@ -7,6 +7,7 @@ compliance! {
     odd_list_entries,
     base_path,
     base_path_relaxed,
+    not_past_a_broken_gitfile,
     too_long,
 }
 
@@ -128,4 +129,26 @@ fn too_long(d: Implementation) {
         let logged = &session.log[3];
         assert_eq!(logged[..250], expected[..250]);
     }
+}
+
+/// Contract 38, 41: what is there and broken ends the search; nothing is looked for elsewhere.
+fn not_past_a_broken_gitfile(d: Implementation) {
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    let base = scratch.directory("base");
+    let below = |path: &std::path::Path| format!("base{}", path.display());
+    let daemon = d
+        .invoke(&scratch)
+        .arg("--export-all")
+        .option("--base-path", &base)
+        .arg("--base-path-relaxed")
+        .start();
+    let pathname = repo.to_str().unwrap();
+    daemon.ask("upload-pack", pathname).assert_served("repo.git");
+    for text in ["", "no gitfile", "gitdir: /nowhere\n"] {
+        scratch.file(below(&repo), text);
+        daemon.ask("upload-pack", pathname).assert_died(pathname, false);
+    }
+    std::fs::remove_file(scratch.path(below(&repo))).unwrap();
+    daemon.ask("upload-pack", pathname).assert_served("repo.git");
 }

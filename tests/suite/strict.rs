@@ -1,11 +1,15 @@
 //! --strict-paths: contract 44.
 
+use std::fs;
+
+use crate::support::scratch::config;
 use crate::support::{GENERIC, Gitd, Implementation, Scratch, Stock, compliance};
 
 compliance! {
     exact_match,
     nothing_there,
     gitfiles,
+    formats_around_another,
 }
 
 /// Contract 44: no suffixes, no `~`, and the list names each path exactly.
@@ -92,4 +96,22 @@ fn gitfiles(d: Implementation) {
     let session = daemon.ask("upload-pack", "/file");
     session.assert_refused(&format!("{GENERIC}: /file"));
     session.assert_line(&format!("'{}': not in directory list", bare.display()));
+}
+
+/// Contract 44, 49: receive-pack enters what is called `.git` inside, and does not look at the repository around it.
+fn formats_around_another(d: Implementation) {
+    let scratch = Scratch::new();
+    let around = scratch.bare("around.git");
+    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
+    let text = fs::read_to_string(around.join("config")).unwrap();
+    let options = ["--strict-paths", "--enable=receive-pack"];
+    let daemon = d.serve(&scratch).args(options).directory(&around).start();
+    for broken in ["[core] repositoryformatversion = 999\n", "[broken\n"] {
+        config(&around, broken);
+        for service in ["upload-pack", "receive-pack"] {
+            daemon.ask(service, "/around.git").assert_died("/around.git", false);
+        }
+        fs::write(around.join("config"), &text).unwrap();
+        daemon.ask("receive-pack", "/around.git").assert_served("inside.git");
+    }
 }
