@@ -151,6 +151,15 @@ fn user_path(random: &mut Random, paths: &[Text]) -> Text {
         "~relative",
         "~ALICE",
         "~alice:x",
+        "~bare",
+        "~bare",
+        "~stem",
+        "~stem",
+        "~stems",
+        "~double",
+        "~dot",
+        "~tree",
+        "~tree",
     ]);
     let path = if paths.is_empty() { b"srv/a".to_vec() } else { random.pick(paths) };
     let mut rest = path;
@@ -161,6 +170,10 @@ fn user_path(random: &mut Random, paths: &[Text]) -> Text {
         }
     }
     let below = random.pick(&["", "", "/pub", "/d", "/", "/srv"]);
+    if random.chance(25) {
+        let end = random.pick(&["", "", "/", ".git", "/.git", "/pub", "//"]);
+        return [user.as_bytes(), end.as_bytes()].concat();
+    }
     let path = [user.as_bytes(), below.as_bytes(), &rest].concat();
     if random.chance(50) { shortened(&path, random) } else { path }
 }

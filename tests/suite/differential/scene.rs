@@ -3,16 +3,16 @@
 use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::configuration;
 use super::exchange::{Observation, exchange};
-use super::layout::{Builder, Entry, Seeds, Text, open_up};
+use super::layout::{Builder, Entry, Seeds, Text, open_up, replace};
 use super::random::Random;
 use super::repositories::{self, Owners};
 use super::requests::{self, Request};
-use super::settings::{self, PASSWD};
-use crate::support::{Daemon, Gitd, Implementation, Scratch, Stock};
+use super::settings::{self, HOSTS, PASSWD};
+use crate::support::{Daemon, Git, Gitd, Implementation, Scratch, Stock};
 
 /// As whom the daemons run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ impl Scene {
         let settings = settings::generate(random, &paths, root && role == Role::Oneself);
         // Hooks and configuration first: entries of the layout may refer to them, or spoil them.
         entries.splice(0..0, settings.entries.into_iter().chain(surroundings.entries));
+        entries.extend(settings.traps);
         let requests =
             (0..requests).map(|_| requests::generate(random, &settings.spelling, &paths)).collect();
         let scene = Self {
@@ -55,13 +56,22 @@ impl Scene {
             entries,
             options: settings.options,
             directories: settings.directories,
-            environment: surroundings.environment,
+            environment: [surroundings.environment, settings.environment].concat(),
         };
         (scene, requests)
     }
 
     pub fn has_option(&self, option: &str) -> bool {
         self.options.iter().any(|given| given.starts_with(option.as_bytes()))
+    }
+
+    /// Whether programs are not searched as both daemons do: from nowhere, or in the repository.
+    pub fn has_odd_path(&self) -> bool {
+        self.environment.iter().any(|(name, value)| {
+            let absolute = |part: &[u8]| matches!(part.first(), Some(b'/' | b'$'));
+            name == "PATH"
+                && value.as_ref().is_none_or(|path| !path.split(|&o| o == b':').all(absolute))
+        })
     }
 
     /// Whether clients hear reasons: the last of the two options counts.
@@ -193,6 +203,16 @@ fn start(
     }
     for (name, value) in &scene.environment {
         invocation = match value {
+            // What `git daemon` does for its git-daemon, who would not find git else.
+            None if implementation == Stock && name == "PATH" => {
+                let exec_path = Git::exec_path().display();
+                invocation.env(name, format!("{exec_path}:/usr/local/bin:/usr/bin:/bin"))
+            }
+            Some(value) if name == "PATH" => {
+                let path =
+                    replace(&expand(value).into_vec(), b"$PATH", Git::server_path().as_bytes());
+                invocation.env(name, OsString::from_vec(path))
+            }
             Some(value) => invocation.env(name, expand(value)),
             None => invocation.without_env(name),
         };
@@ -200,10 +220,16 @@ fn start(
     if let Role::Other(uid) = scene.role {
         invocation = invocation.user(uid, uid);
     }
-    if let Ok(users) = fs::read_to_string(scratch.root().join(PASSWD)) {
-        invocation = invocation
-            .etc("passwd", &users)
-            .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n");
+    let mut databases = false;
+    for (file, name) in [(PASSWD, "passwd"), (HOSTS, "hosts")] {
+        if let Ok(text) = fs::read_to_string(scratch.root().join(file)) {
+            invocation = invocation.etc(name, &text);
+            databases = true;
+        }
+    }
+    if databases {
+        let files = "passwd: files\ngroup: files\nhosts: files\n";
+        invocation = invocation.etc("nsswitch.conf", files);
     }
     invocation.try_start()
 }

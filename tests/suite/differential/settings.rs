@@ -13,25 +13,32 @@ pub struct Spelling {
     pub hosts: bool,
     /// The host is resolved, which must not take long, nor depend on the version of the stock daemon.
     pub resolves: bool,
+    /// By a resolver of ours, which knows all names, and more.
+    pub knows_hosts: bool,
 }
 
 pub struct Settings {
     pub options: Vec<Text>,
     pub directories: Vec<Text>,
-    /// Hooks, and the user database.
+    /// Hooks, and the databases of users and hosts.
     pub entries: Vec<Entry>,
+    /// What is put into repositories that are there.
+    pub traps: Vec<Entry>,
+    pub environment: Vec<(String, Option<Text>)>,
     pub spelling: Spelling,
 }
 
-/// `users`: whether the daemons can be shown another user database.
-pub fn generate(random: &mut Random, paths: &[Text], users: bool) -> Settings {
+/// `databases`: whether the daemons can be shown other users and hosts.
+pub fn generate(random: &mut Random, paths: &[Text], databases: bool) -> Settings {
     let mut settings = Settings {
         options: Vec::new(),
         directories: Vec::new(),
         entries: Vec::new(),
+        traps: Vec::new(),
+        environment: Vec::new(),
         spelling: Spelling::default(),
     };
-    settings.paths(random, users);
+    settings.paths(random, databases);
     settings.offers(random);
     settings.directories(random, paths);
     if random.chance(75) {
@@ -44,7 +51,10 @@ pub fn generate(random: &mut Random, paths: &[Text], users: bool) -> Settings {
         }
     }
     if random.chance(20) {
-        settings.hook(random);
+        settings.hook(random, paths);
+    }
+    if settings.spelling.resolves && databases && random.chance(70) {
+        settings.hosts();
     }
     if random.chance(10) {
         settings.option("--timeout=600");
@@ -132,8 +142,58 @@ impl Settings {
         }
         let passwd = "root:x:0:0::/root:/bin/sh\nalice:x:31001:31001::$ROOT/srv/alice:/bin/sh\nbob:x:31002:31002::$ROOT/srv/:/bin/sh\n\
                       nohome:x:31004:31004::/nonexistent:/bin/sh\nempty:x:31005:31005:::/bin/sh\nslash:x:31006:31006::/:/bin/sh\n\
-                      relative:x:31007:31007::srv:/bin/sh\n";
+                      relative:x:31007:31007::srv:/bin/sh\nbare:x:31008:31008::$ROOT/srv/a.git/:/bin/sh\n\
+                      stem:x:31009:31009::$ROOT/srv/b:/bin/sh\nstems:x:31010:31010::$ROOT/srv/b///:/bin/sh\n\
+                      double:x:31011:31011:://$ROOT//srv//a:/bin/sh\ndot:x:31012:31012::.:/bin/sh\n\
+                      tree:x:31013:31013::srv/a/:/bin/sh\n";
         self.entries.push(Entry::File { path: PASSWD.into(), contents: passwd.into() });
+    }
+
+    /// Names whose canonical spelling is another than that of the directories, or leads out of them.
+    fn hosts(&mut self) {
+        self.spelling.knows_hosts = true;
+        let hosts = "127.0.0.1 localhost\n127.0.0.5 H1 upper.example\n127.0.0.6 h1 lower.example\n127.0.0.7 D Mixed.Example\n\
+                     127.0.0.8 ../out climbs.example\n127.0.0.9 .h1. dotted.example\n127.0.0.10 h1/../d slash.example\n";
+        self.entries.push(Entry::File { path: HOSTS.into(), contents: hosts.into() });
+    }
+
+    /// A name without a slash, and where it may be found.
+    fn search(&mut self, random: &mut Random, paths: &[Text]) -> Text {
+        let name = random.pick(&[b"myhook".as_slice(), b"my\xffhook"]).to_vec();
+        let (first, second) = (random.pick(&["$ROOT/bin", "$ROOT/home", "bin"]), "$ROOT/sbin");
+        let scripts =
+            ["#!/bin/sh\nexit 0\n", "#!/bin/sh\nexit 1\n", "exit 1\n", "#!/nonexistent\n"];
+        let program = |place: &[u8], random: &mut Random| {
+            let path = [place, b"/", &name].concat();
+            let mode = random.pick(&[0o755, 0o755, 0o755, 0o644, 0o655, 0o700]);
+            let contents = random.pick(&scripts).into();
+            [Entry::File { path: path.clone(), contents }, Entry::Mode { path, mode }]
+        };
+        for place in [b"bin".as_slice(), b"sbin", b"home"] {
+            if random.chance(50) {
+                self.entries.extend(program(place, random));
+            }
+        }
+        for path in paths {
+            for below in [b"".as_slice(), b"/bin"] {
+                if random.chance(40) {
+                    self.traps.extend(program(&[path, below].concat(), random));
+                }
+            }
+        }
+        let known = paths.first().map_or("srv/a".into(), |path| String::from_utf8_lossy(path));
+        let path = match random.below(12) {
+            0 => None,
+            1 => Some("$PATH".to_owned()),
+            2 => Some(":$PATH".to_owned()),
+            3 => Some("$PATH:".to_owned()),
+            4 => Some(format!("$ROOT/{known}:$PATH")),
+            5 => Some(format!("$PATH:$ROOT/{known}")),
+            6 => Some(format!(".:{second}:$PATH")),
+            _ => Some(format!("{first}:{second}:$PATH")),
+        };
+        self.environment.push(("PATH".to_owned(), path.map(String::into_bytes)));
+        name
     }
 
     fn offers(&mut self, random: &mut Random) {
@@ -187,7 +247,7 @@ impl Settings {
         }
     }
 
-    fn hook(&mut self, random: &mut Random) {
+    fn hook(&mut self, random: &mut Random, paths: &[Text]) {
         self.spelling.resolves = true;
         let scripts = [
             "#!/bin/sh\nexit 0\n",
@@ -210,6 +270,10 @@ impl Settings {
             .push(Entry::File { path: b"hook".to_vec(), contents: random.pick(&scripts).into() });
         let mode = if random.chance(95) { 0o755 } else { 0o644 };
         self.entries.push(Entry::Mode { path: b"hook".to_vec(), mode });
+        if random.chance(30) {
+            let name = self.search(random, paths);
+            return self.option([b"--access-hook=", name.as_slice()].concat());
+        }
         let command = match random.below(10) {
             0..=6 => "$ROOT/hook",
             _ => random.pick(&[
@@ -228,6 +292,9 @@ impl Settings {
         self.option(format!("--access-hook={command}"));
     }
 }
+
+/// Where the database of hosts is that the daemons shall see.
+pub const HOSTS: &str = "hosts";
 
 /// Where the user database is that the daemons shall see.
 pub const PASSWD: &str = "passwd";

@@ -79,6 +79,11 @@ fn try_judge(
         // What git says of its configuration it may say in the middle of the first answer.
         return Ok(Some("B6"));
     }
+    let unfound = gitd.log.iter().any(|line| has(&line.text, "' failed to start"));
+    if refused && unfound && scene.has_odd_path() {
+        // Stock runs what it finds in the repository; or `git daemon` finds what gitd does not look for.
+        return Ok(Some("no hook in an odd PATH"));
+    }
     if stock.served() && !gitd.served() {
         return wrong("stock serves what gitd refuses");
     }
