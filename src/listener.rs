@@ -1,9 +1,11 @@
 //! Addresses and listening sockets: TCP, or Multipath TCP where it was asked for and the kernel plays
 //! along.
 
+use std::env;
 use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Command;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -273,9 +275,9 @@ fn unreachable_endpoints(listening: &[SocketAddr]) -> Vec<String> {
     if listening.iter().any(|address| address.ip().is_unspecified()) {
         return Vec::new();
     }
-    let Ok(output) = Command::new("ip").args(["mptcp", "endpoint", "show"]).output() else {
-        return Vec::new();
-    };
+    let output =
+        ip().and_then(|ip| Command::new(ip).args(["mptcp", "endpoint", "show"]).output().ok());
+    let Some(output) = output else { return Vec::new() };
     let text = String::from_utf8_lossy(&output.stdout);
     announced(&text)
         .filter(|endpoint| listening.iter().all(|address| address.ip() != *endpoint))
@@ -286,6 +288,14 @@ fn unreachable_endpoints(listening: &[SocketAddr]) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Where ip(8) is. Directories of PATH that are not absolute are passed over: this may be root, in a
+/// working directory of somebody else's.
+fn ip() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let files = env::split_paths(&path).filter(|directory| directory.is_absolute());
+    files.map(|directory| directory.join("ip")).find(|file| file.is_file())
 }
 
 /// The endpoints with the flag `signal` and no port of their own, from lines such as

@@ -69,7 +69,7 @@ fn swapped_after_bind(
 ) -> Option<Outcome> {
     let socket = socket.to_owned();
     let done = socket.with_file_name("swapped");
-    let (also_done, command) = (done.clone(), invocation.command(&[]));
+    let also_done = done.clone();
     let swapping = std::thread::spawn(move || {
         wait_until("there is a socket, or no server", || {
             fs::symlink_metadata(&socket).is_ok() || also_done.exists()
@@ -78,16 +78,7 @@ fn swapped_after_bind(
             swap();
         }
     });
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=bind"])
-        .args(["-e", "inject=bind:delay_exit=500000", "--"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .current_dir(command.get_current_dir().unwrap())
-        .env_clear()
-        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut child = strace.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    let mut child = delayed(invocation, "delay_exit").stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
     let mut served = false;
@@ -104,6 +95,22 @@ fn swapped_after_bind(
     stderr.read_to_string(&mut text).unwrap();
     let status = child.wait().unwrap();
     (!served).then(|| Outcome { status, stdout: String::new(), stderr: text })
+}
+
+/// The same command, with half a second before or after each bind.
+fn delayed(invocation: Invocation, when: &str) -> Command {
+    let command = invocation.command(&[]);
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=bind"])
+        .args(["-e", &format!("inject=bind:{when}=500000"), "--"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(command.get_current_dir().unwrap())
+        .env_clear()
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(Stdio::null());
+    strace
 }
 
 /// The owner and the mode are given to the socket alone, whatever has its name when they are given.
@@ -139,6 +146,36 @@ fn a_socket_that_is_swapped() {
             }
         }
     }
+}
+
+/// Between the look at the directory and the bind, the directory becomes a link to one of root's.
+#[test]
+fn a_directory_that_is_swapped_before_the_bind() {
+    needs_root!();
+    let scratch = scratch();
+    let directory = foreign(&scratch);
+    let socket = directory.join("Socket");
+    let (roots, moved) = (scratch.root().join("roots"), scratch.root().join("moved"));
+    fs::create_dir(&roots).unwrap();
+    let mut command = delayed(on(&scratch, &socket), "delay_enter");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it holds the directory", || {
+        let below = crate::support::process::descendants(child.id());
+        below.iter().any(|pid| {
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+            open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|held| held == directory))
+        })
+    });
+    fs::rename(&directory, &moved).unwrap();
+    symlink(&roots, &directory).unwrap();
+    assert_eq!(fs::read_dir(&moved).unwrap().count(), 0, "it was not bound before");
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.ends_with("Ready to rumble\n") && stderr.read_line(&mut text).unwrap() > 0 {}
+    let found = |directory: &Path| directory.join("Socket").symlink_metadata().is_ok();
+    let found = (found(&roots), found(&moved));
+    crate::support::process::end(&mut child);
+    assert_eq!(found, (false, true), "{text}");
 }
 
 /// Where nothing is given away there is nothing to refuse: the socket has its mode from the beginning, whatever the mask.
@@ -265,19 +302,21 @@ fn a_pipe_of_another_users() {
 fn what_root_has_chosen_is_written_through() {
     needs_root!();
     let scratch = scratch();
-    let link = scratch.root().join("null");
+    let (link, output) = (scratch.root().join("null"), scratch.root().join("stdout"));
     symlink("/dev/null", &link).unwrap();
-    let mut command = any_port(&scratch)
-        .option("--pid-file", &link)
-        .args(["--port-file=/dev/stdout"])
-        .command(&[]);
+    // As /dev/stdout is; that itself is not put at the risk of a server that replaces it.
+    symlink("/proc/self/fd/1", &output).unwrap();
+    let mut command =
+        any_port(&scratch).option("--pid-file", &link).option("--port-file", &output).command(&[]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("127.0.0.1 "), "{line}");
     crate::support::process::signal(child.id(), Signal::TERM);
     wait_until("it ends", || child.try_wait().unwrap().is_some());
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    for link in [link, output] {
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 }
 
@@ -329,4 +368,24 @@ fn a_socket_with_a_full_queue_is_not_stolen() {
     assert_eq!(outcome.code(), Some(128), "{outcome:?}");
     assert!(outcome.stderr.contains("Address already in use"), "{outcome:?}");
     assert_eq!(fs::symlink_metadata(&path).unwrap().ino(), before);
+}
+
+/// With --mptcp gitd asks ip(8), and does so before it drops its privileges: the working directory has no say in which.
+#[test]
+fn no_program_of_the_working_directory() {
+    let scratch = scratch();
+    let ran = scratch.root().join("ran");
+    scratch.script("bin/ip", &format!("#!/bin/sh\n: >{}\n", ran.display()));
+    let invocation = |path: String| {
+        any_port(&scratch).arg("--mptcp").cwd(scratch.root().join("bin")).env("PATH", path)
+    };
+    let usual = crate::support::Git::server_path();
+    let usual = usual.to_str().unwrap();
+    for path in [format!(":{usual}"), format!(".:{usual}"), format!("../bin:{usual}")] {
+        drop(Server::start(invocation(path.clone())));
+        assert!(!ran.exists(), "{path}");
+    }
+    let absolute = scratch.root().join("bin");
+    drop(Server::start(invocation(format!("{}:{usual}", absolute.display()))));
+    assert!(ran.exists());
 }

@@ -38,6 +38,7 @@ mod limits;
 mod listening;
 mod load;
 mod log_lines;
+mod log_readers;
 mod logging;
 mod multipath;
 mod numbers;

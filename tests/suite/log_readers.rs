@@ -1,9 +1,55 @@
-//! A real journald, in a mount namespace of its own.
+//! What readers make of gitd's lines: syslog, which cuts them, and systemd's journal, which splits them.
 
 use std::process::Command;
 
+use crate::log_lines::hostile;
 use crate::support::process::{status, wait_until};
+use crate::support::syslog::Syslog;
 use crate::support::{Gitd, Scratch, needs_root, pkt, request, skip};
+
+/// Contract 20: a message to syslog is one datagram with at most 1023 octets of text. Of one that is too long the middle is
+/// left out, so that the end tells which client it was.
+#[test]
+fn a_long_line_in_syslog() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let syslog = Syslog::new(&scratch);
+    let fake = scratch.fake_git("printf '%03000d\\n' 0 >&2\nprintf 0000\n");
+    let daemon = syslog.of(Gitd.serve(&scratch).path_first(&fake)).arg("--syslog").start();
+    let mut clients = Vec::new();
+    for bytes in hostile().into_iter().chain([request("upload-pack", "/repo.git")]) {
+        let mut client = daemon.connect();
+        client.send(bytes);
+        clients.push(client.address().to_string());
+        client.rest();
+    }
+    let mut messages = Vec::new();
+    wait_until("all connections have ended", || {
+        messages.extend(syslog.so_far());
+        messages
+            .iter()
+            .filter(|text| text.contains(": Disconnected") || text.contains("] Disconnected"))
+            .count()
+            >= clients.len()
+    });
+    let mut whole = 0;
+    for message in &messages {
+        let (tag, text) = message.split_once("]: ").unwrap();
+        assert!(tag.contains(" git-daemon["), "{message}");
+        assert!(
+            text.len() <= 1023 && !text.trim_end().chars().any(char::is_control),
+            "{message:?}"
+        );
+        whole += text.strip_prefix("upload-pack: ").map_or(0, |text| text.matches('0').count());
+    }
+    // Two requests have been served, and three pieces are whole messages.
+    assert_eq!(whole, 2 * 3000, "{messages:#?}");
+    let refused = messages.iter().find(|text| text.contains(": aliased")).unwrap();
+    assert!(
+        refused.trim_end().ends_with(')') && clients.iter().any(|c| refused.contains(c)),
+        "{refused}"
+    );
+}
 
 /// systemd's journal splits a line after 48 KiB and takes `<2>` at the beginning of the rest for a priority: a client could
 /// write entries of its own.
@@ -26,6 +72,9 @@ fn no_entry_of_a_clients_in_the_journal() {
         .arg("--verbose")
         .namespace("--mount")
         .shell("mount -t tmpfs run /run; mount -t tmpfs log /var/log; mkdir -p /run/log/journal /run/systemd/journal")
+        .shell("mkdir -p /run/systemd/journald.conf.d")
+        // What the machine's kernel says is none of this one's business.
+        .shell("printf '[Journal]\\nReadKMsg=no\\nAudit=no\\n' >/run/systemd/journald.conf.d/test.conf")
         .shell(format!("{JOURNALD} >/dev/null 2>&1 &"))
         .shell("until [ -S /run/systemd/journal/stdout ]; do sleep 0.02; done")
         .shell("server='JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$@\"'")

@@ -1,7 +1,5 @@
 //! The log as a target: what clients and services can make of its lines.
 
-mod journal;
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -12,7 +10,6 @@ use std::process::{Child, Stdio};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::process::{end, wait_until};
-use crate::support::syslog::Syslog;
 use crate::support::{
     Client, DEADLINE, Gitd, Implementation, Invocation, Packet, Scratch, compliance, pkt, request,
 };
@@ -35,7 +32,7 @@ fn talkative(scratch: &Scratch) -> Invocation {
 }
 
 /// Requests each of which has as much as there can be of something that is shown by six times as much.
-fn hostile() -> Vec<Vec<u8>> {
+pub fn hostile() -> Vec<Vec<u8>> {
     let escapes = vec![0x1b; 65_000];
     let packet =
         |before: &str, after: &str| pkt([before.as_bytes(), &escapes, after.as_bytes()].concat());
@@ -307,48 +304,4 @@ fn an_address_of_several_lines() {
         assert!(line.starts_with('[') && !line.starts_with("[1] "), "{line:?}");
         assert!(!line.chars().any(char::is_control) && line.len() < MOST_OF_LINE, "{line:?}");
     }
-}
-
-/// Contract 20: a message to syslog is one datagram with at most 1023 octets of text. Of one that is too long the middle is
-/// left out, so that the end tells which client it was.
-#[test]
-fn a_long_line_in_syslog() {
-    let scratch = Scratch::new();
-    scratch.bare("repo.git");
-    let syslog = Syslog::new(&scratch);
-    let fake = scratch.fake_git("printf '%03000d\\n' 0 >&2\nprintf 0000\n");
-    let daemon = syslog.of(Gitd.serve(&scratch).path_first(&fake)).arg("--syslog").start();
-    let mut clients = Vec::new();
-    for bytes in hostile().into_iter().chain([request("upload-pack", "/repo.git")]) {
-        let mut client = daemon.connect();
-        client.send(bytes);
-        clients.push(client.address().to_string());
-        client.rest();
-    }
-    let mut messages = Vec::new();
-    wait_until("all connections have ended", || {
-        messages.extend(syslog.so_far());
-        messages
-            .iter()
-            .filter(|text| text.contains(": Disconnected") || text.contains("] Disconnected"))
-            .count()
-            >= clients.len()
-    });
-    let mut whole = 0;
-    for message in &messages {
-        let (tag, text) = message.split_once("]: ").unwrap();
-        assert!(tag.contains(" git-daemon["), "{message}");
-        assert!(
-            text.len() <= 1023 && !text.trim_end().chars().any(char::is_control),
-            "{message:?}"
-        );
-        whole += text.strip_prefix("upload-pack: ").map_or(0, |text| text.matches('0').count());
-    }
-    // Two requests have been served, and three pieces are whole messages.
-    assert_eq!(whole, 2 * 3000, "{messages:#?}");
-    let refused = messages.iter().find(|text| text.contains(": aliased")).unwrap();
-    assert!(
-        refused.trim_end().ends_with(')') && clients.iter().any(|c| refused.contains(c)),
-        "{refused}"
-    );
 }
