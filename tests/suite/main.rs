@@ -49,6 +49,7 @@ mod paths;
 mod pid_file;
 mod privileges;
 mod prompt;
+mod readiness;
 mod request;
 mod services;
 mod setups;

@@ -11,7 +11,7 @@ mod death;
 mod exchange;
 mod layout;
 mod pathnames;
-mod random;
+pub(crate) mod random;
 mod repositories;
 mod requests;
 mod scene;

@@ -9,7 +9,7 @@ mod first_process;
 mod gone;
 mod lack;
 mod log;
-mod noise;
+pub(crate) mod noise;
 mod pending;
 mod permits;
 mod rest;
@@ -43,7 +43,7 @@ fn connect_from(daemon: &Daemon, address: IpAddr) -> Client {
 }
 
 /// Does something in the network of a daemon that has one of its own.
-fn in_network_of(daemon: &Daemon, work: impl FnOnce() + Send) {
+pub(crate) fn in_network_of(daemon: &Daemon, work: impl FnOnce() + Send) {
     let network = File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {

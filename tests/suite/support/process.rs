@@ -192,6 +192,11 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// The processor time of a process's threads, those that have ended among them, until it has been waited for; then it is none.
+pub fn cpu_time(pid: u32) -> Duration {
+    Stat::of(pid).map_or(Duration::ZERO, |stat| stat.cpu)
+}
+
 /// A line of /proc/PID/status, e.g. `Uid`.
 pub fn status(pid: u32, name: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -233,6 +238,7 @@ struct Stat {
     state: char,
     parent: u32,
     session: u32,
+    cpu: Duration,
 }
 
 impl Stat {
@@ -247,6 +253,9 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
-        Some(Self { state, parent, session })
+        let ticks = |field: Option<&str>| field?.parse::<u64>().ok();
+        // USER_HZ is 100 wherever Linux runs.
+        let (user, system) = (ticks(fields.nth(7))?, ticks(fields.next())?);
+        Some(Self { state, parent, session, cpu: Duration::from_millis(10 * (user + system)) })
     }
 }
