@@ -15,6 +15,7 @@ mod architecture;
 mod base_path;
 mod better;
 mod better_life;
+mod chaos;
 mod clients;
 mod clients_push;
 mod command_line;

@@ -45,7 +45,7 @@ impl Daemon {
         let port = invocation.port.unwrap_or_else(unused_port);
         let mut command = invocation.command(&invocation.server_args(port));
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(invocation.server_stdin())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -1,7 +1,7 @@
 //! A command line for either implementation, and running it: to its end, or as a server.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
@@ -31,6 +31,7 @@ pub struct Invocation {
     pub(super) port: Option<u16>,
     spell_port: fn(u16) -> String,
     pub(super) verbose: bool,
+    stdin: Option<File>,
 }
 
 /// How a run to the end has ended.
@@ -65,6 +66,7 @@ impl Invocation {
             port: None,
             spell_port: |port| port.to_string(),
             verbose: true,
+            stdin: None,
         }
     }
 
@@ -136,6 +138,17 @@ impl Invocation {
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some((uid, gid));
         self
+    }
+
+    /// Standard input for a server and for the shell before it.
+    pub fn stdin(mut self, stdin: File) -> Self {
+        self.stdin = Some(stdin);
+        self
+    }
+
+    pub(super) fn server_stdin(&self) -> Stdio {
+        let given = self.stdin.as_ref().map(|stdin| stdin.try_clone().unwrap());
+        given.map_or_else(Stdio::null, Stdio::from)
     }
 
     /// A line of shell to run before the daemon, in the process that becomes it.

@@ -66,6 +66,15 @@ pub fn children(pid: u32) -> Vec<u32> {
     found
 }
 
+/// All processes that there are: each with its parent and its processor time.
+pub fn all() -> Vec<(u32, u32, Duration)> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid = entry.unwrap().file_name().to_str()?.parse().ok()?;
+        Stat::of(pid).map(|stat| (pid, stat.parent, stat.cpu))
+    });
+    processes.collect()
+}
+
 /// How many of its children have ended and were not waited for.
 pub fn zombies(pid: u32) -> usize {
     let all = fs::read_dir("/proc").unwrap().filter_map(|entry| {
