@@ -75,7 +75,10 @@ fn sane(site: &Site) -> Verdict {
 fn in_the_daemon(transport: Transport) {
     let scratch = site::scratch();
     let start = || Site::start(&scratch, invocation(&scratch));
-    try_all(rows(), start, |site, cases| site.visit(transport, cases).and_then(|()| sane(site)));
+    try_all(rows(), start, |site, cases| {
+        let verdict = site.visit(transport, cases).and_then(|()| sane(site));
+        verdict.map_err(|why| format!("{why}; {}", site.daemon_says()))
+    });
 }
 
 #[test]

@@ -60,7 +60,10 @@ impl Site {
     pub fn start(scratch: &Scratch, invocation: Invocation) -> Self {
         let unix = tempfile::NamedTempFile::new_in(scratch.root()).unwrap().path().to_owned();
         let listen = format!("unix:{}", unix.display());
-        let daemon = invocation.listen(&["127.0.0.1", &listen]).arg("--mptcp").start();
+        let daemon = invocation
+            .listen(&["127.0.0.1", &listen])
+            .args(["--mptcp", "--require-all-listeners"])
+            .start();
         Self { daemon, unix, repository: scratch.path("repo.git"), together: false }
     }
 
@@ -122,6 +125,13 @@ impl Site {
         }
         calm(&[pid])?;
         self.answers()
+    }
+
+    /// Whether it lives, and its last words.
+    pub fn daemon_says(&mut self) -> String {
+        let log = self.daemon.log.since(0);
+        let last = &log[log.len().saturating_sub(10)..];
+        format!("ended: {:?}, the log ends with {last:#?}", self.daemon.try_status())
     }
 
     /// A client that does nothing wrong has its answer in time.
