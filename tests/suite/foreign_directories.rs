@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::home::server::{Server, gitd, scratch};
+use crate::log_lines::Running;
 use crate::support::invocation::run;
 use crate::support::process::wait_until;
 use crate::support::scratch::{chmod, chown};
@@ -60,7 +61,7 @@ fn any_port(scratch: &Scratch) -> Invocation {
     gitd(scratch).args(["--listen=127.0.0.1", "--port=auto"])
 }
 
-/// Runs to its end what waits half a second after each bind, and meanwhile, as soon as there is a socket, does `swap`.
+/// Runs to its end what waits two seconds after each bind, and meanwhile, as soon as there is a socket, does `swap`.
 /// `None` if it serves in the end.
 fn swapped_after_bind(
     invocation: Invocation,
@@ -97,13 +98,13 @@ fn swapped_after_bind(
     (!served).then(|| Outcome { status, stdout: String::new(), stderr: text })
 }
 
-/// The same command, with half a second before or after each bind.
+/// The same command, with two seconds before or after each bind.
 fn delayed(invocation: Invocation, when: &str) -> Command {
     let command = invocation.command(&[]);
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=bind"])
-        .args(["-e", &format!("inject=bind:{when}=500000"), "--"])
+        .args(["-e", &format!("inject=bind:{when}=2000000"), "--"])
         .arg(command.get_program())
         .args(command.get_args())
         .current_dir(command.get_current_dir().unwrap())
@@ -158,9 +159,9 @@ fn a_directory_that_is_swapped_before_the_bind() {
     let (roots, moved) = (scratch.root().join("roots"), scratch.root().join("moved"));
     fs::create_dir(&roots).unwrap();
     let mut command = delayed(on(&scratch, &socket), "delay_enter");
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut server = Running(command.stderr(Stdio::piped()).spawn().unwrap());
     wait_until("it holds the directory", || {
-        let below = crate::support::process::descendants(child.id());
+        let below = crate::support::process::descendants(server.0.id());
         below.iter().any(|pid| {
             let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
             open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|held| held == directory))
@@ -169,12 +170,12 @@ fn a_directory_that_is_swapped_before_the_bind() {
     fs::rename(&directory, &moved).unwrap();
     symlink(&roots, &directory).unwrap();
     assert_eq!(fs::read_dir(&moved).unwrap().count(), 0, "it was not bound before");
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut stderr = BufReader::new(server.0.stderr.take().unwrap());
     let mut text = String::new();
     while !text.ends_with("Ready to rumble\n") && stderr.read_line(&mut text).unwrap() > 0 {}
     let found = |directory: &Path| directory.join("Socket").symlink_metadata().is_ok();
     let found = (found(&roots), found(&moved));
-    crate::support::process::end(&mut child);
+    drop(server);
     assert_eq!(found, (false, true), "{text}");
 }
 

@@ -59,7 +59,7 @@ struct Writes {
 }
 
 /// Ends with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
