@@ -45,7 +45,7 @@ pub fn start(
         candidates: &starter.git.candidates,
         arguments,
         environment: &environment,
-        directory: grant.repository().directory(),
+        directory: Some(grant.repository().directory()),
         streams: [input, output, writer.as_fd()],
         outlives: true,
         niceness: starter.niceness,

@@ -2,14 +2,18 @@
 //! configuration could say. All of it is found once, at start.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
-use std::process::{ChildStdout, Command, Output, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Output};
+use std::sync::OnceLock;
 
 use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_config};
 use crate::sys::descriptor::{self, Access, Base, Kind};
+use crate::sys::process::{Child, End, Spawn, Spawner};
+use crate::sys::wait::{Wait, wait};
 
 /// Variables that no child gets from gitd's own environment, as they would be about something else (B16).
 /// All others reach the services as those of a stock daemon do, for some of them narrow what is served.
@@ -63,9 +67,8 @@ pub struct Git {
     config_files: Option<Vec<CString>>,
     /// The text of configuration that comes from the environment.
     command_config: Vec<u8>,
-    /// Whether the names of `safe.directory` are compared with where a repository is, and not with how it
-    /// was called: since git 2.46.
-    pub resolves_safe_names: bool,
+    /// See [`Git::resolves_safe_names`].
+    resolves_safe_names: OnceLock<bool>,
 }
 
 impl Git {
@@ -73,7 +76,7 @@ impl Git {
     /// configuration is. Without a usable git this succeeds too: it may be installed later, and each
     /// request will tell.
     #[must_use]
-    pub fn find(config: &[(Vec<u8>, Vec<u8>)]) -> Self {
+    pub fn find(spawner: &Spawner, config: &[(Vec<u8>, Vec<u8>)]) -> Self {
         let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
             .filter(|(name, _)| !SCRUBBED.iter().any(|scrubbed| name == scrubbed))
             .collect();
@@ -89,7 +92,7 @@ impl Git {
                 })
                 .collect(),
             config_files: None,
-            resolves_safe_names: true,
+            resolves_safe_names: OnceLock::new(),
             command_config: variables
                 .iter()
                 .filter(|(name, _)| name.as_bytes().starts_with(b"GIT_CONFIG_"))
@@ -101,8 +104,7 @@ impl Git {
         if let Some(found) = git.candidates.iter().position(|file| is_program(file)) {
             git.candidates[..=found].rotate_right(1);
         }
-        git.config_files = git.ask_config_files();
-        git.resolves_safe_names = git.ask_version().is_none_or(|version| version >= (2, 46));
+        git.config_files = git.ask_config_files(spawner);
         git
     }
 
@@ -152,17 +154,17 @@ impl Git {
     /// When git cannot be started.
     pub fn ask(
         &self,
+        spawner: &Spawner,
         directory: Option<BorrowedFd<'_>>,
         variables: &[(&str, &str)],
         arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<Output> {
-        let mut command = self.command(arguments)?;
-        command.envs(variables.iter().copied());
-        if let Some(directory) = directory {
-            // The descriptor is inherited until exec, so its name holds for the new process too.
-            command.current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        }
-        command.output()
+        let null = File::open("/dev/null")?;
+        let environment = self.environment_without(&OF_SERVICES, variables)?;
+        let (child, mut said) =
+            self.start(spawner, directory, &environment, arguments, null.as_fd())?;
+        said.read_while(|_| true)?;
+        said.output(child.wait()?)
     }
 
     /// Has git enter a repository by `name`, from `directory` or where gitd runs, as a service that waits for
@@ -173,71 +175,101 @@ impl Git {
     /// When git cannot be started.
     pub fn enter(
         &self,
+        spawner: &Spawner,
         directory: Option<BorrowedFd<'_>>,
         variables: &[(&str, &str)],
         arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<(Output, Option<OwnedFd>)> {
-        let mut command = self.command(arguments)?;
-        for elsewhere in [COMMON_DIRECTORY, OBJECT_DIRECTORY] {
-            command.env_remove(elsewhere);
-        }
-        command.envs(variables.iter().copied());
-        if let Some(directory) = directory {
-            command.current_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let (client, answer, complaints) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        // It may complain more than a pipe holds, before it answers.
-        let complaints = std::thread::Builder::new().spawn(|| read_to_end(complaints))?;
-        let place = answer.filter(greets).and_then(|_| {
-            let place = CString::new(format!("/proc/{}/cwd", child.id())).ok()?;
-            descriptor::locate(Base::WorkingDirectory, &place).ok()
-        });
-        // A client that wants nothing.
-        if let Some(mut client) = client {
-            let _ = client.write_all(b"0000");
-        }
-        let status = child.wait()?;
-        let stderr = complaints.join().unwrap_or_default();
-        Ok((Output { status, stdout: Vec::new(), stderr }, place))
+        let elsewhere = [OF_SERVICES.as_slice(), &[COMMON_DIRECTORY, OBJECT_DIRECTORY]].concat();
+        let environment = self.environment_without(&elsewhere, variables)?;
+        let (input, client) = descriptor::pipe()?;
+        let (child, mut said) =
+            self.start(spawner, directory, &environment, arguments, input.as_fd())?;
+        drop(input);
+        // A service sends what it sends before its client speaks: packets up to a flush.
+        let greets = |answer: &[u8]| answer.ends_with(b"0000");
+        said.read_while(|answer| !greets(answer))?;
+        let place = greets(&said.texts[0]).then(|| format!("/proc/{}/cwd", child.pid));
+        let place = place.and_then(|place| CString::new(place).ok());
+        let place = place.and_then(|place| descriptor::locate(Base::WorkingDirectory, &place).ok());
+        // A client that wants nothing. Where git has ended, nobody reads it.
+        let _ = File::from(client).write_all(b"0000");
+        said.read_while(|_| true)?;
+        Ok((said.output(child.wait()?)?, place))
     }
 
-    /// The search is the one that finds the services' git: `Command`'s own would follow relative directories of PATH
-    /// into the repository, and knows other places where there is no PATH.
-    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> io::Result<Command> {
-        let program = self.candidates.iter().find(|file| is_program(file));
-        let program = program.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
-        let mut command = Command::new(OsStr::from_bytes(program.to_bytes()));
-        command.arg0("git").args(arguments).env_clear().stdin(Stdio::null());
-        for variable in &self.environment {
-            let variable = variable.to_bytes();
-            // A name may begin with an equals sign, but is never empty.
-            if let Some(equals) = variable.iter().skip(1).position(|&octet| octet == b'=') {
-                let (name, value) = variable.split_at(equals + 1);
-                command.env(OsStr::from_bytes(name), OsStr::from_bytes(&value[1..]));
-            }
-        }
-        for variable in OF_SERVICES {
-            command.env_remove(variable);
-        }
-        Ok(command)
+    /// The search is the one that finds the services' git, and the spawn the one that no hung file system
+    /// holds up.
+    fn start(
+        &self,
+        spawner: &Spawner,
+        directory: Option<BorrowedFd<'_>>,
+        environment: &[CString],
+        arguments: &[impl AsRef<OsStr>],
+        input: BorrowedFd<'_>,
+    ) -> io::Result<(Child, Said)> {
+        let arguments: Vec<CString> = arguments
+            .iter()
+            .map(|argument| CString::new(argument.as_ref().as_bytes()))
+            .collect::<Result<_, _>>()?;
+        let arguments: Vec<&CStr> =
+            [c"git"].into_iter().chain(arguments.iter().map(CString::as_c_str)).collect();
+        let environment: Vec<&CStr> = environment.iter().map(CString::as_c_str).collect();
+        let (stdout, answer) = descriptor::pipe()?;
+        let (stderr, complaints) = descriptor::pipe()?;
+        let child = spawner.spawn(&Spawn {
+            candidates: &self.candidates,
+            arguments: &arguments,
+            environment: &environment,
+            directory,
+            streams: [input, answer.as_fd(), complaints.as_fd()],
+            outlives: false,
+            niceness: None,
+        })?;
+        Ok((child, Said::new([stdout, stderr])))
+    }
+
+    /// The environment of the services without some variables, and with others.
+    fn environment_without(
+        &self,
+        names: &[&str],
+        variables: &[(&str, &str)],
+    ) -> io::Result<Vec<CString>> {
+        let is = |variable: &CString, name: &str| {
+            variable.to_bytes().strip_prefix(name.as_bytes()).is_some_and(|v| v.starts_with(b"="))
+        };
+        let dropped = |variable: &CString| {
+            names
+                .iter()
+                .chain(variables.iter().map(|(name, _)| name))
+                .any(|name| is(variable, name))
+        };
+        let kept = self.environment.iter().filter(|variable| !dropped(variable)).cloned().map(Ok);
+        let more =
+            variables.iter().map(|(name, value)| Ok(CString::new(format!("{name}={value}"))?));
+        kept.chain(more).collect()
+    }
+
+    /// Whether the names of `safe.directory` are compared with where a repository is, and not with how it
+    /// was called: since git 2.46. Asked once, and only where a repository is another user's.
+    pub fn resolves_safe_names(&self, spawner: &Spawner) -> bool {
+        let since = |version| version >= (2, 46);
+        *self.resolves_safe_names.get_or_init(|| self.ask_version(spawner).is_none_or(since))
     }
 
     /// Major and minor number.
-    fn ask_version(&self) -> Option<(u32, u32)> {
-        let output = self.command(&["version"]).ok()?.output().ok()?;
+    fn ask_version(&self, spawner: &Spawner) -> Option<(u32, u32)> {
+        let output = self.ask(spawner, None, &[], &["version"]).ok()?;
         let text = std::str::from_utf8(&output.stdout).ok()?.strip_prefix("git version ")?;
         let mut numbers = text.trim_end().split('.').map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     }
 
     /// `git var` names the files since git 2.41; of older versions everything must be asked.
-    fn ask_config_files(&self) -> Option<Vec<CString>> {
+    fn ask_config_files(&self, spawner: &Spawner) -> Option<Vec<CString>> {
         let mut files = Vec::new();
         for variable in ["GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
-            let output = self.command(&["var", variable]).ok()?.output().ok()?;
+            let output = self.ask(spawner, None, &[], &["var", variable]).ok()?;
             match (output.status.code(), output.stderr.is_empty()) {
                 (Some(0), _) => files.extend(
                     output
@@ -256,25 +288,66 @@ impl Git {
     }
 }
 
-/// Whether a service sends what it sends before its client speaks: packets up to a flush.
-fn greets(answer: &ChildStdout) -> bool {
-    let mut said = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(read @ 1..) = descriptor::read(answer, &mut buffer) {
-        said.extend_from_slice(&buffer[..read]);
-        if said.ends_with(b"0000") {
-            return true;
-        }
-    }
-    false
+/// How much of a stream is kept; the rest is read and dropped.
+const MAX_SAID: usize = 1 << 20;
+
+/// What a process says on standard output and standard error.
+struct Said {
+    streams: [Option<File>; 2],
+    texts: [Vec<u8>; 2],
 }
 
-fn read_to_end(stream: Option<impl Read>) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Some(mut stream) = stream {
-        let _ = stream.read_to_end(&mut text);
+impl Said {
+    fn new(streams: [OwnedFd; 2]) -> Self {
+        Said { streams: streams.map(|stream| Some(stream.into())), texts: [Vec::new(), Vec::new()] }
     }
-    text
+
+    /// Reads for as long as the text of standard output is `wanting`, and there is anything to come.
+    fn read_while(&mut self, wanting: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        while wanting(&self.texts[0]) && self.streams.iter().any(Option::is_some) {
+            let mut waits: Vec<Wait<'_>> = self
+                .streams
+                .iter()
+                .flatten()
+                .map(|stream| Wait::readable(stream.as_fd()))
+                .collect();
+            match wait(&mut waits, None) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                waited => waited?,
+            };
+            let mut ready = waits.iter().map(Wait::is_ready).collect::<Vec<_>>().into_iter();
+            for (stream, text) in self.streams.iter_mut().zip(&mut self.texts) {
+                if stream.is_some() && ready.next() == Some(true) {
+                    read_some(stream, text)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn output(self, end: End) -> io::Result<Output> {
+        let status = ExitStatus::from_raw(match end {
+            End::Exited(status) => status << 8,
+            End::Killed(signal) => signal,
+        });
+        let [stdout, stderr] = self.texts;
+        Ok(Output { status, stdout, stderr })
+    }
+}
+
+fn read_some(stream: &mut Option<File>, text: &mut Vec<u8>) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    let Some(file) = stream else { return Ok(()) };
+    match file.read(&mut buffer) {
+        Ok(0) => *stream = None,
+        Ok(read) => {
+            let room = MAX_SAID.saturating_sub(text.len());
+            text.extend_from_slice(&buffer[..read.min(room)]);
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Adds settings behind those that are in the environment already, where they count more.

@@ -88,7 +88,7 @@ fn start(
             candidates,
             arguments: &arguments,
             environment: &environment,
-            directory: question.repository.directory(),
+            directory: Some(question.repository.directory()),
             streams,
             outlives: false,
             niceness: None,

@@ -100,6 +100,7 @@ fn ask_inside(
     arguments: &[impl AsRef<OsStr>],
 ) -> Result<Output, Denial> {
     let variables = [variables, &[("GIT_DIR", ".")]].concat();
-    let output = starter.git.ask(Some(repository.directory()), &variables, arguments);
+    let output =
+        starter.git.ask(&starter.spawner, Some(repository.directory()), &variables, arguments);
     output.map_err(|error| Denial::unaskable(&repository.path, &error))
 }

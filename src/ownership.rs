@@ -80,7 +80,12 @@ fn ask(starter: &Starter, repository: &Repository, place: &Place) -> Result<bool
         &place.called,
     ];
     let directory = place.directory.as_ref().map(AsFd::as_fd);
-    let entered = starter.git.enter(directory, variables, &arguments.map(OsStr::from_bytes));
+    let entered = starter.git.enter(
+        &starter.spawner,
+        directory,
+        variables,
+        &arguments.map(OsStr::from_bytes),
+    );
     let (output, entered) = entered.map_err(|error| Denial::unaskable(&repository.path, &error))?;
     if let Some(entered) = entered {
         return Ok(repository.is(entered.as_fd()));
@@ -108,7 +113,7 @@ impl Place {
         if around.is_none() && repository.hides_another() {
             return None;
         }
-        if !starter.git.resolves_safe_names {
+        if !starter.git.resolves_safe_names(&starter.spawner) {
             return Some(Place { directory: None, called: around.unwrap_or(name).to_vec() });
         }
         // Nothing can be put in the place of `.`; but `safe.directory` may have that name too, and mean

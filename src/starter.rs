@@ -8,7 +8,8 @@ use crate::config::GitSettings;
 use crate::git::Git;
 use crate::peer::Peer;
 use crate::sys::account;
-use crate::sys::process::{self, Spawner};
+use crate::sys::limit;
+use crate::sys::process::Spawner;
 
 /// What every start of a process needs; made once.
 #[derive(Debug)]
@@ -35,10 +36,10 @@ impl Starter {
         // As git reads it: blanks in front do not count, and of a larger number the lower 32 bits do.
         let number = |text: String| Some(text.trim_ascii_start().parse::<u64>().ok()? as u32);
         let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
-        let niceness = (settings.nice > 0).then(|| process::niceness() + i32::from(settings.nice));
+        let niceness = (settings.nice > 0).then(|| limit::niceness() + i32::from(settings.nice));
         Starter {
+            git: Git::find(&spawner, &settings.config),
             spawner,
-            git: Git::find(&settings.config),
             uid,
             sudo_uid: sudo_uid.filter(|_| uid == 0),
             niceness,

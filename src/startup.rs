@@ -41,9 +41,6 @@ const LATE_THREADS: usize = 16;
 /// How many threads look at services' processes at once, at most. The kernel can make each of them wait.
 const OBSERVERS: usize = 4;
 
-/// How many processes are started at once at full speed.
-const CONCURRENT_SPAWNS: usize = 4;
-
 /// How many descriptors one request takes at most, while it is checked and its service started.
 const DESCRIPTORS: usize = 8;
 
@@ -147,7 +144,7 @@ fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<E
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
-            let starter = Starter::new(Spawner::new(1)?, &config.git, seconds(&config.limits));
+            let starter = Starter::new(Spawner::new(true)?, &config.git, seconds(&config.limits));
             let fatal = config.destination.fatal_status();
             let status = inetd::serve(&config.policy, &config.limits, &starter, fatal);
             Ok(Ending::Exit(status.into()))
@@ -188,7 +185,7 @@ fn start_daemon(
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
     }
-    let spawner = Spawner::new(CONCURRENT_SPAWNS)?;
+    let spawner = Spawner::new(false)?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let starter = Starter::new(spawner, &config.git, seconds(&config.limits));
     let heartbeat = Arc::new(Heartbeat::default());

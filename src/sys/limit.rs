@@ -1,4 +1,6 @@
-//! The limit of open files. Many systems set a low one for programs that are careless with `select(2)`,
+//! What this process is limited to: open files, and its share of the processor.
+//!
+//! Many systems set a low one for programs that are careless with `select(2)`,
 //! and a high one that those may ask for that are not.
 
 use std::io;
@@ -35,4 +37,11 @@ impl Descriptors {
         // SAFETY: the structure is initialised and outlives the call.
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
     }
+}
+
+/// This process's niceness, -20 to 19.
+#[must_use]
+pub fn niceness() -> i32 {
+    // SAFETY: reads a number; for the calling process that cannot fail.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod inherited;
 pub mod lack;
 pub mod limit;
+mod turn;
 pub mod process;
 pub mod family;
 pub mod readiness;

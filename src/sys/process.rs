@@ -10,17 +10,20 @@
 //! descriptors (`close_range(…, CLOSE_RANGE_UNSHARE)`, Linux 5.9), arranges its streams, closes all others
 //! and executes. What it needs is moved into four reserved low slots before.
 //!
-//! # Why no lock
+//! # What a spawn waits for
 //!
-//! `fchdir(2)` and `execve(2)` wait for a file system that does not answer, and the calling thread waits with
-//! them. So each spawn has slots and a stack of its own, and no spawn waits for another one.
+//! `fchdir(2)` and `execve(2)` wait for a file system that does not answer, and so does closing a duplicate
+//! of a file there; the calling thread waits with them. No other spawn may. So a spawn has the slots only
+//! until its child has a table of its own, and the child itself passes them on. And that table is small: the
+//! kernel copies descriptors by the 64, so the first 64 numbers are taken before any file of a repository is
+//! opened.
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::limit::Descriptors;
+use super::turn::{Ticket, Turn};
 use super::{check, signal};
 
 /// What to run, with everything that the new process starts from.
@@ -32,8 +35,8 @@ pub struct Spawn<'a> {
     pub arguments: &'a [&'a CStr],
     /// The whole environment, as `NAME=value`.
     pub environment: &'a [&'a CStr],
-    /// The working directory; an `O_PATH` descriptor will do.
-    pub directory: BorrowedFd<'a>,
+    /// The working directory, if it is another than this process's own; an `O_PATH` descriptor will do.
+    pub directory: Option<BorrowedFd<'a>>,
     /// Standard input, output and error.
     pub streams: [BorrowedFd<'a>; 3],
     /// Whether it is to outlive a daemon that is told to end: SIGTERM is ignored from the first
@@ -146,31 +149,29 @@ pub(super) fn wait_for(
 /// The one place where processes are made.
 #[derive(Debug)]
 pub struct Spawner {
-    /// The workshops that no spawn uses now. The lock is held to take one or to put it back, never over a
-    /// system call.
-    free: Mutex<Vec<Workshop>>,
-    /// How many are kept for later.
-    kept: usize,
-    /// The descriptor that fills slots while no spawn uses them.
+    /// Whose descriptors are in the slots.
+    turn: Turn,
+    /// Reserved low descriptors: the directory and the three streams of the next child.
+    slots: [OwnedFd; 4],
+    /// Fills a slot while no child needs it, so that nothing else can move in.
     null: OwnedFd,
+    /// The other low numbers.
+    _taken: Vec<OwnedFd>,
     /// The limit of open files for new processes; this process's own may have been raised since.
     limit: Option<Descriptors>,
 }
 
-/// The slots and the stack of one spawn.
-#[derive(Debug)]
-struct Workshop {
-    /// Reserved descriptors: the directory and the three streams of the next child.
-    slots: [OwnedFd; 4],
-    /// The child's stack until it executes.
-    stack: Vec<u8>,
-}
-
-/// The bytes of a child's stack: it makes a dozen system calls and calls nothing deep.
+/// The bytes of a child's stack until it executes: it makes a dozen system calls and calls nothing deep.
 const STACK: usize = 32 * 1024;
 
 /// What the top of a stack must be a multiple of; more than any platform asks for.
 const ALIGNMENT: usize = 64;
+
+/// How many descriptors the kernel copies at least.
+const COPIED: RawFd = 64;
+
+/// A lower limit of open files leaves no descriptor to be taken without need.
+const FEW: libc::rlim_t = 256;
 
 /// All that the child reads or writes in the memory it borrows.
 struct Order {
@@ -178,6 +179,11 @@ struct Order {
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     slots: [RawFd; 4],
+    /// Whether the first slot has a directory to go to.
+    moves: bool,
+    /// The slots' turn, which ends when the child has a table of its own.
+    turn: *const Turn,
+    ticket: Ticket,
     outlives: bool,
     /// The limit of open files.
     limit: Option<Descriptors>,
@@ -187,22 +193,27 @@ struct Order {
 }
 
 impl Spawner {
-    /// Reserves low descriptors for `concurrent` spawns at a time; more are possible and cost more each, as
-    /// the kernel copies the descriptors below the highest slot. Call it early, while low numbers are free,
-    /// and only once standard streams are in place. Also takes back a SIGCHLD that a parent left ignored,
-    /// as children would then vanish before they could be waited for.
+    /// Reserves the low descriptors. Call it early, while low numbers are free, and only once standard
+    /// streams are in place. Also takes back a SIGCHLD that a parent left ignored, as children would then
+    /// vanish before they could be waited for. `alone` says that no file of a repository is ever open
+    /// while a process is started; else all low numbers are taken, as far as the limit of open files allows.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened or descriptors are exhausted.
-    pub fn new(concurrent: usize) -> io::Result<Self> {
+    pub fn new(alone: bool) -> io::Result<Self> {
         signal::set_default(libc::SIGCHLD);
         let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
-        let mut free =
-            (0..concurrent).map(|_| Workshop::new(null.as_fd())).collect::<io::Result<Vec<_>>>()?;
-        // The last one is taken first, and shall have the lowest slots.
-        free.reverse();
+        let slots = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
         let limit = Descriptors::current().ok();
-        Ok(Spawner { free: Mutex::new(free), kept: concurrent, null, limit })
+        let mut taken = Vec::new();
+        while !alone && limit.is_some_and(|limit| limit.soft >= FEW) {
+            let next = null.try_clone()?;
+            if next.as_raw_fd() >= COPIED {
+                break;
+            }
+            taken.push(next);
+        }
+        Ok(Spawner { turn: Turn::default(), slots, null, _taken: taken, limit })
     }
 
     /// Starts a process. The calling thread sleeps until it executes or fails to; nothing of what
@@ -213,31 +224,15 @@ impl Spawner {
     /// Those of `clone(2)`, and what kept the new process from executing: `ENOENT` and `EACCES`
     /// of the last candidate, `E2BIG`, `ENOEXEC`.
     pub fn spawn(&self, spawn: &Spawn<'_>) -> io::Result<Child> {
-        let free = self.free().pop();
-        let mut workshop = match free {
-            Some(workshop) => workshop,
-            None => Workshop::new(self.null.as_fd())?,
-        };
+        let ticket = self.turn.take();
         let streams = spawn.streams;
-        let filled = workshop.fill([spawn.directory, streams[0], streams[1], streams[2]]);
-        let result = filled.and_then(|()| workshop.launch(spawn, self.limit));
-        workshop.empty(self.null.as_fd());
-        let mut free = self.free();
-        if free.len() < self.kept {
-            free.push(workshop);
-        }
+        let directory = spawn.directory.unwrap_or(self.null.as_fd());
+        let filled = self.fill([directory, streams[0], streams[1], streams[2]]);
+        let result = filled.and_then(|()| self.launch(spawn, ticket));
+        // The child has done so, unless there is none or it was killed at once.
+        self.turn.end(ticket);
+        self.empty();
         result
-    }
-
-    fn free(&self) -> MutexGuard<'_, Vec<Workshop>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Workshop {
-    fn new(null: BorrowedFd<'_>) -> io::Result<Self> {
-        let slot = || null.try_clone_to_owned();
-        Ok(Workshop { slots: [slot()?, slot()?, slot()?, slot()?], stack: vec![0; STACK] })
     }
 
     fn fill(&self, descriptors: [BorrowedFd<'_>; 4]) -> io::Result<()> {
@@ -247,22 +242,28 @@ impl Workshop {
         Ok(())
     }
 
-    /// A duplicate of the client's socket left in a slot would hold back its EOF.
-    fn empty(&self, null: BorrowedFd<'_>) {
+    /// A duplicate of the client's socket left in a slot would hold back its EOF. The next spawn may have
+    /// its own there by now, and then leaves none behind either.
+    fn empty(&self) {
+        let ticket = self.turn.take();
         for slot in &self.slots {
             // dup3 onto an open slot needs no new descriptor, so it cannot run out of them.
-            let _ = duplicate_onto(null, slot);
+            let _ = duplicate_onto(self.null.as_fd(), slot);
         }
+        self.turn.end(ticket);
     }
 
-    fn launch(&mut self, spawn: &Spawn<'_>, limit: Option<Descriptors>) -> io::Result<Child> {
+    fn launch(&self, spawn: &Spawn<'_>, ticket: Ticket) -> io::Result<Child> {
         let mut order = Order {
             programs: pointers(spawn.candidates.iter().map(CString::as_c_str)),
             arguments: pointers(spawn.arguments.iter().copied()),
             environment: pointers(spawn.environment.iter().copied()),
             slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
+            moves: spawn.directory.is_some(),
+            turn: &raw const self.turn,
+            ticket,
             outlives: spawn.outlives,
-            limit,
+            limit: self.limit,
             niceness: spawn.niceness,
             errno: 0,
         };
@@ -272,12 +273,14 @@ impl Workshop {
             | libc::CLONE_FILES
             | libc::CLONE_PIDFD
             | libc::SIGCHLD;
-        let stack = self.stack.as_mut_ptr_range().end.map_addr(|top| top & !(ALIGNMENT - 1));
-        // SAFETY: the stack is exclusively ours (the workshop is borrowed mutably), aligned, and outlives
-        // the child's use of it, as CLONE_VFORK stops this thread until the child executes or exits; the
-        // same holds for `order`; `child` never returns into this frame; `pidfd` is writable.
+        let mut stack = Vec::<u8>::with_capacity(STACK);
+        let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+        let top = top.map_addr(|top| top & !(ALIGNMENT - 1));
+        // SAFETY: the stack is this call's own, aligned, and outlives the child's use of it, as CLONE_VFORK
+        // stops this thread until the child executes or exits; the same holds for `order`; `child` never
+        // returns into this frame; `pidfd` is writable.
         let pid = unsafe {
-            libc::clone(child, stack.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
+            libc::clone(child, top.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
         };
         let pid = check(pid)?;
         // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new descriptor of our own.
@@ -292,7 +295,7 @@ impl Workshop {
 }
 
 fn duplicate_onto(fd: BorrowedFd<'_>, slot: &OwnedFd) -> io::Result<()> {
-    // SAFETY: the slot is owned by the Workshop, which expects its meaning to change.
+    // SAFETY: the slot is owned by the Spawner, which expects its meaning to change.
     let result = unsafe { libc::dup3(fd.as_raw_fd(), slot.as_raw_fd(), libc::O_CLOEXEC) };
     check(result).map(drop)
 }
@@ -322,8 +325,11 @@ fn become_program(order: &Order) -> libc::c_int {
     let private = unsafe {
         libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE)
     };
-    if private != 0 {
-        return errno();
+    let failed = (private != 0).then(errno);
+    // SAFETY: the Spawner outlives the call that its thread sleeps in.
+    unsafe { &*order.turn }.end(order.ticket);
+    if let Some(errno) = failed {
+        return errno;
     }
     for (fd, stream) in streams.into_iter().zip(0..) {
         // SAFETY: the table is private; dup2 also takes close-on-exec off the copy.
@@ -335,12 +341,11 @@ fn become_program(order: &Order) -> libc::c_int {
     if directory != DIRECTORY && unsafe { libc::dup3(directory, DIRECTORY, libc::O_CLOEXEC) } < 0 {
         return errno();
     }
-    // The slots of other spawns are among the rest: a child that waits below for a file system must not
-    // hold their clients' connections.
+    // What waits below for a file system must hold nothing of others'.
     // SAFETY: closes descriptors of the private table, which nothing uses any more.
     unsafe { libc::syscall(libc::SYS_close_range, DIRECTORY + 1, libc::c_uint::MAX, 0) };
     // SAFETY: CLONE_FS was not asked for, so the working directory is the child's own.
-    if unsafe { libc::fchdir(DIRECTORY) } != 0 {
+    if order.moves && unsafe { libc::fchdir(DIRECTORY) } != 0 {
         return errno();
     }
     if let Some(niceness) = order.niceness {
@@ -390,11 +395,4 @@ fn execute(order: &Order) -> libc::c_int {
 fn errno() -> libc::c_int {
     // The child shares the errno of its sleeping parent thread.
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// This process's niceness, -20 to 19.
-#[must_use]
-pub fn niceness() -> i32 {
-    // SAFETY: reads a number; for the calling process that cannot fail.
-    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
 }

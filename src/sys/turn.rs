@@ -1,0 +1,111 @@
+//! A lock that another process may release: a child that shares this process's memory, while the thread that
+//! made it sleeps.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Whose turn it is: 0 for nobody's, else the number of the one that has it.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    holder: AtomicU32,
+    last: AtomicU32,
+}
+
+/// The number of a turn, which no other turn has for a long time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket(u32);
+
+impl Turn {
+    /// Waits for a turn of its own.
+    pub(super) fn take(&self) -> Ticket {
+        let ticket = match self.last.fetch_add(1, Relaxed).wrapping_add(1) {
+            0 => Ticket(u32::MAX),
+            number => Ticket(number),
+        };
+        loop {
+            match self.holder.compare_exchange(0, ticket.0, Acquire, Relaxed) {
+                Ok(_) => return ticket,
+                Err(holder) => self.wait(holder),
+            }
+        }
+    }
+
+    /// Ends a turn, if it has not been ended yet. Makes one system call and touches nothing else, so a child
+    /// that shares the memory may call it.
+    pub(super) fn end(&self, ticket: Ticket) {
+        if self.holder.compare_exchange(ticket.0, 0, Release, Relaxed).is_ok() {
+            let wakes = 1;
+            // SAFETY: wakes a thread of this process that waits for the number; no memory is accessed.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.holder.as_ptr(),
+                    libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                    wakes,
+                )
+            };
+        }
+    }
+
+    fn wait(&self, holder: u32) {
+        let for_ever = std::ptr::null::<libc::timespec>();
+        // SAFETY: the kernel reads the number, which outlives the call. Whatever the answer is, the caller
+        // looks again.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.holder.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                holder,
+                for_ever,
+            )
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let (turn, inside, total) = (Turn::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        let ticket = turn.take();
+                        assert_eq!(inside.fetch_add(1, Relaxed), 0);
+                        total.fetch_add(1, Relaxed);
+                        inside.fetch_sub(1, Relaxed);
+                        turn.end(ticket);
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 8000);
+    }
+
+    #[test]
+    fn a_turn_ends_once() {
+        let turn = Turn::default();
+        let first = turn.take();
+        turn.end(first);
+        let second = turn.take();
+        // Late, and about another one's turn.
+        turn.end(first);
+        let deadline = Instant::now() + Duration::from_millis(50);
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| turn.take());
+            while Instant::now() < deadline {
+                assert!(!third.is_finished());
+                std::thread::yield_now();
+            }
+            turn.end(second);
+            assert_ne!(third.join().unwrap(), second);
+        });
+    }
+}
