@@ -110,7 +110,7 @@ impl Place {
     fn of(starter: &Starter, repository: &Repository, name: &[u8]) -> Option<Self> {
         // git looks for a `.git` inside before it takes the directory itself.
         let around = name.strip_suffix(b"/.git");
-        if around.is_none() && repository.hides_another() {
+        if around.is_none() && !repository.is_behind_gitfile() && repository.hides_another() {
             return None;
         }
         if !starter.git.resolves_safe_names(&starter.spawner) {
