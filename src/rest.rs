@@ -83,13 +83,15 @@ impl Exchange {
 pub struct Observation {
     /// Whether the service waits for its client.
     pub waits: bool,
+    /// Whether that is in a read from it.
+    pub reads: bool,
     /// Whether it holds little memory of its own.
     pub light: bool,
 }
 
 impl Observation {
     /// What is said of a service about which nothing is known.
-    pub const WORKS: Observation = Observation { waits: false, light: false };
+    pub const WORKS: Observation = Observation { waits: false, reads: false, light: false };
 }
 
 /// What the service does, as far as the last looks tell.
@@ -99,6 +101,8 @@ pub enum Activity {
     Works,
     /// It waits for its client.
     Waits {
+        /// Whether it does so in a read.
+        reads: bool,
         /// Whether it holds little meanwhile.
         light: bool,
     },
@@ -110,32 +114,41 @@ pub enum Activity {
 /// the kernel lets nobody look at a process in the middle of that.
 #[must_use]
 pub fn observe(pid: u32) -> Observation {
-    let waits = waits_for_client(pid);
-    Observation { waits, light: waits && holds_little(pid) }
+    let waiting = waits_for_client(pid);
+    let waits = waiting.is_some();
+    Observation { waits, reads: waiting == Some(In::Read), light: waits && holds_little(pid) }
+}
+
+/// Where a service waits for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum In {
+    Read,
+    Write,
 }
 
 /// Whether a service sleeps until its client sends something or takes something. For receive-pack and
 /// upload-archive it is a child that reads from the client, by an inherited descriptor. A child that
 /// makes an answer is at work until it cannot get rid of it either.
-fn waits_for_client(pid: u32) -> bool {
+fn waits_for_client(pid: u32) -> Option<In> {
     if !shows_our_processes() {
-        return false;
+        return None;
     }
     let call = blocked_on(pid);
     if call == Some((libc::SYS_read, 0)) {
-        return true;
+        return Some(In::Read);
     }
     // Without CONFIG_PROC_CHILDREN nobody knows what else works for this service.
-    let Some(mut children) = children(pid).map(Vec::into_iter) else { return false };
-    if call.is_some_and(|(number, fd)| (number, fd) == (libc::SYS_write, 1)) {
-        return children
-            .all(|child| matches!(blocked_on(child), Some((libc::SYS_write, _) | ENDED)));
+    let mut children = children(pid)?.into_iter();
+    if call == Some((libc::SYS_write, 1)) {
+        let idle = |child| matches!(blocked_on(child), Some((libc::SYS_write, _) | ENDED));
+        return children.all(idle).then_some(In::Write);
     }
-    children.any(|child| {
+    let reads = |child| {
         let input = |pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
         blocked_on(child) == Some((libc::SYS_read, 0))
             && input(child).is_some_and(|connection| input(pid) == Some(connection))
-    })
+    };
+    children.any(reads).then_some(In::Read)
 }
 
 /// Whether /proc is that of our own PID namespace. In another one's, our numbers are other processes'.
@@ -239,7 +252,7 @@ mod tests {
     #[test]
     fn services_that_wait() {
         for script in ["exec cat", "exec cat /dev/zero", "cat; :"] {
-            Process::start(shell(script)).wait_until(waits_for_client);
+            Process::start(shell(script)).wait_until(|pid| waits_for_client(pid).is_some());
         }
     }
 
@@ -249,7 +262,7 @@ mod tests {
         child.wait_until(|pid| {
             blocked_on(pid).is_some_and(|call| call.0 == libc::SYS_clock_nanosleep)
         });
-        assert!(!waits_for_client(child.id()));
+        assert_eq!(waits_for_client(child.id()), None);
         // A child that waits for something else, here for the pipe in the place of standard output.
         let (another, _open) = std::io::pipe().unwrap();
         let mut command = shell("(exec cat <&1 >/dev/null); :");
@@ -257,7 +270,7 @@ mod tests {
         let child = Process::start(command);
         let reads = |pid| blocked_on(pid) == Some((libc::SYS_read, 0));
         child.wait_until(|pid| children(pid).unwrap().into_iter().any(reads));
-        assert!(!waits_for_client(child.id()));
+        assert_eq!(waits_for_client(child.id()), None);
     }
 
     #[test]
@@ -266,11 +279,11 @@ mod tests {
         let filled = "sleep 9 & while :; do printf 0123456789abcdef; done";
         let child = Process::start(shell(filled));
         child.wait_until(|pid| blocked_on(pid) == Some((libc::SYS_write, 1)));
-        assert!(!waits_for_client(child.id()));
+        assert_eq!(waits_for_client(child.id()), None);
         let [worker] = children(child.id()).unwrap()[..] else { panic!("one child") };
         // The shell cannot wait for it now.
         Command::new("kill").arg(worker.to_string()).status().unwrap();
-        child.wait_until(waits_for_client);
+        child.wait_until(|pid| waits_for_client(pid).is_some());
     }
 
     #[test]

@@ -133,18 +133,27 @@ impl Session {
                         }
                     }
                 }
-                closed = arrival(wire.as_ref()) => traffic.arrived(Instant::now(), closed),
+                closed = arrival(wire.as_ref()) => {
+                    traffic.arrived(Instant::now(), closed);
+                    if work.is_stopped() && traffic.has_input() && work.claim() {
+                        traffic.go_on(Instant::now());
+                    }
+                }
                 permit = work.permitted() => {
                     work.go_on(permit);
                     traffic.go_on(Instant::now());
                 }
                 seen = observed(&mut observation) => {
                     traffic.observed(Instant::now(), seen);
-                    follow(&mut work, &traffic);
+                    if work.is_stopped() && !seen.reads {
+                        work.undo_stop();
+                    } else {
+                        follow(&mut work, &traffic);
+                    }
                 }
                 () = until(traffic.next_look()) => {
                     let now = Instant::now();
-                    if work.is_stopped() {
+                    if work.is_held() {
                         traffic.postpone(now);
                         continue;
                     }
@@ -155,8 +164,16 @@ impl Session {
                     if observation.as_ref().is_some_and(|(since, _)| now - *since >= HANGING) {
                         traffic.observed(now, Observation::WORKS);
                     }
+                    let stopped = work.is_stopped();
+                    // Something moves: it has been continued, be it by somebody else.
+                    let moves = traffic.activity() == Activity::Unknown || traffic.has_input();
+                    if stopped && moves && work.claim() {
+                        traffic.go_on(now);
+                    }
                     follow(&mut work, &traffic);
-                    if observation.is_none() && traffic.wants_observation(now, work.is_scarce()) {
+                    let begins_to_rest = !stopped && work.is_stopped();
+                    let wanted = traffic.wants_observation(now, work.is_scarce() && !stopped);
+                    if observation.is_none() && (wanted || begins_to_rest) {
                         let observed = observers.run(move || rest::observe(pid)).ok();
                         observation = observed.map(|receiver| (now, receiver));
                     }
@@ -173,6 +190,7 @@ impl Session {
                 wire = if wire.is_none() { register(&client).ok() } else { None };
             }
         };
+        work.ended();
         (Outcome { end, counters: traffic.finish() }, stderr)
     }
 }
@@ -180,9 +198,9 @@ impl Session {
 /// A service that waits for its client needs no permit; one that works does.
 fn follow(work: &mut Work<'_>, traffic: &Traffic) {
     match traffic.activity() {
-        Activity::Works => work.claim(),
-        Activity::Waits { light: true } => work.rest(Burden::Light),
-        Activity::Waits { light: false } => work.rest(Burden::Laden),
+        Activity::Works => drop(work.claim()),
+        Activity::Waits { reads, light: true } => work.rest(Burden::Light, reads),
+        Activity::Waits { reads, light: false } => work.rest(Burden::Laden, reads),
         Activity::Unknown => {}
     }
 }

@@ -223,8 +223,10 @@ impl Traffic {
             None if self.slow.0.elapsed() < rest::STILL => Activity::Works,
             None => Activity::Unknown,
             Some(Observation { waits: false, .. }) => Activity::Works,
-            Some(Observation { light, .. }) => {
-                Activity::Waits { light: light && self.has_answered() }
+            // git's own alarm would go on while it is stopped.
+            Some(_) if self.timeout.is_some() && self.has_alarm() => Activity::Works,
+            Some(Observation { reads, light, .. }) => {
+                Activity::Waits { reads, light: light && self.has_answered() }
             }
         }
     }
@@ -245,6 +247,17 @@ impl Traffic {
             // The last look has waited for this.
             self.next_look = Some(now);
         }
+    }
+
+    /// Whether git itself ends the service at `--timeout`: upload-pack before version 2.
+    fn has_alarm(&self) -> bool {
+        self.service == Service::UploadPack && !self.exchange.may_rest()
+    }
+
+    /// Whether there is something to read for the service, or nothing ever again.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        self.ended || socket::unread(&self.client).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Whether the client has all that it has asked for: see [`rest`].

@@ -357,6 +357,10 @@ fn become_program(order: &Order) -> libc::c_int {
     if order.outlives {
         // SAFETY: moves only this child, into a group of its own number.
         unsafe { libc::setpgid(0, 0) };
+        // A stopped service must not stay so when gitd is gone. The signal comes also when the thread that
+        // sleeps here ends, and does nothing to a process that is not stopped.
+        // SAFETY: sets a number of the calling process.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT) };
     }
     let sigterm = if order.outlives { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: CLONE_SIGHAND was not asked for, so dispositions are the child's own; no code installed.

@@ -39,12 +39,16 @@ impl Blind {
             unread: socket::unread(&client).unwrap_or(0),
             unsent: socket::unacknowledged(&client).unwrap_or(0),
         };
-        Blind { heard: Heard::Nothing, queues }
+        Blind { heard: Heard::State, queues }
     }
 
     /// Looks again; `true` when something has moved.
     pub(super) fn look(&mut self, client: impl AsFd) -> bool {
         let before = std::mem::replace(self, Self::new(client));
+        if before.heard == Heard::Movement {
+            // It was not listened to any more, and the next report is the first again.
+            self.heard = Heard::Nothing;
+        }
         before.queues != self.queues
     }
 
