@@ -16,6 +16,7 @@ pub const OTHER: u32 = 31_002;
 compliance! {
     refusal,
     every_service_refuses,
+    before_the_list,
     what_counts,
     gitfiles,
     symlinks,
@@ -95,6 +96,15 @@ fn every_service_refuses(d: Implementation) {
     }
 }
 
+/// Contract 31, 46: the owner is asked for before the list, so both are told of the owner.
+fn before_the_list(d: Implementation) {
+    needs_root!();
+    let scratch = Scratch::new();
+    chown(&scratch.bare("repo.git"), OTHER);
+    let daemon = d.serve(&scratch).directory(scratch.root().join("elsewhere")).start();
+    assert!(is_dubious(&daemon.ask("upload-pack", "/repo")));
+}
+
 /// Contract 45: for `D/.git` that directory counts, and neither the tree nor what is inside.
 fn what_counts(d: Implementation) {
     needs_root!();
@@ -125,7 +135,8 @@ fn gitfiles(d: Implementation) {
         ("d", &theirs, OTHER, false),
     ] {
         owner(&scratch.gitfile(name, target), gitfile_owner);
-        let daemon = d.serve(&scratch).start();
+        // Who asks is the daemon: the services of later gits do not.
+        let daemon = d.serve(&scratch).path_first(&scratch.trusting_git("")).start();
         let session = daemon.ask("upload-pack", &format!("/{name}"));
         if served {
             session.assert_served("ours.git");

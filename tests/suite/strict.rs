@@ -2,11 +2,15 @@
 
 use std::fs;
 
-use crate::support::scratch::config;
-use crate::support::{GENERIC, Gitd, Implementation, Scratch, Stock, compliance};
+use crate::ownership::OTHER;
+use crate::support::scratch::{chown, config};
+use crate::support::{
+    GENERIC, Gitd, Implementation, Scratch, Stock, Verdict, compliance, needs_root,
+};
 
 compliance! {
     exact_match,
+    relaxed_past_a_foreign_directory,
     nothing_there,
     gitfiles,
     formats_around_another,
@@ -79,6 +83,28 @@ fn nothing_there(d: Implementation) {
             }
         }
     }
+}
+
+/// Contract 41, 44: whose it is comes before what it is, so another user's directory ends the search, also where the base
+/// path is relaxed; one of ours that is no repository does not.
+fn relaxed_past_a_foreign_directory(d: Implementation) {
+    needs_root!();
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    let pathname = repo.to_str().unwrap();
+    let base = scratch.directory("base");
+    let first = base.join(&pathname[1..]);
+    fs::create_dir_all(&first).unwrap();
+    let ask = || {
+        let options = ["--strict-paths", "--base-path-relaxed", "--export-all"];
+        let daemon = d.invoke(&scratch).args(options).option("--base-path", &base);
+        let daemon = daemon.directory(&repo).start();
+        daemon.ask("upload-pack", pathname)
+    };
+    ask().assert_served("repo.git");
+    chown(&first, OTHER);
+    let session = ask();
+    assert!(!matches!(session.verdict, Verdict::Served(_)), "{session:#?}");
 }
 
 /// Contract 44: a gitfile is followed, and then the list must name its target.

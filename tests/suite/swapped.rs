@@ -67,3 +67,25 @@ fn another_put_inside_while_git_is_asked() {
     assert!(inside.is_symlink(), "git was not asked");
     assert!(is_dubious(&session), "{session:#?}");
 }
+
+/// Contract 46: where something was changed a moment ago, one answer of git's is not enough.
+#[test]
+fn asked_again_where_something_has_changed() {
+    needs_root!();
+    let scratch = Scratch::new();
+    let theirs = scratch.bare("theirs.git");
+    chown(&theirs, OTHER);
+    write_global(&scratch, &["*".to_owned()]);
+    let asked = scratch.root().join("asked");
+    // It is safe when git is first asked, and not from the second time on.
+    let configuration = scratch.home().join(".gitconfig");
+    let git = scratch.trusting_git(&format!(
+        "[ ! -e {0} ] || printf '[safe]\\n\\tdirectory = /elsewhere\\n' >{1}; echo >>{0}",
+        asked.display(),
+        configuration.display(),
+    ));
+    let daemon = Gitd.serve(&scratch).path_first(&git).start();
+    let session = daemon.ask("upload-pack", "/theirs");
+    assert_eq!(fs::read_to_string(asked).unwrap(), "\n\n", "asked twice");
+    assert!(is_dubious(&session), "{session:#?}");
+}
