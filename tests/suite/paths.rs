@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Git, Gitd, Implementation, Scratch, Stock, compliance};
+use crate::support::{GENERIC, Git, Gitd, Implementation, Scratch, Stock, compliance, needs_root};
 
 compliance! {
     aliased,
@@ -14,6 +14,7 @@ compliance! {
     paths_to_files,
     words_for_gitfiles,
     what_a_git_directory_is,
+    links_that_the_kernel_does_not_follow,
 }
 
 /// Contract 35: names with two meanings are refused whatever they would lead to.
@@ -297,4 +298,23 @@ fn what_a_git_directory_is(d: Implementation) {
         session
             .assert_line(&format!("'{}' does not appear to be a git repository", path.display()));
     }
+}
+
+/// Contract 38: a link that can be read, on a file system where none is followed, leads nowhere.
+fn links_that_the_kernel_does_not_follow(d: Implementation) {
+    needs_root!();
+    let scratch = Scratch::new();
+    let repo = scratch.bare("repo.git");
+    let place = scratch.directory("place");
+    let there = place.display();
+    let daemon = |option| {
+        d.serve(&scratch)
+            .namespace("--mount")
+            .shell(format!("mount -t tmpfs -o {option} none {there}"))
+            .shell(format!("ln -s {} {there}/link.git", repo.display()))
+            .start()
+    };
+    daemon("symfollow").ask("upload-pack", "/place/link").assert_served("repo.git");
+    let session = daemon("nosymfollow").ask("upload-pack", "/place/link");
+    session.assert_refused(&format!("{GENERIC}: /place/link"));
 }

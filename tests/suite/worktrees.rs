@@ -4,10 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::scratch::{config, export};
-use crate::support::{GENERIC, Git, Implementation, Scratch, compliance, needs_root};
+use crate::support::{GENERIC, Git, Implementation, Scratch, Verdict, compliance, needs_root};
 
 compliance! {
     exported_on_its_own,
+    common_directory_that_is_missing,
     configuration_of_the_common_directory,
     configuration_of_its_own,
     foreign_owner,
@@ -37,6 +38,21 @@ fn exported_on_its_own(d: Implementation) {
     daemon.ask("upload-pack", "/wt").assert_refused("repository not exported: /wt");
     export(&own);
     daemon.ask("upload-pack", "/wt").assert_served("tree");
+}
+
+/// Contract 37, 39: without the common directory it is no git directory, and the search goes on; where more than the last
+/// part of its path is missing, git looks no further.
+fn common_directory_that_is_missing(d: Implementation) {
+    let scratch = Scratch::new();
+    let around = scratch.bare("around.git");
+    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
+    let commondir = around.join(".git/commondir");
+    let daemon = d.serve(&scratch).start();
+    fs::write(&commondir, "none\n").unwrap();
+    daemon.ask("upload-pack", "/around.git").assert_served("around.git");
+    fs::write(&commondir, "none/at/all\n").unwrap();
+    let session = daemon.ask("upload-pack", "/around.git");
+    assert!(!matches!(session.verdict, Verdict::Served(_)), "{session:#?}");
 }
 
 /// Contract 52: `daemon.<service>` stands in the common directory's config.
