@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::process::{children, descriptor, descriptors, wait_until};
 use crate::support::scratch::{config, export};
-use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, pkt, request};
+use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, Verdict, pkt, request};
 
 /// B1: nothing is started for a client that has not said what it wants, or is refused.
 #[test]
@@ -53,6 +53,19 @@ fn the_service_has_the_socket() {
     client.send("0000");
     assert_eq!(client.rest(), (vec![], End::Closed));
     wait_until("the service is reaped", || children(daemon.pid()).is_empty());
+}
+
+/// B2: a service that ends well and says nothing has not failed, and nobody is told so.
+#[test]
+fn success_in_silence() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    for (status, silent) in [(0, true), (7, false)] {
+        let fake = scratch.fake_git(&format!("exit {status}\n"));
+        let daemon = Gitd.serve(&scratch).path_first(&fake).start();
+        let session = daemon.ask("upload-pack", "/repo.git");
+        assert_eq!(session.verdict == Verdict::Silence, silent, "{status}: {session:#?}");
+    }
 }
 
 /// B3, B4: silence takes nobody's place.

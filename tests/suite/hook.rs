@@ -241,6 +241,8 @@ fn text_of_a_refusal(d: Implementation) {
         ("printf '  '", "service rejected"),
         ("printf %s%s%s 1 '%s' 3", "1%s3"),
         ("printf 'only on stderr' >&2", "service rejected"),
+        // More than a packet holds, which does not count.
+        ("printf '%70000s' ''; echo one", "one"),
     ] {
         let (_scratch, daemon) = server(d, &format!("{script}\nexit 1"), true);
         let session = daemon.ask("upload-pack", "/repo.git");
