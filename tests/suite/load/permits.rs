@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use socket2::SockRef;
 
 use super::{Gates, from, is_served};
-use crate::support::process::{alive, children, descendants, state, wait_until};
+use crate::support::process::{alive, children, descendants, state, status, wait_until};
 use crate::support::scratch::{append, head};
 use crate::support::{Client, Daemon, End, Gitd, Packet, Scratch, pkt, request};
 
@@ -83,6 +83,34 @@ fn sessions_that_all_wake() {
         reader.join().unwrap();
     }
     wait_until("all have ended", || children(daemon.pid()).is_empty());
+}
+
+/// One permit continues one service: the others are not even continued and stopped again.
+#[test]
+fn one_permit_is_for_one() {
+    let scratch = Scratch::new();
+    let (daemon, sessions) = all_awake(&scratch);
+    let stopped = |pid: &u32| state(*pid) == Some('T');
+    let services: Vec<_> = children(daemon.pid()).into_iter().filter(stopped).collect();
+    let switches = |pid: u32| {
+        ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"].map(|name| status(pid, name))
+    };
+    let before: Vec<_> = services.iter().map(|&pid| switches(pid)).collect();
+    let mut next = None;
+    wait_until("another one goes on", || {
+        next = services.iter().find(|pid| !stopped(pid));
+        if next.is_none() {
+            // At one of them the service waits that works.
+            sessions.iter().for_each(|(gate, _)| open(gate));
+        }
+        next.is_some()
+    });
+    let next = *next.unwrap();
+    wait_until("it makes its pack", || !children(next).is_empty());
+    for (&pid, before) in services.iter().zip(before).filter(|&(&pid, _)| pid != next) {
+        assert!(stopped(&pid));
+        assert_eq!(switches(pid), before, "it has run");
+    }
 }
 
 /// A client that is stopped is not idle: its time-out begins anew when it may go on.

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Gates, asking, finish, from};
 use crate::support::process::{children, wait_until};
@@ -159,4 +159,22 @@ fn is_not_cut() {
     list(&mut working);
     // But not for ever.
     assert_eq!(working.rest(), (vec![], End::Closed));
+}
+
+/// Who has answered and works all the same, in silence, is not at rest, whether or not others could have its place.
+#[test]
+fn who_works_after_an_answer_is_cut() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let fake = scratch.fake_git("printf 0000\nhead -c 4 >/dev/null\nprintf 0000\nexec sleep 60\n");
+    for places in ["--max-connections=1", "--max-connections=0"] {
+        let daemon = Gitd.serve(&scratch).path_first(&fake).args([places, "--timeout=2"]).start();
+        let mut client = version_2(&daemon);
+        client.send("0000");
+        client.packets_to_flush();
+        let begin = Instant::now();
+        client.rest();
+        // At rest it would be ten times as much.
+        assert!(begin.elapsed() < Duration::from_secs(12), "{places}: {:?}", begin.elapsed());
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::noise::large;
 use crate::support::process::{children, wait_until};
+use crate::support::scratch::head;
 use crate::support::{DEADLINE, Daemon, Gitd, Scratch, pkt, request};
 
 fn server(scratch: &Scratch, timeout: u32) -> (Daemon, PathBuf) {
@@ -75,6 +76,43 @@ fn a_client_that_stops_reading() {
     client.read_exact(&mut [0; 8]).unwrap();
     wait_until("it has ended", || children(daemon.pid()).is_empty());
     assert!(!rest(&client).0.is_empty());
+}
+
+/// A client of version 2 that stops reading in mid-answer has not got what it asked for: it is not at rest.
+#[test]
+fn half_an_answer_is_no_rest() {
+    let scratch = Scratch::new();
+    let repository = large(&scratch);
+    let (daemon, socket) = server(&scratch, 1);
+    let fetch = [
+        pkt("git-upload-pack /large.git\0host=x\0\0version=2\0"),
+        pkt("command=fetch\n"),
+        b"0001".to_vec(),
+        pkt(format!("want {}\n", head(&repository))),
+        pkt("done\n"),
+        b"0000".to_vec(),
+    ];
+    let begin = Instant::now();
+    let mut client = connect(&socket, fetch.concat());
+    client.read_exact(&mut [0; 8]).unwrap();
+    wait_until("it has ended", || children(daemon.pid()).is_empty());
+    assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
+}
+
+/// A client that has moved and then is silent is silent: what was heard of it is heard once.
+#[test]
+fn silence_after_movement() {
+    let scratch = Scratch::new();
+    let (daemon, socket) = server(&scratch, 2);
+    let mut client = connect(&socket, request("receive-pack", "/repo.git"));
+    // A packet that is never whole, in pieces that come between gitd's looks.
+    for piece in [b"0f", b"ff", b"xx"] {
+        std::thread::sleep(Duration::from_millis(300));
+        client.write_all(piece).unwrap();
+    }
+    let begin = Instant::now();
+    wait_until("it has ended", || children(daemon.pid()).is_empty());
+    assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
 /// A client that sends a byte now and then, or takes its answer in small pieces, works.
