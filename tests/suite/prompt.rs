@@ -3,7 +3,9 @@
 //!
 //! The tests look through a duplicate of the service's standard input, which is the client's socket.
 
+use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, Stdio};
 
 use rustix::net::sockopt::{set_tcp_quickack, tcp_nodelay, tcp_quickack};
@@ -69,6 +71,7 @@ fn segments_are_prompt_but_in_bulk() {
     client.packets_to_flush();
     let socket = socket_of_the_service(daemon.pid());
     assert!(tcp_nodelay(&socket).unwrap());
+    assert!(is_watched(daemon.pid(), &socket));
 
     let want = format!("want {}\n", repository.tip());
     client.send(pkt("command=fetch"));
@@ -89,6 +92,18 @@ fn segments_are_prompt_but_in_bulk() {
     assert!(length as u64 > repository.pack_bytes());
     // The session goes on, and the next answer may be small.
     wait_until("segments are prompt again", || tcp_nodelay(&socket).unwrap());
+    wait_until("gitd waits for arrivals again", || is_watched(daemon.pid(), &socket));
+}
+
+/// Whether a process has a socket in one of its epolls.
+fn is_watched(pid: u32, socket: impl AsFd) -> bool {
+    let inode = format!("ino:{:x}", rustix::fs::fstat(socket).unwrap().st_ino);
+    let mut entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    entries.any(|entry| {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        let mut watched = text.lines().filter(|line| line.starts_with("tfd:"));
+        watched.any(|line| line.split_whitespace().any(|word| word == inode))
+    })
 }
 
 /// A client on the laboratory's other host, which sends each piece as soon as it has it.

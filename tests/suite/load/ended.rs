@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -10,7 +11,7 @@ use super::noise::large;
 use super::slow::narrow;
 use super::{Resources, ask_for_all, from, in_network_of, is_served};
 use crate::support::process::{alive, children, descendants, signal, wait_until};
-use crate::support::scratch::head;
+use crate::support::scratch::{append, config, head};
 use crate::support::{Client, Daemon, Git, Gitd, Scratch, needs_root, pkt, request};
 
 /// A client that has stopped reading in the middle of its pack, the service, and its pack-objects.
@@ -180,4 +181,70 @@ fn who_does_not_hear_of_the_shutdown() {
     assert_died(&log, Signal::HUP);
     assert_died(&log, Signal::KILL);
     drop(clients);
+}
+
+/// A push that may have arrived whole: its hook goes on to its end, though nobody listens any more.
+#[test]
+fn a_hook_that_nobody_listens_to() {
+    needs_root!();
+    let scratch = Scratch::new();
+    let repository = scratch.bare("repo.git");
+    let head = head(&repository);
+    append(&repository.join("packed-refs"), &format!("{head} refs/heads/other\n"));
+    // Otherwise it sends something every five seconds.
+    config(&repository, "[receive] keepAlive = 0\n");
+    let hook = "#!/bin/sh\n: >working\nwhile [ ! -e more ]; do sleep 0.1; done\necho noise >&2\n\
+                while [ -e working ]; do sleep 0.1; done\n: >finished\n";
+    scratch.pre_receive(&repository, hook);
+    let daemon = Gitd
+        .serve(&scratch)
+        .arg("--enable=receive-pack")
+        .namespace("--net")
+        .shell("ip link set lo up")
+        .start();
+    in_network_of(&daemon, || {
+        let mut client = from(&daemon, 3);
+        client.send(request("receive-pack", "/repo.git"));
+        client.packets_to_flush();
+        let zero = "0".repeat(40);
+        let command = format!("{head} {zero} refs/heads/other\0report-status side-band-64k\n");
+        client.send([pkt(command), b"0000".to_vec()].concat());
+        wait_until("the hook works", || repository.join("working").exists());
+        let rule = "add table ip t; add chain ip t c { type filter hook output priority 0; }; \
+                    add rule ip t c ip daddr 127.0.1.3 drop";
+        assert!(Command::new("nft").arg(rule).status().unwrap().success());
+        let mark = daemon.log.mark();
+        drop(client);
+        std::fs::write(repository.join("more"), "").unwrap();
+        daemon.log.wait(mark, |line| line.starts_with("client is gone"));
+        // Any other service would have been killed by then.
+        std::thread::sleep(Duration::from_secs(7));
+        std::fs::remove_file(repository.join("working")).unwrap();
+        wait_until("the hook ends by itself", || repository.join("finished").exists());
+        daemon.wait_disconnected(mark);
+    });
+}
+
+/// A push that dies in the middle of its hook: what the hook does is not cut short, as gitd has not ended it.
+#[test]
+fn a_hook_that_outlives_its_push() {
+    let scratch = Scratch::new();
+    let repository = scratch.bare("repo.git");
+    let head = head(&repository);
+    append(&repository.join("packed-refs"), &format!("{head} refs/heads/other\n"));
+    let hook = "#!/bin/sh\n: >working\nwhile [ -e working ]; do sleep 0.1; done\n: >finished\n";
+    scratch.pre_receive(&repository, hook);
+    let daemon = Gitd.serve(&scratch).arg("--enable=receive-pack").start();
+    let mark = daemon.log.mark();
+    let mut client = from(&daemon, 3);
+    client.send(request("receive-pack", "/repo.git"));
+    client.packets_to_flush();
+    let command = format!("{head} {} refs/heads/other\0report-status\n", "0".repeat(40));
+    client.send([pkt(command), b"0000".to_vec()].concat());
+    wait_until("the hook works", || repository.join("working").exists());
+    let [service] = children(daemon.pid())[..] else { panic!("one service") };
+    signal(service, Signal::KILL);
+    daemon.wait_disconnected(mark);
+    std::fs::remove_file(repository.join("working")).unwrap();
+    wait_until("the hook ends by itself", || repository.join("finished").exists());
 }

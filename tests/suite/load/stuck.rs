@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::busy;
-use crate::support::{DEADLINE, Gitd, Scratch};
+use crate::support::{DEADLINE, Gitd, Scratch, request};
 
 /// Makes a call of gitd's spin for as long as there is a file: the look at a session's counters.
 const SPIN: &str = r#"
@@ -96,8 +96,31 @@ fn a_spin_is_told_of() {
 fn sleep_is_no_spin() {
     let (_scratch, daemon) = Gitd.serve_one();
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    wait_until_all_sleep(daemon.pid());
+    assert!(!daemon.log.since(0).iter().any(|line| line.contains("serves nobody")));
+}
+
+/// Nor does the thread that looks sleep on when the runtime wakes.
+#[test]
+fn a_spin_after_a_sleep() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let file = scratch.root().join("spin");
+    let daemon =
+        Gitd.serve(&scratch).env("LD_PRELOAD", spinning(&scratch)).env("SPIN_WHILE", &file).start();
+    wait_until_all_sleep(daemon.pid());
+    let mark = daemon.log.mark();
+    fs::write(&file, "").unwrap();
+    let mut client = daemon.connect();
+    client.send(request("upload-pack", "/repo.git"));
+    daemon.log.wait(mark, |line| line.contains("serves nobody"));
+    fs::remove_file(&file).unwrap();
+    client.packets_to_flush();
+}
+
+fn wait_until_all_sleep(pid: u32) {
     let threads = || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let switches = |task: fs::DirEntry| {
             let status = fs::read_to_string(task.path().join("status")).ok()?;
             let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
@@ -110,5 +133,4 @@ fn sleep_is_no_spin() {
         std::thread::sleep(Duration::from_secs(2));
         std::mem::replace(&mut last, threads()) == last
     });
-    assert!(!daemon.log.since(0).iter().any(|line| line.contains("serves nobody")));
 }
