@@ -26,6 +26,7 @@ compliance! {
     a_silent_client,
     a_slow_client,
     no_pid_file,
+    silence,
 }
 
 struct Inetd {
@@ -261,4 +262,18 @@ fn no_pid_file(d: Implementation) {
     client.rest();
     assert_eq!(inetd.code(), Some(255));
     assert!(!file.exists());
+}
+
+/// Contract 20: standard error, which is the client's connection under inetd, is nobody's when the log goes elsewhere.
+fn silence(d: Implementation) {
+    let (_scratch, invocation) = exported(d);
+    let (mut inetd, mut client) = Inetd::tcp(invocation.arg("--log-destination=none"));
+    client.send(request("upload-pack", "/repo.git"));
+    assert!(!client.packets_to_flush().is_empty());
+    let stderr = process::descriptor(inetd.child.id(), 2).unwrap();
+    assert_eq!(stderr.to_str(), Some("/dev/null"));
+    client.send("0000");
+    assert_eq!(client.rest().0, b"");
+    assert_eq!(inetd.code(), Some(0));
+    assert_eq!(inetd.log(), [""; 0]);
 }

@@ -14,6 +14,7 @@ compliance! {
     cannot_be_written,
     after_a_failed_bind,
     detached,
+    detached_with_its_log,
     detached_and_failing,
 }
 
@@ -99,6 +100,26 @@ fn detached(d: Implementation) {
     signal(pid, Signal::TERM);
     wait_until("it has gone", || !alive(pid));
     assert_eq!(file.exists(), d.differs("B11", true, false));
+}
+
+/// Contract 14: wherever the log goes, nothing that the caller had open is kept.
+fn detached_with_its_log(d: Implementation) {
+    let scratch = Scratch::new();
+    let file = scratch.root().join("pid");
+    let port = crate::support::invocation::free_port();
+    let outcome = d
+        .serve(&scratch)
+        .option("--pid-file", &file)
+        .args(["--detach", "--reuseaddr", "--log-destination=stderr"])
+        .port(port)
+        .run_as_server();
+    assert_eq!(outcome.code(), Some(0));
+    wait_until("it listens", || listening(port));
+    let pid: u32 = fs::read_to_string(&file).unwrap().trim_end().parse().unwrap();
+    let stderr = descriptor(pid, 2);
+    signal(pid, Signal::TERM);
+    wait_until("it has gone", || !alive(pid));
+    assert_eq!(stderr.unwrap().to_str(), Some("/dev/null"));
 }
 
 /// Contract 14, B11: what the caller learns of a port that is taken, and of a pid file that cannot be written.

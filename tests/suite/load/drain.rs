@@ -111,6 +111,20 @@ fn shutdown_timeout_is_a_bound() {
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
+/// SIGINT, as from a terminal, is no less patient.
+#[test]
+fn interrupted() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let mut daemon = Gitd.serve(&scratch).start();
+    let client = busy(&daemon, 1);
+    daemon.signal(Signal::INT);
+    wait_until("the port is free", || !listening(daemon.port));
+    assert_eq!(daemon.try_status(), None);
+    super::finish(client);
+    assert_eq!(daemon.wait().signal(), Some(2));
+}
+
 /// What waits for a place when the server is told to end is served all the same.
 #[test]
 fn the_queue_is_served() {
