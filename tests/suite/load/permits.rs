@@ -113,6 +113,47 @@ fn one_permit_is_for_one() {
     }
 }
 
+/// A hook may hold a lock for which the others wait: whatever is stopped must not be what they wait for.
+#[test]
+fn locks_that_services_share() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let lock = scratch.root().join("lock");
+    let script =
+        format!("#!/bin/sh\nexec 9>'{}'\nflock 9\nsleep 0.2\n\"$@\" 9>&-\n", lock.display());
+    let hook = scratch.script("pack", &script);
+    scratch.global_config(&format!("[uploadpack] packObjectsHook = {}\n", hook.display()));
+    let daemon = Gitd.serve(&scratch).arg("--max-connections=2").start();
+    for _ in 0..3 {
+        let mut sessions: Vec<_> = (1..=6).map(|last| resting(&daemon, last)).collect();
+        for (client, id) in &mut sessions {
+            ask_for_pack(client, id);
+        }
+        for (mut client, _) in sessions {
+            assert_eq!(client.packet(), Packet::Data(b"packfile\n".to_vec()));
+            assert!(!client.packets_to_flush().is_empty());
+        }
+    }
+}
+
+/// git's own alarm goes on in what is stopped, so a service that has one keeps its place.
+#[test]
+fn a_service_with_an_alarm_does_not_rest() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let options = ["--max-connections=1", "--queue-timeout=1", "--timeout=20"];
+    let daemon = Gitd.serve(&scratch).args(options).start();
+    let mut first = from(&daemon, 1);
+    first.send(request("upload-pack", "/repo.git"));
+    first.packets_to_flush();
+    let mut second = from(&daemon, 2);
+    second.send(request("upload-pack", "/repo.git"));
+    let answer = second.rest().0;
+    assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
+    first.send("0000");
+    assert_eq!(first.rest(), (vec![], End::Closed));
+}
+
 /// A client that is stopped is not idle: its time-out begins anew when it may go on.
 #[test]
 fn what_is_stopped_does_not_time_out() {

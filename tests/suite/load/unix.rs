@@ -149,6 +149,24 @@ fn whatever_moves_goes_on() {
     wait_until("all have ended", || children(daemon.pid()).is_empty());
 }
 
+/// A packet now and then, which the service reads at once: nothing of it is in a queue when somebody looks.
+#[test]
+fn packets_now_and_then() {
+    let scratch = Scratch::new();
+    let (daemon, socket) = server(&scratch, 3);
+    let mut push = connect(&socket, request("receive-pack", "/repo.git"));
+    let zeros = "0".repeat(40);
+    for n in 0..8 {
+        let command = pkt(format!("{zeros} {zeros} refs/heads/new-{n}"));
+        push.write_all(&command).unwrap();
+        // The pause is what is tested.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(children(daemon.pid()).len(), 1);
+    drop(push);
+    wait_until("it has ended", || children(daemon.pid()).is_empty());
+}
+
 /// Without a time-out nobody looks, and gitd sleeps.
 #[test]
 fn an_idle_session_wakes_nobody() {
