@@ -21,7 +21,6 @@ use crate::event;
 use crate::rest::{self, Activity, Exchange, Observation};
 use crate::service::Service;
 use crate::sys::socket;
-use crate::sys::wait::{Wait, wait};
 use crate::watch::{self, BULK, Counters, Transport};
 use blind::Blind;
 
@@ -150,7 +149,6 @@ impl Traffic {
     }
 
     /// The client's socket, to wait for arrivals.
-    #[must_use]
     pub fn client(&self) -> BorrowedFd<'_> {
         self.client.as_fd()
     }
@@ -269,10 +267,7 @@ impl Traffic {
     pub fn look(&mut self, now: Instant) -> Fate {
         let Some(seen) = Counters::read(&self.client) else { return self.look_blindly(now) };
         // In bulk nobody waits for events, by which the client's end would have been seen.
-        if self.bulk && !self.ended {
-            let end = &mut [Wait::finished(self.client.as_fd())];
-            self.ended = wait(end, Some(Duration::ZERO)).is_ok_and(|ended| ended > 0);
-        }
+        self.ended |= self.bulk && watch::has_ended(&self.client);
         let moving = self.last.is_none_or(|last| last.octets() != seen.octets());
         let pause = now - self.moved;
         if moving {
@@ -290,8 +285,8 @@ impl Traffic {
         self.let_go_when_full(&seen);
         let gone = self.ended && seen.unacknowledged > 0 && seen.unheard;
         let fate = self.judge(now, gone, self.has_answered());
-        self.next_look =
-            Some(now + self.next_pause(now, if moving { Duration::ZERO } else { pause }));
+        let pause = if moving { Duration::ZERO } else { pause };
+        self.next_look = Some(now + self.next_pause(now, pause));
         fate
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 use crate::sys::socket;
+use crate::sys::wait::{Wait, wait};
 
 /// `TCP_DELACK_MAX_US`: the most time that the kernel may delay an ACK, in microseconds.
 const TCP_DELACK_MAX_US: libc::c_int = 46;
@@ -58,6 +59,12 @@ pub fn cork_if_far(client: impl AsFd) -> bool {
 fn round_trip(client: impl AsFd) -> Option<Duration> {
     let tcp = Structure::<72>::read(client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     Some(Duration::from_micros(tcp.u32(68)?.into()))
+}
+
+/// Whether a direction of the connection has ended.
+#[must_use]
+pub fn has_ended(client: &Socket) -> bool {
+    wait(&mut [Wait::finished(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|ended| ended > 0)
 }
 
 /// Sends what was held back.

@@ -276,9 +276,8 @@ impl Spawner {
         let mut stack = Vec::<u8>::with_capacity(STACK);
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         let top = top.map_addr(|top| top & !(ALIGNMENT - 1));
-        // SAFETY: the stack is this call's own, aligned, and outlives the child's use of it, as CLONE_VFORK
-        // stops this thread until the child executes or exits; the same holds for `order`; `child` never
-        // returns into this frame; `pidfd` is writable.
+        // SAFETY: stack and `order` are this call's own and outlive the child's use, as CLONE_VFORK stops
+        // this thread until then; the stack is aligned; `child` never returns here; `pidfd` is writable.
         let pid = unsafe {
             libc::clone(child, top.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
         };
@@ -357,8 +356,7 @@ fn become_program(order: &Order) -> libc::c_int {
     if order.outlives {
         // SAFETY: moves only this child, into a group of its own number.
         unsafe { libc::setpgid(0, 0) };
-        // A stopped service must not stay so when gitd is gone. The signal comes also when the thread that
-        // sleeps here ends, and does nothing to a process that is not stopped.
+        // A stopped service must not stay so when gitd is gone; others do not notice (prctl(2)).
         // SAFETY: sets a number of the calling process.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT) };
     }
