@@ -1,5 +1,8 @@
 //! Paths to what is no directory: gitfiles of every spelling, and special files; contract 36 to 38.
 
+use std::fs;
+
+use crate::ownership::{OTHER, write_global};
 use crate::support::scratch::{chmod, chown};
 use crate::support::{
     GENERIC, Gitd, Implementation, Scratch, Session, Stock, Verdict, compliance, needs_root,
@@ -12,6 +15,7 @@ compliance! {
     special_files,
     too_large,
     unreadable_places,
+    another_inside,
 }
 
 const USER: u32 = 31_001;
@@ -176,5 +180,22 @@ fn unreadable_places(d: Implementation) {
     {
         let session = daemon.ask("upload-pack", &format!("/{name}"));
         assert!(refused(&session), "{name}: {session:#?}");
+    }
+}
+
+/// Contract 38, 47: git looks no further than at a gitfile, whatever is inside of what it names.
+fn another_inside(d: Implementation) {
+    needs_root!();
+    let scratch = Scratch::new();
+    let around = scratch.bare("around.git");
+    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
+    chown(&around, OTHER);
+    let file = scratch.gitfile("file", &around);
+    let daemon = d.invoke(&scratch).base_path().start();
+    for (values, safe) in [(vec![], false), (vec![file.display().to_string()], true)] {
+        write_global(&scratch, &values);
+        let session = daemon.ask("upload-pack", "/file");
+        let exported = session.log.iter().any(|line| line.contains("repository not exported"));
+        assert_eq!(exported, safe, "{values:?}: {session:#?}");
     }
 }

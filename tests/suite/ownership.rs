@@ -29,7 +29,6 @@ compliance! {
     safe_bare_repository,
     itself_inside,
     another_inside,
-    another_inside_behind_a_gitfile,
 }
 
 /// Contract 46: the words in the log, and what the client gets.
@@ -353,23 +352,6 @@ fn another_inside(d: Implementation) {
         write_global(&scratch, &values);
         let session = daemon.ask("upload-pack", "/around.git");
         assert_eq!(!is_dubious(&session), served, "{values:?}: {session:#?}");
-    }
-}
-
-/// Contract 38, 47: git looks no further than at a gitfile, whatever is inside of what it names.
-fn another_inside_behind_a_gitfile(d: Implementation) {
-    needs_root!();
-    let scratch = Scratch::new();
-    let around = scratch.bare("around.git");
-    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
-    chown(&around, OTHER);
-    let file = scratch.gitfile("file", &around);
-    let daemon = d.invoke(&scratch).base_path().start();
-    for (values, safe) in [(vec![], false), (vec![file.display().to_string()], true)] {
-        write_global(&scratch, &values);
-        let session = daemon.ask("upload-pack", "/file");
-        let exported = session.log.iter().any(|line| line.contains("repository not exported"));
-        assert_eq!(exported, safe, "{values:?}: {session:#?}");
     }
 }
 
