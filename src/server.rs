@@ -37,6 +37,10 @@ const LAST_MOMENT: Duration = Duration::from_secs(5);
 /// theirs: the runtime runs 61 tasks between two turns of the accept loop, and a client needs several.
 const BATCH: usize = 16;
 
+/// How many clients the kernel may have queued (`net.core.somaxconn`, unless it was raised). In a flood the
+/// queue is never empty.
+const QUEUED: usize = 4096;
+
 /// Serves until one of `signals` arrives and returns it once all running services have ended, which
 /// may have a limit; or at once when a second one arrives.
 ///
@@ -65,7 +69,7 @@ pub async fn serve(
     manager.stopping();
     // Who has already been queued by the kernel would be reset when the sockets close.
     for listener in &listeners {
-        let _ = server.take_in(listener.get_ref(), usize::MAX);
+        let _ = server.take_in(listener.get_ref(), QUEUED);
     }
     drop(listeners);
     phase.send_replace(Phase::Draining);
