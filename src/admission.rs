@@ -239,13 +239,18 @@ impl Place {
     }
 
     /// Gives the permit back, and says what is held meanwhile. `false` when too many rest like that already:
-    /// then it keeps what it has.
+    /// then it keeps what it has. One that has work again and waits for a permit changes places with it: no
+    /// more rest than before, and nobody waits for a client that does nothing.
     pub fn rest(&mut self, burden: Burden) -> bool {
         let mut state = self.house.lock();
         if let Some(before) = self.resting {
             state.end_rest(before);
         }
-        let rests = state.may_rest(&self.house.bounds, burden);
+        let swaps = self.permit.is_some() && state.has_woken();
+        if swaps {
+            state.queue_is_next = false;
+        }
+        let rests = swaps || state.may_rest(&self.house.bounds, burden);
         if rests {
             self.resting = Some(burden);
             if let (Some(subject), Some(_)) = (&self.checking, &self.permit) {

@@ -62,6 +62,10 @@ impl State {
         self.resting < most(RESTING) && (burden == Burden::Light || self.laden < most(LADEN))
     }
 
+    pub(super) fn has_woken(&self) -> bool {
+        self.woken.iter().any(|sender| !sender.is_closed())
+    }
+
     pub(super) fn next_woken(&mut self) -> Option<oneshot::Sender<Permit>> {
         while let Some(sender) = self.woken.pop_front() {
             if !sender.is_closed() {

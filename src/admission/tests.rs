@@ -241,6 +241,23 @@ fn now_resting(house: &Arc<Admission>) -> Place {
     place
 }
 
+/// One that waits for its client, and may not rest beside so many, makes room for one that has work.
+#[test]
+fn one_that_has_work_does_not_wait_for_one_that_has_none() {
+    let house = house(1, 10);
+    let mut first = now(house.visit(1));
+    assert!(first.rest(Burden::Laden));
+    let mut second = now(house.visit(2));
+    assert!(!second.rest(Burden::Laden) && second.works());
+    let mut permit = first.wakes();
+    let mut third = later(house.visit(3));
+    assert!(second.rest(Burden::Laden) && !second.works());
+    first.work(permit.try_recv().unwrap());
+    assert!(third.try_recv().is_err());
+    let state = house.lock();
+    assert_eq!((state.running, state.resting, state.laden), (1, 1, 1));
+}
+
 #[test]
 fn a_permit_that_nobody_takes_comes_back() {
     let house = house(1, 10);
