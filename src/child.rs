@@ -8,8 +8,9 @@ use crate::access::Grant;
 use crate::peer::Peer;
 use crate::service::Service;
 use crate::starter::Starter;
+use crate::sys::child::{Child, End};
 use crate::sys::descriptor;
-use crate::sys::process::{Child, End, Spawn};
+use crate::sys::process::Spawn;
 
 /// A running service.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::escape::{Escaped, Piece};
 use crate::service::Service;
-use crate::sys::process::End;
+use crate::sys::child::End;
 
 /// All sockets listen and privileges are dropped; the first line of a verbose daemon.
 pub fn ready() {

@@ -11,8 +11,9 @@ use std::process::{ExitStatus, Output};
 use std::sync::OnceLock;
 
 use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_config};
+use crate::sys::child::{Child, End};
 use crate::sys::descriptor::{self, Access, Base, Kind};
-use crate::sys::process::{Child, End, Spawn, Spawner};
+use crate::sys::process::{Spawn, Spawner};
 use crate::sys::wait::{Wait, wait};
 
 /// Variables that no child gets from gitd's own environment, as they would be about something else (B16).

@@ -13,8 +13,9 @@ use crate::peer::Peer;
 use crate::repository::Repository;
 use crate::service::Service;
 use crate::starter::Starter;
+use crate::sys::child::{Child, End};
 use crate::sys::descriptor::{self, Base, Kind};
-use crate::sys::process::{Child, End, Spawn};
+use crate::sys::process::Spawn;
 
 /// The most bytes of a hook's answer that are kept; one packet cannot carry more.
 const MAX_ANSWER: usize = 65516;

@@ -26,7 +26,7 @@ use crate::session::Outcome;
 use crate::starter::Starter;
 use crate::stderr::{Left, Stderr};
 use crate::summary::Summary;
-use crate::sys::process::{Child, End};
+use crate::sys::child::{Child, End};
 use crate::sys::readiness::Readiness;
 use crate::sys::socket::peer_user;
 use crate::sys::{descriptor, errno_text};

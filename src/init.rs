@@ -7,9 +7,9 @@
 
 use std::io;
 
+use crate::sys::child::End;
 use crate::sys::descriptor;
 use crate::sys::family::{self, Side};
-use crate::sys::process::End;
 use crate::sys::signal::{self, Signals};
 
 /// All that would end the server elsewhere (contract 15).

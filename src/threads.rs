@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::sys::child::has_children;
+
 /// How long a thread waits for more work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -106,8 +108,10 @@ struct Member(Arc<Shared>);
 impl Member {
     fn work(self, first: Job) {
         let mut next = Some(first);
-        while let Some(job) = next {
-            job();
+        while next.is_some() || has_children() {
+            if let Some(job) = next {
+                job();
+            }
             next = self.wait();
         }
     }

@@ -15,7 +15,7 @@ use std::future::pending;
 use tokio::sync::oneshot;
 
 use crate::admission::{Burden, Permit, Place, Wake};
-use crate::sys::process::Child;
+use crate::sys::child::Child;
 
 /// A service and its permit.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::io;
 
 use super::check;
-use super::process::{End, wait_for};
+use super::child::{End, wait_for};
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

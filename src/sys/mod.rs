@@ -11,6 +11,7 @@ pub mod inherited;
 pub mod lack;
 pub mod limit;
 mod turn;
+pub mod child;
 pub mod process;
 pub mod family;
 pub mod readiness;

@@ -136,6 +136,25 @@ fn locks_that_services_share() {
     }
 }
 
+/// The thread that started a service ends when it has had nothing to do for ten seconds, and the kernel continues what it has
+/// started: it must not end before.
+#[test]
+fn what_rests_stays_stopped() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd.serve(&scratch).start();
+    let (mut client, _) = resting(&daemon, 1);
+    let [service] = children(daemon.pid())[..] else { panic!("one service") };
+    wait_until("it is stopped", || state(service) == Some('T'));
+    let end = std::time::Instant::now() + Duration::from_secs(13);
+    while std::time::Instant::now() < end {
+        assert_eq!(state(service), Some('T'));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    client.send("0000");
+    assert_eq!(client.rest(), (vec![], End::Closed));
+}
+
 /// git's own alarm goes on in what is stopped, so a service that has one keeps its place.
 #[test]
 fn a_service_with_an_alarm_does_not_rest() {

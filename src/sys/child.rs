@@ -1,0 +1,124 @@
+//! Processes that were started here: signals to them, and waiting by pidfd.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::check;
+
+/// A process that was spawned here and must be waited for.
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id; stays taken until [`Child::try_wait`] has told its end.
+    pub pid: u32,
+    pidfd: OwnedFd,
+    /// Shared by the children of one thread.
+    _parent: Arc<()>,
+}
+
+thread_local! {
+    static PARENT: Arc<()> = Arc::default();
+}
+
+/// Whether there are children of this thread that are still in use. It must not end before them: its end
+/// continues those that are stopped.
+#[must_use]
+pub fn has_children() -> bool {
+    PARENT.with(|parent| Arc::strong_count(parent) > 1)
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It exited with this status, 0 to 255.
+    Exited(i32),
+    /// It was killed by this signal.
+    Killed(i32),
+}
+
+impl End {
+    /// Whether it exited with status 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == End::Exited(0)
+    }
+}
+
+impl Child {
+    /// A child of the calling thread.
+    pub(super) fn new(pid: u32, pidfd: OwnedFd) -> Self {
+        Child { pid, pidfd, _parent: PARENT.with(Arc::clone) }
+    }
+
+    /// A descriptor that becomes readable when the process has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How the process ended, once it has; `None` while it runs. Reaps it.
+    ///
+    /// # Errors
+    /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
+    pub fn try_wait(&self) -> io::Result<Option<End>> {
+        wait(&self.pidfd, libc::WNOHANG)
+    }
+
+    /// Waits until the process ends, and reaps it.
+    ///
+    /// # Errors
+    /// Those of `waitid(2)`.
+    pub fn wait(&self) -> io::Result<End> {
+        loop {
+            match wait(&self.pidfd, 0) {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// How the process ended, once it has, without reaping it: until that is done its number, and that of
+    /// its process group, are nobody else's.
+    ///
+    /// # Errors
+    /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
+    pub fn look(&self) -> io::Result<Option<End>> {
+        wait(&self.pidfd, libc::WNOHANG | libc::WNOWAIT)
+    }
+
+    /// Sends a signal to the process group of a process that was started with [`Spawn::outlives`] and has
+    /// not been reaped: to the process and to all that it started, as far as that has not left the group.
+    pub fn signal_group(&self, signal: i32) {
+        // SAFETY: no memory is involved. The group is the process's own, and its number is not given to
+        // another one before the process has been reaped.
+        unsafe { libc::kill(-self.pid.cast_signed(), signal) };
+    }
+}
+
+fn wait(pidfd: &OwnedFd, flags: libc::c_int) -> io::Result<Option<End>> {
+    let id = pidfd.as_raw_fd().cast_unsigned();
+    Ok(wait_for(libc::P_PIDFD, id, flags)?.map(|(_, end)| end))
+}
+
+pub(super) fn wait_for(
+    kind: libc::idtype_t,
+    id: libc::id_t,
+    flags: libc::c_int,
+) -> io::Result<Option<(u32, End)>> {
+    // SAFETY: all-zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is writable and outlives the call.
+    check(unsafe { libc::waitid(kind, id, &raw mut info, libc::WEXITED | flags) })?;
+    // SAFETY: waitid succeeded, so `info` is either zero or of the SIGCHLD kind.
+    let pid = unsafe { info.si_pid() };
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    let exited = info.si_code == libc::CLD_EXITED;
+    let end = if exited { End::Exited(status) } else { End::Killed(status) };
+    Ok(Some((pid.cast_unsigned(), end)))
+}
