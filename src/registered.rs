@@ -1,11 +1,12 @@
-//! A descriptor that is registered with the runtime: the one place that waits for readiness.
+//! A descriptor that is registered with the runtime: the one place that waits for a client.
 //!
 //! Some bits of epoll stay set for ever: the end of either direction, and an error. The runtime reports
 //! them at once, again and again, so a loop that waits for a descriptor and does not act on them spins, and
 //! as the report needs no time the runtime gets no turn: no client is accepted, no time-out fires, no signal
 //! is read. Which bits come is the kernel's choice: a reset that epoll looks at in the wrong moment is an
 //! error alone, without a hang-up. So every wait here says whether a direction has ended, no wait is handed
-//! out twice for one report, and each gives the runtime its turn.
+//! out twice for one report, and each gives the runtime its turn. (The accept loop and the services' standard
+//! error keep what was reported until there is nothing left, and yield after each batch.)
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

@@ -1,8 +1,6 @@
 //! Paths to what is no directory: gitfiles of every spelling, and special files; contract 36 to 38.
 
-use std::fs;
-
-use crate::ownership::{OTHER, write_global};
+use crate::ownership::{with_another_inside, write_global};
 use crate::support::scratch::{chmod, chown};
 use crate::support::{
     GENERIC, Gitd, Implementation, Scratch, Session, Stock, Verdict, compliance, needs_root,
@@ -187,9 +185,7 @@ fn unreadable_places(d: Implementation) {
 fn another_inside(d: Implementation) {
     needs_root!();
     let scratch = Scratch::new();
-    let around = scratch.bare("around.git");
-    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
-    chown(&around, OTHER);
+    let around = with_another_inside(&scratch);
     let file = scratch.gitfile("file", &around);
     let daemon = d.invoke(&scratch).base_path().start();
     for (values, safe) in [(vec![], false), (vec![file.display().to_string()], true)] {

@@ -1,7 +1,7 @@
 //! Whose repositories are served: contract 45 to 48. All need root, to give files away.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::scratch::{chown, config};
 use crate::support::{
@@ -344,15 +344,21 @@ fn itself_inside(d: Implementation) {
 fn another_inside(d: Implementation) {
     needs_root!();
     let scratch = Scratch::new();
-    let around = scratch.bare("around.git");
-    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
-    chown(&around, OTHER);
+    let around = with_another_inside(&scratch);
     let daemon = d.serve(&scratch).args(["--strict-paths"]).directory(&around).start();
     for (values, served) in [(vec![], false), (vec!["*".to_owned()], d == Stock)] {
         write_global(&scratch, &values);
         let session = daemon.ask("upload-pack", "/around.git");
         assert_eq!(!is_dubious(&session), served, "{values:?}: {session:#?}");
     }
+}
+
+/// Another user's repository that has a second one inside.
+pub fn with_another_inside(scratch: &Scratch) -> PathBuf {
+    let around = scratch.bare("around.git");
+    fs::rename(scratch.bare("inside.git"), around.join(".git")).unwrap();
+    chown(&around, OTHER);
+    around
 }
 
 pub fn write_global(scratch: &Scratch, values: &[String]) {
