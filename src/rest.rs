@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn counters(sent: u64, received: u64, unacknowledged: u64) -> Counters {
-        Counters { sent, received, unacknowledged, unheard: false, transport: Transport::Tcp }
+        Counters { sent, received, unacknowledged, transport: Transport::Tcp }
     }
 
     #[test]

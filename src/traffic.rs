@@ -42,10 +42,9 @@ const SLOWEST_TICK: Duration = Duration::from_secs(4);
 /// may be gone.
 const CAREFUL_TICK: Duration = Duration::from_secs(1);
 
-/// How long a client that has closed its side may leave an answer unacknowledged before it counts as
-/// gone, if nothing is heard of it. A proxy that half-closes early still acknowledges, and who only
-/// pauses answers the kernel's probes.
-const VANISHED: Duration = Duration::from_secs(5);
+/// How long a service may go on after the kernel has given its connection up. The kernel wakes a service that
+/// waits for the connection, but not over MPTCP in a write.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// How long a service may take to notice that its connection was shut down before it is killed.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
@@ -283,7 +282,8 @@ impl Traffic {
         self.transport = self.transport.max(seen.transport);
         self.choose_phase(&seen, moving);
         self.let_go_when_full(&seen);
-        let gone = self.ended && seen.unacknowledged > 0 && seen.unheard;
+        // A client that has only closed its side, and is not heard of, may come back after an outage.
+        let gone = self.ended && watch::is_broken(&self.client);
         let fate = self.judge(now, gone, self.has_answered());
         let pause = if moving { Duration::ZERO } else { pause };
         self.next_look = Some(now + self.next_pause(now, pause));
@@ -341,7 +341,7 @@ impl Traffic {
     /// or the signal after it, does.
     fn judge(&mut self, now: Instant, gone: bool, answered: bool) -> Fate {
         let still = now - self.moved;
-        let vanished = gone && still >= VANISHED;
+        let vanished = gone && still >= GIVEN_UP;
         let timed_out = self.timeout.is_some_and(|timeout| {
             // Where nobody has looked at the processes yet, the look that is asked for now decides.
             let at_rest = answered && self.observation.is_none_or(|seen| seen.waits);

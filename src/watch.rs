@@ -67,6 +67,14 @@ pub fn has_ended(client: &Socket) -> bool {
     wait(&mut [Wait::finished(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|ended| ended > 0)
 }
 
+/// Whether the kernel has given the connection up: it was reset, or its retransmissions or probes were answered
+/// by nobody for as long as the kernel tries (`tcp_retries2` and `TCP_KEEPCNT` of tcp(7); for MPTCP also
+/// `net.mptcp.close_timeout` after the last path has died).
+#[must_use]
+pub fn is_broken(client: &Socket) -> bool {
+    wait(&mut [Wait::closed(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|broken| broken > 0)
+}
+
 /// Sends what was held back.
 pub fn uncork(client: impl AsFd) {
     let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_CORK, 0);
@@ -91,10 +99,6 @@ pub struct Counters {
     pub received: u64,
     /// Octets that were written and are not acknowledged.
     pub unacknowledged: u64,
-    /// Whether the client's end of a TCP connection is known to be silent or gone: it has reset the
-    /// connection, or answers neither retransmissions nor probes. Of several paths nobody can say so, and
-    /// it is always assumed.
-    pub unheard: bool,
     /// What the octets travel by.
     pub transport: Transport,
 }
@@ -135,8 +139,6 @@ impl Counters {
             sent: tcp.u64(120)?,
             received: tcp.u64(128)?,
             unacknowledged,
-            // tcpi_state, tcpi_retransmits and tcpi_probes; one probe may be on its way.
-            unheard: tcp.u8(0)? == TCP_CLOSE || tcp.u8(2)? > 0 || tcp.u8(3)? > 1,
             transport: Transport::Tcp,
         };
         if !socket::is_mptcp(&client) {
@@ -150,7 +152,6 @@ impl Counters {
             received: info.u64(64).unwrap_or(by_tcp.received),
             sent: info.u64(72).unwrap_or(by_tcp.sent),
             transport: Transport::Multipath { paths: paths(&info) },
-            unheard: true,
             ..by_tcp
         })
     }
@@ -167,9 +168,6 @@ impl Counters {
         self.sent + self.unacknowledged > 0
     }
 }
-
-/// The state of a connection that was reset.
-const TCP_CLOSE: u8 = 7;
 
 const SOL_MPTCP: libc::c_int = 284;
 

@@ -23,7 +23,7 @@ impl<'fd> Wait<'fd> {
         Self { descriptor, interest: libc::POLLOUT, ready: false }
     }
 
-    /// Waits for nothing but the other side's death.
+    /// Waits for nothing but the end of both directions, or an error.
     pub fn closed(descriptor: BorrowedFd<'fd>) -> Self {
         Self { descriptor, interest: 0, ready: false }
     }

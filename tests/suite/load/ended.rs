@@ -2,14 +2,13 @@
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::noise::large;
 use super::slow::narrow;
-use super::{Resources, ask_for_all, from, in_network_of, is_served};
+use super::{Resources, ask_for_all, cut_off, from, in_network_of, is_served};
 use crate::support::process::{alive, children, descendants, signal, wait_until};
 use crate::support::scratch::{append, config, head};
 use crate::support::{Client, Daemon, Git, Gitd, Scratch, needs_root, pkt, request};
@@ -99,6 +98,9 @@ fn hard_of_hearing(scratch: &Scratch) -> std::path::PathBuf {
     )
 }
 
+/// A network whose kernel gives a connection up within seconds.
+const IMPATIENT: &str = "ip link set lo up; echo 3 >/proc/sys/net/ipv4/tcp_retries2";
+
 #[track_caller]
 fn assert_died(log: &[String], which: Signal) {
     let line = format!("error: upload-pack died of signal {}", which.as_raw());
@@ -125,14 +127,14 @@ fn who_stands_still_and_does_not_hear() {
     before.assert_back(&daemon);
 }
 
-/// The same when nobody listens any more: the client has closed its side, and nothing reaches it.
+/// The same when nobody listens any more: the client has closed its side, and the kernel gives the connection up.
 #[test]
 fn who_is_not_listened_to_and_does_not_hear() {
     needs_root!();
     let scratch = Scratch::new();
     let git = hard_of_hearing(&scratch);
     let daemon =
-        Gitd.serve(&scratch).path_first(&git).namespace("--net").shell("ip link set lo up").start();
+        Gitd.serve(&scratch).path_first(&git).namespace("--net").shell(IMPATIENT).start();
     in_network_of(&daemon, || {
         let before = Resources::of(&daemon);
         let clients = ["/repo.git", "/deaf.git"].map(|pathname| {
@@ -141,9 +143,7 @@ fn who_is_not_listened_to_and_does_not_hear() {
             client.packets_to_flush();
             client
         });
-        let rule = "add table ip t; add chain ip t c { type filter hook output priority 0; }; \
-                    add rule ip t c ip daddr 127.0.1.3 drop";
-        assert!(Command::new("nft").arg(rule).status().unwrap().success());
+        cut_off([127, 0, 1, 3].into());
         let mark = daemon.log.mark();
         drop(clients);
         for name in ["repo.git", "deaf.git"] {
@@ -200,7 +200,7 @@ fn a_hook_that_nobody_listens_to() {
         .serve(&scratch)
         .arg("--enable=receive-pack")
         .namespace("--net")
-        .shell("ip link set lo up")
+        .shell(IMPATIENT)
         .start();
     in_network_of(&daemon, || {
         let mut client = from(&daemon, 3);
@@ -210,9 +210,7 @@ fn a_hook_that_nobody_listens_to() {
         let command = format!("{head} {zero} refs/heads/other\0report-status side-band-64k\n");
         client.send([pkt(command), b"0000".to_vec()].concat());
         wait_until("the hook works", || repository.join("working").exists());
-        let rule = "add table ip t; add chain ip t c { type filter hook output priority 0; }; \
-                    add rule ip t c ip daddr 127.0.1.3 drop";
-        assert!(Command::new("nft").arg(rule).status().unwrap().success());
+        cut_off([127, 0, 1, 3].into());
         let mark = daemon.log.mark();
         drop(client);
         std::fs::write(repository.join("more"), "").unwrap();

@@ -1,5 +1,6 @@
 //! Clients that are gone, and one that only seems so.
 
+use std::io::Read;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -7,10 +8,10 @@ use socket2::SockRef;
 
 use super::noise::large;
 use super::slow::narrow;
-use super::{Gates, asking};
+use super::{Gates, ask_for_all, asking, cut_off, in_network_of, let_through};
 use crate::support::process::{children, signal, wait_until};
 use crate::support::scratch::{append, head};
-use crate::support::{Client, End, Gitd, Scratch, pkt, request};
+use crate::support::{Client, End, Gitd, Scratch, needs_root, pkt, request};
 
 /// Closes so that the other side finds the connection reset.
 fn reset(client: Client) {
@@ -29,12 +30,35 @@ fn a_pause_after_half_a_close() {
     client.packets_to_flush();
     client.send([pkt(format!("want {head}\n")), b"0000".to_vec(), pkt("done\n")].concat());
     client.half_close();
-    // Longer than a client may be unheard of.
     std::thread::sleep(Duration::from_secs(8));
     let (answer, end) = client.rest();
     assert!(answer.len() > 8_000_000 && end == End::Closed, "{} octets, {end:?}", answer.len());
     let log = daemon.wait_disconnected(0);
     assert!(!log.iter().any(|line| line.contains("client is gone")), "{log:#?}");
+}
+
+/// The same when nothing reaches the client for a while: the kernel knows when it has gone, and nobody else.
+#[test]
+fn an_outage_after_half_a_close() {
+    needs_root!();
+    let scratch = Scratch::new();
+    large(&scratch);
+    let daemon = Gitd.serve(&scratch).namespace("--net").shell("ip link set lo up").start();
+    in_network_of(&daemon, || {
+        let mut client = narrow(&daemon);
+        ask_for_all(&mut client, "/large.git");
+        client.half_close();
+        let mut begun = vec![0; 100_000];
+        client.stream().read_exact(&mut begun).unwrap();
+        cut_off(client.address().ip());
+        std::thread::sleep(Duration::from_secs(12));
+        let_through();
+        let (answer, end) = client.rest();
+        let length = begun.len() + answer.len();
+        assert!(length > 8_000_000 && end == End::Closed, "{length} bytes, {end:?}");
+        let log = daemon.wait_disconnected(0);
+        assert!(!log.iter().any(|line| line.contains("client is gone")), "{log:#?}");
+    });
 }
 
 /// Nobody is served who has left while it waited.

@@ -23,6 +23,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::support::process::{children, descriptors, idle, status, wait_until, write_to_reader};
 use crate::support::{Client, Daemon, End, Packet, Scratch, pkt, request};
@@ -52,6 +53,23 @@ pub(crate) fn in_network_of(daemon: &Daemon, work: impl FnOnce() + Send) {
             work();
         });
     });
+}
+
+/// Drops all that goes to this address, in the network namespace of the caller.
+fn cut_off(client: IpAddr) {
+    nft(&format!(
+        "add table ip t; add chain ip t c {{ type filter hook output priority 0; }}; \
+         add rule ip t c ip daddr {client} drop"
+    ));
+}
+
+/// Ends what [`cut_off`] has begun.
+fn let_through() {
+    nft("delete table ip t");
+}
+
+fn nft(rules: &str) {
+    assert!(Command::new("nft").arg(rules).status().unwrap().success());
 }
 
 /// A session of protocol v0 that runs until it is told to end.

@@ -7,43 +7,37 @@ use super::{Lab, MULTIPATH};
 use crate::lab::{Client, Transfer};
 
 /// Waits until no service runs on the server's host; returns how long that took.
-fn await_end_of_services(lab: &Lab) -> Duration {
+fn await_end_of_services(lab: &Lab, limit: Duration) -> Duration {
     let begin = Instant::now();
     while lab.network.server.runs("upload-pack") || lab.network.server.runs("pack-objects") {
-        assert!(
-            begin.elapsed() < Duration::from_secs(40),
-            "a service is left: {:#?}",
-            lab.server.log()
-        );
+        assert!(begin.elapsed() < limit, "a service is left: {:#?}", lab.server.log());
         thread::sleep(Duration::from_millis(20));
     }
     begin.elapsed()
 }
 
-/// Its kernel still takes what the server had sent, and answers nothing.
-fn a_killed_client(client: Client) {
+fn a_killed_client(client: Client, limit: Duration) {
     let lab = Lab::new(&[2], MULTIPATH, 30);
     let mut transfer = Transfer::clone(&lab.network, client, &lab.repository, "10.50.1.1");
     transfer.await_share(0.01);
     assert!(lab.network.server.runs("upload-pack"));
     drop(transfer);
-    let took = await_end_of_services(&lab);
+    let took = await_end_of_services(&lab, limit);
     println!("{client:?}: the service ended after {took:?}");
-    // 5 s without a word, 3 s until SIGHUP, 3 s until SIGKILL, and a look a second for each of the three.
-    assert!(took < Duration::from_secs(15), "{took:?}");
     lab.server.await_line("Disconnected");
 }
 
 #[test]
 fn killed_over_tcp() {
     needs_lab!();
-    a_killed_client(Client::Git);
+    a_killed_client(Client::Git, Duration::from_secs(10));
 }
 
+/// The client's kernel answers for it for a minute, and then resets the connection.
 #[test]
 fn killed_over_mptcp() {
     needs_lab!();
-    a_killed_client(Client::Connect);
+    a_killed_client(Client::Connect, Duration::from_secs(80));
 }
 
 /// The kernel never wakes a writer whose last path has died.
@@ -60,7 +54,7 @@ fn all_paths_dead_under_a_service_that_writes() {
         "add table inet box; add chain inet box c { type filter hook output priority 0; }; \
          add rule inet box c tcp sport 9418 reject with tcp reset",
     );
-    let took = await_end_of_services(&lab);
+    let took = await_end_of_services(&lab, Duration::from_secs(40));
     println!("the service ended after {took:?}");
     lab.server.await_line("Disconnected");
     drop(transfer);
