@@ -90,6 +90,21 @@ pub fn prefer_prompt_segments(client: &Socket) {
     let _ = client.set_tcp_nodelay(true);
 }
 
+/// How long the other end's kernel has acknowledged nothing, while bytes are on their way to it; `None` when
+/// there are none, or the kernel does not tell (MPTCP before Linux 6.10, Unix sockets).
+#[must_use]
+pub fn unanswered(socket: impl AsFd) -> Option<Duration> {
+    if self::socket::unacknowledged(&socket).ok()? == 0 {
+        return None;
+    }
+    // The time since the last ACK, in milliseconds.
+    let milliseconds = match Structure::<96>::read(&socket, SOL_MPTCP, MPTCP_INFO) {
+        Some(mptcp) => mptcp.u32(92),
+        None => Structure::<72>::read(&socket, libc::IPPROTO_TCP, libc::TCP_INFO)?.u32(56),
+    };
+    Some(Duration::from_millis(milliseconds?.into()))
+}
+
 /// What has crossed a connection so far, and what it crossed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {

@@ -5,6 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::dial::Place;
+use crate::relay::UNANSWERED;
+
 /// Each address that failed, and why.
 pub(crate) type Failures = Vec<(SocketAddr, io::Error)>;
 
@@ -48,6 +51,45 @@ impl fmt::Display for DialError {
                     }
                 }
                 write!(f, "; {}", cure(failures))
+            }
+        }
+    }
+}
+
+/// How a connection was lost.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// The kernel says so.
+    Connection(io::Error),
+    /// The server's kernel has answered nothing for too long.
+    Unanswered,
+    /// What the server sent could not be passed on.
+    Git(io::Error),
+}
+
+impl Lost {
+    /// One line: what happened to the connection to `place`, and what to do.
+    pub(crate) fn of(&self, place: &Place) -> String {
+        match self {
+            Lost::Connection(error) => {
+                let reason = match error.kind() {
+                    // Of MPTCP, when the last path has died.
+                    io::ErrorKind::NotConnected => "no path to the server is left".to_owned(),
+                    io::ErrorKind::TimedOut => "the server does not answer any more".to_owned(),
+                    _ => reason(error),
+                };
+                format!(
+                    "lost the connection to {place}: {reason}; \
+                     the server or the network ended it, try again"
+                )
+            }
+            Lost::Unanswered => format!(
+                "lost the connection to {place}: no answer for {} minutes; \
+                 check your network connection, and try again",
+                UNANSWERED.as_secs() / 60
+            ),
+            Lost::Git(error) => {
+                format!("cannot pass on what {place} has sent: {}", reason(error))
             }
         }
     }

@@ -6,7 +6,9 @@
 mod arguments;
 mod dial;
 mod failure;
+mod git;
 mod relay;
+mod talk;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,7 +16,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use arguments::Command;
+use arguments::{Command, Target};
 use gitd::sys::wait::{Wait, wait};
 
 /// git's own status for a wrong command line.
@@ -24,38 +26,37 @@ fn main() -> ExitCode {
     let mptcp = std::env::var_os("GIT_ENABLE_MPTCP");
     let socket = std::env::var_os("GITD_SOCKET").filter(|path| !path.is_empty());
     match arguments::parse(std::env::args_os().skip(1), mptcp.as_deref(), socket.as_deref()) {
-        Ok(Command::Connect(target)) => connect(&target),
+        Ok(Command::Connect(target)) => connect(target),
         Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Err(wrong) => {
-            complain(&wrong);
-            ExitCode::from(USAGE_STATUS)
-        }
+        Err(wrong) => fail(&wrong, USAGE_STATUS),
     }
 }
 
-fn connect(target: &arguments::Target) -> ExitCode {
-    let connection = match dial::dial(target) {
-        Ok(connection) => connection,
-        Err(error) => {
-            complain(&error);
-            await_request();
-            return ExitCode::FAILURE;
+fn connect(target: Target) -> ExitCode {
+    git::while_it_runs(move |git| {
+        let connection = match dial::dial(&target) {
+            Ok(connection) => connection,
+            Err(error) => return fail(&error, 1),
+        };
+        match relay::relay(connection.socket, git) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(lost) => {
+                complain(&lost.of(&connection.place));
+                ExitCode::FAILURE
+            }
         }
-    };
-    match relay::relay(connection.socket) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format_args!(
-                "lost the connection to {}: {}; the server or the network ended it, try again",
-                connection.place,
-                failure::reason(&error)
-            ));
-            ExitCode::FAILURE
-        }
-    }
+    })
+    .unwrap_or_else(|error| fail(&format_args!("cannot start: {}", failure::reason(&error)), 1))
+}
+
+/// Tells why there is no connection.
+fn fail(why: &dyn Display, status: u8) -> ExitCode {
+    complain(why);
+    await_request();
+    ExitCode::from(status)
 }
 
 /// One line, whatever the resolver or the user put into it. A terminal that is gone is no reason to fail differently.

@@ -7,100 +7,161 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gitd::sys::wait::{Wait, wait};
-use gitd::watch::{Counters, Transport};
+use gitd::watch;
 use socket2::Socket;
+
+use crate::failure::Lost;
+use crate::git::Git;
+use crate::talk::Talk;
 
 /// Two of git's sideband packets.
 const BUFFER: usize = 128 * 1024;
 
-/// git's services that are at work say something every five seconds.
-const SILENCE: Duration = Duration::from_secs(6);
+/// How often a connection that stands still is looked at.
+const LOOK: Duration = Duration::from_secs(10);
 
-/// Returns when the server has ended, or when git is gone; an error is the connection's.
-pub(crate) fn relay(socket: Socket) -> io::Result<()> {
-    // Descriptors of their own, because std's stdin reads ahead and its stdout cuts at lines.
-    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let socket = Arc::new(socket);
-    let upstream = Arc::clone(&socket);
-    let watched = stdout.try_clone()?;
-    // Never joined: when the server has ended, what git may still write is of no use.
-    thread::Builder::new().spawn(move || upload(stdin, &upstream, &watched))?;
-    download(&socket, stdout)
+/// How long a server may be silent before it is taken to wait for git. git's services that are at work say
+/// something every five seconds; after an outage the kernels may need two minutes to try again.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// How long the server's kernel may acknowledge nothing. A kernel that waits for room still answers probes, at
+/// least every two minutes.
+pub(crate) const UNANSWERED: Duration = Duration::from_secs(300);
+
+/// The connection, and what has crossed it.
+struct Link {
+    socket: Socket,
+    talk: Mutex<Talk>,
 }
 
-/// git to server. Errors are not told here: the other direction ends by the same cause, and after what had arrived.
-fn upload(mut stdin: File, socket: &Socket, stdout: &File) {
+/// Passes bytes until both sides have ended theirs, or the connection is lost.
+pub(crate) fn relay(socket: Socket, git: Git) -> Result<(), Lost> {
+    socket.set_read_timeout(Some(LOOK)).map_err(Lost::Connection)?;
+    let link = Arc::new(Link { socket, talk: Mutex::default() });
+    let upstream = Arc::clone(&link);
+    let sending = git.sending();
+    sending.begin();
+    thread::Builder::new()
+        .spawn(move || {
+            // What stops it stops the other direction too, after what had arrived.
+            let _ = upload(&upstream);
+            sending.end();
+        })
+        .map_err(Lost::Connection)?;
+    match download(&link)? {
+        End::OfGit => git.take_leave(),
+        // It may have closed its side alone, and git still sends its pack.
+        End::OfAnswers => git.send_the_rest().map_err(Lost::Git)?,
+    }
+    Ok(())
+}
+
+/// Which end the bytes from the server to git came to.
+enum End {
+    OfAnswers,
+    OfGit,
+}
+
+/// git to server.
+fn upload(link: &Link) -> io::Result<()> {
+    // A descriptor of its own, because std's stdin reads ahead.
+    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut buffer = vec![0; BUFFER];
     loop {
         match stdin.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                if (&*socket).write_all(&buffer[..count]).is_err() {
-                    return;
-                }
+                link.talk().ask(&buffer[..count]);
+                link.send(&buffer[..count])?;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => break,
         }
     }
-    finish(socket, stdout);
-}
-
-/// git writes no more. It closes its writing end long before the pack is there, and a connection with one closed end can
-/// take no further path: a link that comes back, or comes up, would be of no use to this clone. So MPTCP's end is passed on
-/// only to a server that may be waiting for it.
-fn finish(socket: &Socket, stdout: &File) {
-    let gone = |limit| wait(&mut [Wait::closed(stdout.as_fd())], limit);
-    let mut received = received_by_paths(socket);
-    while received.is_some() {
-        match gone(Some(SILENCE)) {
-            Ok(0) => {}
-            _ => break,
-        }
-        let before = received;
-        received = received_by_paths(socket);
-        if received == before {
-            break;
-        }
-    }
-    let _ = socket.shutdown(Shutdown::Write);
-    // git waits for this process's end once it has closed both pipes: the server's farewell would cost it a round trip.
-    if gone(None).is_ok() {
-        let _ = socket.shutdown(Shutdown::Both);
-    }
-}
-
-/// The octets that have arrived, if they do so by MPTCP.
-fn received_by_paths(socket: &Socket) -> Option<u64> {
-    let counters = Counters::read(socket)?;
-    matches!(counters.transport, Transport::Multipath { .. }).then_some(counters.received)
+    link.talk().finish();
+    link.close_if_harmless(false);
+    Ok(())
 }
 
 /// Server to git.
-fn download(mut socket: &Socket, mut stdout: File) -> io::Result<()> {
+fn download(link: &Link) -> Result<End, Lost> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    let mut stdout = File::from(stdout.map_err(Lost::Git)?);
     let mut buffer = vec![0; BUFFER];
+    let mut heard = Instant::now();
     loop {
-        let count = match socket.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+        let count = match (&link.socket).read(&mut buffer) {
+            Ok(0) => return Ok(End::OfAnswers),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                link.check()?;
+                link.close_if_harmless(heard.elapsed() >= SILENCE);
+                continue;
+            }
+            // git has its answer, and says itself if it wants more.
+            Err(_) if link.talk().is_answered() => return Ok(End::OfAnswers),
+            Err(error) => return Err(Lost::Connection(error)),
         };
         // A stock server's next small piece waits for this ACK, which the kernel would delay by 40 ms. Once is not enough:
         // our own next write makes it delay again. MPTCP has no such option.
         #[cfg(target_os = "linux")]
-        let _ = socket.set_tcp_quickack(true);
+        let _ = link.socket.set_tcp_quickack(true);
+        link.talk().answer(&buffer[..count]);
         match stdout.write_all(&buffer[..count]) {
             Ok(()) => {}
             // git ends when it has what it wants, or has already told why not.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(End::OfGit),
+            Err(error) => return Err(Lost::Git(error)),
+        }
+        link.close_if_harmless(false);
+        // Not the time that git took.
+        heard = Instant::now();
+    }
+}
+
+impl Link {
+    fn talk(&self) -> MutexGuard<'_, Talk> {
+        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes the end of git's bytes on, if it is time.
+    fn close_if_harmless(&self, silence: bool) {
+        if self.talk().closes(silence) {
+            // A connection that is lost already says so to its reader.
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Sends all of `bytes`, for as long as the server's kernel answers.
+    fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    wait(&mut [Wait::writable(self.socket.as_fd())], Some(LOOK))?;
+                    if self.check().is_err() {
+                        // The other direction tells.
+                        return self.socket.shutdown(Shutdown::Both);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails when the server's kernel has acknowledged nothing for too long.
+    fn check(&self) -> Result<(), Lost> {
+        match watch::unanswered(&self.socket) {
+            Some(time) if time >= UNANSWERED => Err(Lost::Unanswered),
+            _ => Ok(()),
         }
     }
 }

@@ -124,6 +124,21 @@ fn git_reports_a_failed_connect_and_is_not_killed_by_it() {
     }
 }
 
+/// Nor by a wrong setting: git has its own last words, and is not killed by SIGPIPE.
+#[test]
+fn git_reports_a_wrong_setting() {
+    let home = tempfile::tempdir().unwrap();
+    for _ in 0..10 {
+        let mut git = git(home.path());
+        git.env("GIT_PROXY_COMMAND", CONNECT).env("GIT_ENABLE_MPTCP", "maybe");
+        let output = output(git.args(["ls-remote", "git://127.0.0.1/r.git"]));
+        assert_eq!(output.status.code(), Some(128));
+        let lines = text(&output.stderr);
+        assert!(lines.contains("bad boolean value 'maybe'"), "{lines}");
+        assert!(lines.contains("fatal: Could not read from remote repository."), "{lines}");
+    }
+}
+
 #[test]
 fn small_packets_are_not_delayed_by_nagle_nor_by_late_acks() {
     // Not by the clock: what it asks of the kernel is what cures the stall.

@@ -133,8 +133,7 @@ fn who_is_not_listened_to_and_does_not_hear() {
     needs_root!();
     let scratch = Scratch::new();
     let git = hard_of_hearing(&scratch);
-    let daemon =
-        Gitd.serve(&scratch).path_first(&git).namespace("--net").shell(IMPATIENT).start();
+    let daemon = Gitd.serve(&scratch).path_first(&git).namespace("--net").shell(IMPATIENT).start();
     in_network_of(&daemon, || {
         let before = Resources::of(&daemon);
         let clients = ["/repo.git", "/deaf.git"].map(|pathname| {
