@@ -143,6 +143,11 @@ impl Transfer {
         }
     }
 
+    /// git, which has its helpers and gitd-connect below it.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// Time since its begin, on the clock of its record.
     pub fn elapsed(&self) -> Duration {
         self.begin.elapsed()

@@ -14,6 +14,7 @@ mod fallback;
 mod forbidden;
 mod log;
 mod loss;
+mod outage;
 mod recipes;
 mod throughput;
 mod vanished;
