@@ -104,6 +104,27 @@ impl Transfer {
         Self::begin(network, command, destination, repository, directory)
     }
 
+    /// Begins to fetch all of `repository` into an empty one.
+    pub fn fetch(network: &Network, client: Client, repository: &Repository, host: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let destination = directory.path().join("copy.git");
+        succeed(
+            git(directory.path()).args(["init", "-q", "--bare", "-b", "master"]).arg(&destination),
+        );
+        let mut command = client.git(network, &destination);
+        let branch = "refs/heads/master:refs/heads/master";
+        // Else its objects would be unpacked, and no pack would grow.
+        command.args([
+            "-c",
+            "fetch.unpackLimit=1",
+            "fetch",
+            "-q",
+            &format!("git://{host}/r.git"),
+            branch,
+        ]);
+        Self::begin(network, command, destination, repository, directory)
+    }
+
     /// Begins to push `repository` into the empty repository `destination`, which `host` serves as `name`.
     pub fn push(
         network: &Network,

@@ -17,6 +17,8 @@ pub enum Daemon {
     Gitd,
     /// `gitd` as it comes.
     GitdTcp,
+    /// `gitd --inetd` behind a listener for MPTCP.
+    GitdInetd,
     /// `git daemon`.
     Stock,
     /// `mptcpize run git daemon`.
@@ -47,19 +49,26 @@ impl Server {
         let mut command = match daemon {
             Daemon::Gitd | Daemon::GitdTcp => host.command(gitd),
             Daemon::Stock => host.command("git"),
-            Daemon::StockMptcp => host.command("mptcpize"),
+            Daemon::StockMptcp | Daemon::GitdInetd => host.command("mptcpize"),
         };
         match daemon {
+            Daemon::GitdInetd => command
+                .args(["run", "systemd-socket-activate", "--accept", "--inetd", "-l"])
+                .arg(port.to_string())
+                .arg(gitd)
+                .arg("--inetd"),
             Daemon::Gitd => command.arg("--mptcp"),
             Daemon::GitdTcp => &mut command,
             Daemon::Stock => command.arg("daemon"),
             Daemon::StockMptcp => command.args(["run", "git", "daemon"]),
         };
         isolate(&mut command);
+        let listens = daemon != Daemon::GitdInetd;
         let mut child = command
-            .args(["--verbose", "--export-all", "--enable=receive-pack", "--max-connections=0"])
+            .args(["--verbose", "--export-all", "--enable=receive-pack"])
             .arg(format!("--base-path={}", base.display()))
-            .arg(format!("--port={port}"))
+            .args(listens.then(|| format!("--port={port}")))
+            .args(listens.then_some("--max-connections=0"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -74,7 +83,7 @@ impl Server {
             }
         });
         let server = Self { child, log, reader: Some(reader) };
-        server.await_line("Ready to rumble");
+        server.await_line(if listens { "Ready to rumble" } else { "Listening on" });
         server
     }
 
@@ -99,6 +108,18 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+}
+
+impl Daemon {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gitd => "gitd --mptcp",
+            Self::GitdTcp => "gitd",
+            Self::GitdInetd => "gitd --inetd",
+            Self::Stock => "git daemon",
+            Self::StockMptcp => "mptcpize run git daemon",
+        }
     }
 }
 

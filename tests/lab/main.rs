@@ -33,10 +33,12 @@ const END: &str = "<!-- written by `cargo bench --bench lab -- --save`: end -->"
 
 type Scene = fn(usize) -> Table;
 
-const SCENES: [(&str, Scene); 5] = [
+const SCENES: [(&str, Scene); 7] = [
     // Its clones take long and differ little.
     ("throughput", |rounds| scenes::throughput::run(rounds.div_ceil(2))),
     ("loss", scenes::loss::run),
+    ("outage", scenes::outage::run),
+    ("minute", |rounds| scenes::outage::goal(2 * rounds)),
     ("fallback", scenes::fallback::run),
     ("cost", scenes::cost::run),
     ("fleet", scenes::fleet::run),

@@ -18,6 +18,6 @@ pub use clone::{Client, Outcome, Transfer};
 pub use daemon::{Daemon, Server};
 pub use host::{missing, succeed};
 pub use loss::Loss;
-pub use network::{Network, middlebox};
+pub use network::{Network, middlebox, take_turn};
 pub use repository::{Repository, git, isolate};
 pub use sampler::Sample;

@@ -49,7 +49,7 @@ pub struct Network {
     pub server: Host,
     pub client: Host,
     pub links: Vec<Link>,
-    _turn: File,
+    _turn: Option<File>,
 }
 
 impl Network {
@@ -57,6 +57,11 @@ impl Network {
     /// second link on; the server needs nothing.
     pub fn new(rates: &[u32]) -> Self {
         let turn = take_turn();
+        Self { _turn: Some(turn), ..Self::in_turn(rates) }
+    }
+
+    /// The same beside others; the caller has the turn.
+    pub fn in_turn(rates: &[u32]) -> Self {
         let server = Host::new(None);
         let client = Host::new(Some(&server));
         for host in [&server, &client] {
@@ -74,7 +79,7 @@ impl Network {
             .enumerate()
             .map(|(index, megabits)| Link { number: index + 1, megabits: *megabits })
             .collect();
-        let network = Self { server, client, links, _turn: turn };
+        let network = Self { server, client, links, _turn: None };
         for link in &network.links {
             network.lay(*link);
         }
@@ -152,7 +157,7 @@ pub fn middlebox(network: &Network, rule: &str) {
 }
 
 /// Waits until no other laboratory is in use on this machine by this project, in this process or another.
-fn take_turn() -> File {
+pub fn take_turn() -> File {
     let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab.lock");
     let lock = File::create(lock).unwrap();
     lock.lock().unwrap();

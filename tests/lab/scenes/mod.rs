@@ -4,6 +4,7 @@ pub mod cost;
 pub mod fallback;
 pub mod fleet;
 pub mod loss;
+pub mod outage;
 pub mod throughput;
 
 use std::time::Duration;
