@@ -10,7 +10,7 @@ use crate::lab::{Client, Loss, Network, Transfer, git, succeed};
 use crate::support::process::{descendants, signal};
 
 /// Longer than gitd and gitd-connect once waited before they closed the connection.
-const OUTAGE: Duration = Duration::from_secs(15);
+const OUTAGE: Duration = Duration::from_secs(20);
 
 fn clone_of(lab: &Lab, client: Client) -> Transfer {
     let mut transfer = Transfer::clone(&lab.network, client, &lab.repository, "10.50.1.1");
