@@ -73,13 +73,10 @@ impl Git {
     }
 
     /// The server sends no more: git gets the end of its answers, and all that git still sends leaves.
-    ///
-    /// # Errors
-    /// When the first thread has failed.
-    pub(crate) fn send_the_rest(mut self) -> io::Result<()> {
-        self.reporter.write_all(b"0")?;
+    pub(crate) fn send_the_rest(mut self) {
+        // If nobody waits for this report, git has gone, and this process ends.
+        let _ = self.reporter.write_all(b"0");
         self.sending.wait(Duration::MAX);
-        Ok(())
     }
 }
 

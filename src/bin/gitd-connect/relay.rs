@@ -56,7 +56,7 @@ pub(crate) fn relay(socket: Socket, git: Git) -> Result<(), Lost> {
     match download(&link)? {
         End::OfGit => git.take_leave(),
         // It may have closed its side alone, and git still sends its pack.
-        End::OfAnswers => git.send_the_rest().map_err(Lost::Git)?,
+        End::OfAnswers => git.send_the_rest(),
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::table::{Spread, Table, row};
 const PATIENCE: Duration = Duration::from_secs(200);
 
 /// The transfers at a time. They do next to nothing but wait.
-const AT_A_TIME: usize = 12;
+const AT_A_TIME: usize = 24;
 
 const SECONDS: [u64; 5] = [5, 20, 40, 60, 120];
 
