@@ -180,6 +180,45 @@ mod tests {
         assert_eq!(hanging.blocking_recv().unwrap(), Ok(()));
     }
 
+    /// A thread that was given a job may not have begun it yet: another job is not for it.
+    #[test]
+    fn one_job_for_each_idle_thread() {
+        let threads = Threads::new(2, WhenBusy::Refuse);
+        // One that is slow to take what it is given.
+        *threads.shared.lock() = State { idle: 1, all: 1, ..State::default() };
+        let jobs = [1, 2].map(|n| threads.run(move || n).unwrap());
+        assert_eq!(threads.shared.lock().all, 2, "a thread of its own for the second job");
+        assert_eq!(jobs.map(|job| job.blocking_recv().unwrap()), [1, 2]);
+    }
+
+    #[test]
+    fn no_thread_over_the_limit() {
+        for when_busy in [WhenBusy::Refuse, WhenBusy::Wait] {
+            let threads = Threads::new(2, when_busy);
+            let gate = Arc::new(Mutex::new(()));
+            let closed = gate.lock().unwrap();
+            let job = || {
+                let gate = Arc::clone(&gate);
+                threads.run(move || drop(gate.lock().unwrap()))
+            };
+            let jobs = [job().unwrap(), job().unwrap()];
+            let third = job();
+            assert_eq!(threads.shared.lock().all, 2, "{when_busy:?}");
+            drop(closed);
+            jobs.into_iter().for_each(|job| job.blocking_recv().unwrap());
+            match third {
+                Ok(job) => {
+                    assert_eq!(when_busy, WhenBusy::Wait);
+                    job.blocking_recv().unwrap();
+                }
+                Err(error) => {
+                    assert_eq!(when_busy, WhenBusy::Refuse);
+                    assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
+                }
+            }
+        }
+    }
+
     #[test]
     fn work_that_may_wait_is_done_later() {
         let threads = Threads::new(1, WhenBusy::Wait);
