@@ -24,6 +24,15 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 /// How often a runtime that works is looked at.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What is told of the runtime.
+#[derive(Debug)]
+enum News {
+    /// It has neither slept nor answered for so long.
+    Stuck(Duration),
+    /// It goes on, so long after it was last heard of.
+    GoesOn(Duration),
+}
+
 /// What is known of the runtime.
 #[derive(Debug, Default)]
 pub struct Heartbeat {
@@ -74,7 +83,10 @@ impl Heartbeat {
             thread::Builder::new().name("gitd-heartbeat".to_owned()).spawn(move || {
                 loop {
                     heartbeat.sleep_with_the_runtime();
-                    heartbeat.listen(&runtime, &activities);
+                    heartbeat.listen(&runtime, (PAUSE, LIMIT), |news| match news {
+                        News::Stuck(time) => event::stuck(time, &activities.report()),
+                        News::GoesOn(time) => event::goes_on(time),
+                    });
                 }
             })?;
         // It was not set before: this is called once.
@@ -91,17 +103,23 @@ impl Heartbeat {
         self.asleep.store(false, SeqCst);
     }
 
-    /// Returns when the runtime has slept for a whole pause.
-    fn listen(self: &Arc<Self>, runtime: &Handle, activities: &Activities) {
+    /// Looks after each pause, and tells of a runtime that is silent until the limit. Returns when it has slept
+    /// for a whole pause.
+    fn listen(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        (pause, limit): (Duration, Duration),
+        mut tell: impl FnMut(News),
+    ) {
         let mut beats = self.beats.load(Acquire);
         let mut silent: Option<Instant> = None;
         let mut told = false;
         loop {
-            thread::sleep(PAUSE);
+            thread::sleep(pause);
             let before = std::mem::replace(&mut beats, self.beats.load(Acquire));
             if before != beats {
                 if let (Some(since), true) = (silent.take(), std::mem::take(&mut told)) {
-                    event::goes_on(since.elapsed());
+                    tell(News::GoesOn(since.elapsed()));
                 }
                 continue;
             }
@@ -115,12 +133,72 @@ impl Heartbeat {
                     let heartbeat = Arc::clone(self);
                     runtime.spawn(async move { heartbeat.beat() });
                 }
-                Some(since) if since.elapsed() >= LIMIT && !told => {
+                Some(since) if since.elapsed() >= limit && !told => {
                     told = true;
-                    event::stuck(since.elapsed(), &activities.report());
+                    tell(News::Stuck(since.elapsed()));
                 }
                 Some(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    const SHORT_PAUSE: Duration = Duration::from_millis(10);
+    const SHORT_LIMIT: Duration = Duration::from_secs(1);
+
+    /// Listens to a runtime that does this and then sleeps.
+    fn listen(work: impl Future<Output = ()> + Send + 'static, tell: impl FnMut(News)) {
+        let heartbeat = Arc::new(Heartbeat::default());
+        let runtime = heartbeat.runtime().unwrap();
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || {
+            runtime.block_on(async {
+                work.await;
+                // The end comes as an error.
+                let _ = ended.await;
+            });
+        });
+        heartbeat.listen(&handle, (SHORT_PAUSE, SHORT_LIMIT), tell);
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    /// One that has always something to do never sleeps, but answers.
+    #[test]
+    fn a_busy_runtime_is_not_stuck() {
+        let busy = async {
+            let begun = Instant::now();
+            while begun.elapsed() < 2 * SHORT_LIMIT {
+                yield_now().await;
+            }
+        };
+        listen(busy, |news| panic!("{news:?}"));
+    }
+
+    #[test]
+    fn a_runtime_that_hangs_is_stuck() {
+        let (release, hang) = mpsc::channel();
+        let mut told = Vec::new();
+        // Until it is told of, or for much too long.
+        let hangs = async move {
+            let _ = hang.recv_timeout(20 * SHORT_LIMIT);
+        };
+        listen(hangs, |news| {
+            // Once it goes on, nobody waits for this.
+            let _ = release.send(());
+            told.push(news);
+        });
+        let [News::Stuck(before), News::GoesOn(after)] = told[..] else { panic!("{told:?}") };
+        assert!(SHORT_LIMIT <= before && before <= after, "{told:?}");
     }
 }
