@@ -35,6 +35,28 @@ fn the_longest_silent_goes() {
     }
 }
 
+/// Who is being told why, and stays, makes room as well.
+#[test]
+fn a_refused_one_goes() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = Gitd.serve(&scratch).arg("--max-pending=1").start();
+    let mark = daemon.log.mark();
+    let mut refused = daemon.connect();
+    refused.send(request("upload-pack", "/nothing.git"));
+    // The reason and the end, after which gitd waits for the client's.
+    assert!(refused.rest().0[4..].starts_with(b"ERR "));
+    let mut next = daemon.connect();
+    next.send(request("upload-pack", "/repo.git"));
+    assert!(!next.packets_to_flush().is_empty());
+    next.send("0000");
+    next.rest();
+    daemon.log.wait_count(mark, 2, |line| line.starts_with("Disconnected"));
+    let log = daemon.log.since(mark);
+    let ends: Vec<_> = log.iter().filter(|line| line.starts_with("Disconnected")).collect();
+    assert_eq!(ends, ["Disconnected (with error)", "Disconnected"], "{log:#?}");
+}
+
 /// Ten thousand of them: a good client is served among them, and afterwards everything is as before.
 #[test]
 fn ten_thousand() {
