@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::{Gates, asking, finish, from};
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::head;
-use crate::support::{Client, DEADLINE, Daemon, End, Gitd, Packet, Scratch, pkt, request};
+use crate::support::{
+    Client, DEADLINE, Daemon, End, Gitd, Packet, Scratch, needs_root, pkt, request,
+};
 
 fn version_2(daemon: &Daemon) -> Client {
     let mut client = daemon.connect();
@@ -177,4 +179,30 @@ fn who_works_after_an_answer_is_cut() {
         // At rest it would be ten times as much.
         assert!(begin.elapsed() < Duration::from_secs(12), "{places}: {:?}", begin.elapsed());
     }
+}
+
+/// In the /proc of another PID namespace gitd's numbers are other processes'. Of its own services nobody knows anything: they
+/// count as at work, and keep their places.
+#[test]
+fn services_that_proc_does_not_show() {
+    needs_root!();
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    // Of that namespace, two hundred processes that wait in a read have the low numbers, as gitd's services have in theirs.
+    let others = "for other in $(seq 200); do { read -r line; } <&3 & done";
+    let daemon = Gitd
+        .serve(&scratch)
+        .args(["--max-connections=1", "--queue-timeout=3"])
+        .namespace("--pid")
+        .namespace("--fork")
+        .namespace("--mount-proc")
+        .shell(format!("mkfifo {0}\nexec 3<>{0}", scratch.root().join("fifo").display()))
+        .shell(others)
+        .shell("exec 3<&-\nset -- unshare --pid --fork \"$@\"")
+        .start();
+    let mut holder = version_2(&daemon);
+    list(&mut holder);
+    let Packet::Data(answer) = asking(&daemon, 2, "/repo.git").packet() else { panic!("a word") };
+    assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
+    list(&mut holder);
 }
