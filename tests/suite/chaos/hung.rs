@@ -1,5 +1,7 @@
 //! One file system hangs: who asks for a repository on it waits, and nobody else does.
 
+use std::fs;
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,11 +9,17 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::fuse::{self, Fuse};
+use crate::ownership::OTHER;
 use crate::readiness::site::within;
-use crate::support::{Client, Daemon, Gitd, Scratch, needs_root, request};
+use crate::support::process::{children, wait_until};
+use crate::support::scratch::{append, chown, config};
+use crate::support::{Client, Daemon, End, Gitd, Invocation, Scratch, needs_root, request};
 
 /// Within which others have their answer.
 const PROMPTLY: Duration = Duration::from_secs(2);
+
+/// Where it listens: what hangs must hold no socket, be it the first or another.
+const ADDRESSES: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
 
 /// The same repository twice: `/repo.git`, and `/hung/repo.git` on a file system that can hang.
 struct Site {
@@ -25,11 +33,17 @@ impl Site {
     fn start(options: &[&str]) -> Self {
         let scratch = Scratch::new();
         scratch.bare("repo.git");
+        let site = Self::with(scratch, |invocation| invocation.args(options));
+        site.daemon.ask("upload-pack", "/hung/repo.git").assert_served("repo.git");
+        site
+    }
+
+    fn with(scratch: Scratch, set_up: impl FnOnce(Invocation) -> Invocation) -> Self {
         let place = scratch.directory("hung");
-        let invocation = Gitd.serve(&scratch).args(options);
+        let invocation = Gitd.serve(&scratch).arg("--reuseaddr").listen(&ADDRESSES);
+        let invocation = set_up(invocation);
         let (fuse, invocation) = Fuse::mount(invocation, &scratch.repos(), &place);
         let daemon = invocation.start();
-        daemon.ask("upload-pack", "/hung/repo.git").assert_served("repo.git");
         Self { fuse, daemon, _scratch: scratch }
     }
 
@@ -41,28 +55,33 @@ impl Site {
 
     /// A client whose request hangs there.
     fn hang(&self, at: At) -> Client {
+        self.hang_over("/hung/repo.git", at)
+    }
+
+    fn hang_over(&self, pathname: &str, at: At) -> Client {
         let gitd = self.daemon.pid();
+        let own = move |thread| Path::new("/proc").join(format!("{gitd}/task/{thread}")).exists();
         self.fuse.stop_when(move |operation, thread| match at {
             At::Operation(wanted) => operation == wanted,
-            At::Entry => {
-                let own = Path::new("/proc").join(format!("{gitd}/task/{thread}"));
-                operation == fuse::ACCESS && !own.exists()
-            }
+            At::Elsewhere(wanted) => operation == wanted && !own(thread),
         });
-        let client = self.begin("/hung/repo.git");
+        let client = self.begin(pathname);
         self.fuse.wait_stopped();
         client
     }
 }
 
 /// Where it hangs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// In the first operation of this kind.
     Operation(u32),
-    /// Where a new process enters the repository: fchdir(2) asks for access.
-    Entry,
+    /// The same, in another process than gitd.
+    Elsewhere(u32),
 }
+
+/// Where a new process enters the repository: fchdir(2) asks for access.
+const ENTRY: At = At::Elsewhere(fuse::ACCESS);
 
 fn finish(mut client: Client) {
     assert!(!client.packets_to_flush().is_empty());
@@ -104,7 +123,7 @@ fn others_are_served(at: At, rounds: usize) {
 #[test]
 fn entering_the_repository() {
     needs_root!();
-    others_are_served(At::Entry, 50);
+    others_are_served(ENTRY, 50);
 }
 
 #[test]
@@ -126,7 +145,7 @@ fn reading_in_the_repository() {
 #[test]
 fn many_requests_hang() {
     needs_root!();
-    for at in [At::Operation(fuse::LOOKUP), At::Operation(fuse::READ), At::Entry] {
+    for at in [At::Operation(fuse::LOOKUP), At::Operation(fuse::READ), ENTRY] {
         let site = Site::start(&["--max-connections=4", "--queue-timeout=0"]);
         let waiting = site.hang(at);
         let more: Vec<_> = (0..10).map(|_| site.begin("/hung/repo.git")).collect();
@@ -144,7 +163,7 @@ fn many_requests_hang() {
 #[test]
 fn the_server_ends() {
     needs_root!();
-    for at in [At::Operation(fuse::LOOKUP), At::Operation(fuse::READ), At::Entry] {
+    for at in [At::Operation(fuse::LOOKUP), At::Operation(fuse::READ), ENTRY] {
         let mut site = Site::start(&["--shutdown-timeout=1"]);
         let waiting = site.hang(at);
         site.daemon.signal(Signal::TERM);
@@ -155,5 +174,76 @@ fn the_server_ends() {
         site.fuse.go_on();
         assert_eq!(site.daemon.wait().signal(), Some(15));
         drop(waiting);
+    }
+}
+
+/// What hangs while gitd asks git a question holds nothing of gitd's: clients whose sessions end see that, and once gitd is
+/// killed its port is free.
+fn a_question_holds_nothing(mut site: Site, pathname: &str, question: &str, at: At) {
+    let mut other = site.begin("/repo.git");
+    other.packets_to_flush();
+    let mut waiting = site.hang_over(pathname, at);
+    other.send("0000");
+    assert_eq!(other.rest(), (vec![], End::Closed), "{at:?}");
+    // On its way there it is not git yet.
+    if at != ENTRY {
+        wait_until("nothing but git is left, and is asked", || {
+            let children = children(site.daemon.pid()).into_iter();
+            children.map(arguments).eq([["git", question]])
+        });
+    }
+    site.daemon.signal(Signal::KILL);
+    site.daemon.wait();
+    assert!(site.fuse.is_stopped());
+    for address in ADDRESSES {
+        let bound = TcpListener::bind((address, site.daemon.port));
+        assert!(bound.is_ok(), "{at:?}: {bound:?} on {address}");
+    }
+    assert_eq!(waiting.rest().0, [], "{at:?}");
+}
+
+/// What it is called, and its first argument that is no option.
+fn arguments(pid: u32) -> Vec<String> {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments = String::from_utf8(arguments).unwrap();
+    let words = |word: &&str| !word.starts_with('-') && !word.contains('=');
+    arguments.split('\0').filter(words).take(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn asking_for_a_setting() {
+    needs_root!();
+    for at in [ENTRY, At::Elsewhere(fuse::OPEN), At::Elsewhere(fuse::READ)] {
+        let scratch = Scratch::new();
+        config(&scratch.bare("repo.git"), "[daemon] uploadpack = true\n");
+        let site = Site::with(scratch, |invocation| invocation.arg("--allow-override=upload-pack"));
+        a_question_holds_nothing(site, "/hung/repo.git", "config", at);
+    }
+}
+
+#[test]
+fn asking_about_the_owner() {
+    needs_root!();
+    for at in [ENTRY, At::Elsewhere(fuse::OPEN), At::Elsewhere(fuse::READ)] {
+        let scratch = Scratch::new();
+        chown(&scratch.bare("repo.git"), OTHER);
+        scratch.global_config("[safe] directory = *\n");
+        let site = Site::with(scratch, |invocation| invocation);
+        a_question_holds_nothing(site, "/hung/repo.git", "receive-pack", at);
+    }
+}
+
+/// The server's configuration is there, and the repository is not.
+#[test]
+fn asking_with_a_configuration() {
+    needs_root!();
+    for operation in [fuse::LOOKUP, fuse::OPEN, fuse::READ] {
+        let scratch = Scratch::new();
+        scratch.bare("repo.git");
+        append(&scratch.path("more"), "[daemon] uploadpack = true\n");
+        let more = scratch.path("hung/more");
+        scratch.global_config(&format!("[include] path = {}\n", more.display()));
+        let site = Site::with(scratch, |invocation| invocation.arg("--allow-override=upload-pack"));
+        a_question_holds_nothing(site, "/repo.git", "config", At::Elsewhere(operation));
     }
 }
