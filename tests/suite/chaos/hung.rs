@@ -13,7 +13,7 @@ use crate::ownership::OTHER;
 use crate::readiness::site::within;
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::{append, chown, config};
-use crate::support::{Client, Daemon, End, Gitd, Invocation, Scratch, needs_root, request};
+use crate::support::{Client, Daemon, End, Gitd, Invocation, Scratch, needs_root, pkt, request};
 
 /// Within which others have their answer.
 const PROMPTLY: Duration = Duration::from_secs(2);
@@ -246,4 +246,29 @@ fn asking_with_a_configuration() {
         let site = Site::with(scratch, |invocation| invocation.arg("--allow-override=upload-pack"));
         a_question_holds_nothing(site, "/repo.git", "config", At::Elsewhere(operation));
     }
+}
+
+/// A service that executes a program, which takes as long as the file system that it had a file open on, cannot be looked
+/// at. It counts as at work, though its client has all that it has asked for.
+#[test]
+fn a_service_that_cannot_be_looked_at() {
+    needs_root!();
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    // What the shell reads this from is closed when it executes something.
+    scratch.file("service", "printf 0000\nread -r question\nprintf 0000\nexec sleep 60\n");
+    let service = scratch.path("hung/service");
+    let fake = scratch.fake_git(&format!("exec sh {}\n", service.display()));
+    let site = Site::with(scratch, |invocation| invocation.path_first(&fake).arg("--timeout=2"));
+    let mut client = site.daemon.connect();
+    client.send(pkt("git-upload-pack /repo.git\0host=x\0\0version=2\0"));
+    client.packets_to_flush();
+    site.fuse.stop_when(|operation, _| operation == fuse::FLUSH);
+    client.send("0000\n");
+    client.packets_to_flush();
+    site.fuse.wait_stopped();
+    let begin = Instant::now();
+    client.rest();
+    // At rest it would be ten times as much.
+    assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
 }
