@@ -17,6 +17,7 @@ use crate::denial::Denial;
 use crate::event;
 use crate::farewell::{MAX_SENT_AHEAD, PATIENCE};
 use crate::inbound;
+use crate::monitor::Monitor;
 use crate::peer::{Origin, Peer};
 use crate::pktline::PREFIX;
 use crate::request::Request;
@@ -30,7 +31,7 @@ use crate::sys::child::{Child, End};
 use crate::sys::readiness::Readiness;
 use crate::sys::socket::peer_user;
 use crate::sys::{descriptor, errno_text};
-use crate::traffic::{Fate, Traffic};
+use crate::traffic::Traffic;
 use crate::watch;
 
 /// The status of a refused request, as the stock daemon has it (contract 55).
@@ -72,10 +73,12 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> 
         Ok(Running { process, stderr }) => {
             let (pid, service) = (process.pid, request.service);
             let exchange = Exchange::new(&request, PREFIX + octets);
-            let traffic = client.socket.as_ref().map(|socket| {
-                Traffic::new(Arc::clone(socket), pid, service, corked, limits.timeout, exchange)
+            let monitor = client.socket.as_ref().map(|socket| {
+                let traffic =
+                    Traffic::new(service, corked, limits.timeout, exchange, Instant::now());
+                Monitor::new(Arc::clone(socket), pid, traffic)
             });
-            let outcome = attend(&process, service, Stderr::new(service, pid, stderr), traffic);
+            let outcome = attend(&process, service, Stderr::new(service, pid, stderr), monitor);
             if outcome.stillborn() {
                 client.refuse(policy, &request, &Denial::Stillborn { service, pid });
             }
@@ -169,8 +172,8 @@ const SAID: u64 = 1;
 const ARRIVED: u64 = 2;
 
 /// Watches the service to its end.
-fn attend(process: &Child, service: Service, stderr: Stderr, traffic: Option<Traffic>) -> Outcome {
-    watch_to_the_end(process, service, stderr, traffic).unwrap_or_else(|error| {
+fn attend(process: &Child, service: Service, stderr: Stderr, monitor: Option<Monitor>) -> Outcome {
+    watch_to_the_end(process, service, stderr, monitor).unwrap_or_else(|error| {
         event::service_lost(process.pid, &errno_text(&error));
         Outcome { end: None, counters: None }
     })
@@ -182,7 +185,7 @@ fn watch_to_the_end(
     process: &Child,
     service: Service,
     mut stderr: Stderr,
-    mut traffic: Option<Traffic>,
+    mut monitor: Option<Monitor>,
 ) -> io::Result<Outcome> {
     let readiness = Readiness::new()?;
     readiness.add(process.pidfd(), ENDED)?;
@@ -193,17 +196,17 @@ fn watch_to_the_end(
     let mut outcome = None;
     let mut left = Left::Nothing;
     loop {
-        if let Some(traffic) = &mut traffic {
-            let wanted = outcome.is_none() && traffic.wants_arrivals();
+        if let Some(monitor) = &monitor {
+            let wanted = outcome.is_none() && monitor.traffic.wants_arrivals();
             if wanted && !registered {
-                readiness.add(traffic.client(), ARRIVED)?;
+                readiness.add(monitor.client(), ARRIVED)?;
             } else if registered && !wanted {
-                readiness.remove(traffic.client())?;
+                readiness.remove(monitor.client())?;
             }
             registered = wanted;
         }
-        let next_look = traffic.as_ref().filter(|_| outcome.is_none());
-        let next_look = next_look.and_then(Traffic::next_look);
+        let next_look = monitor.as_ref().filter(|_| outcome.is_none());
+        let next_look = next_look.and_then(|monitor| monitor.traffic.next_look());
         let pause = match left {
             // No event tells again of what is in the pipe already.
             Left::More => Some(Duration::ZERO),
@@ -212,12 +215,13 @@ fn watch_to_the_end(
             }
         };
         for happened in readiness.wait(pause)? {
-            match (happened.key, &mut traffic) {
+            match (happened.key, &mut monitor) {
                 (ENDED, _) if outcome.is_none() => {
-                    let forced = traffic.as_ref().is_some_and(Traffic::is_killed);
+                    let killed = |monitor: &Monitor| monitor.traffic.is_killed();
+                    let forced = monitor.as_ref().is_some_and(killed);
                     outcome = child::ended(process, service, forced)?;
                 }
-                (ARRIVED, Some(traffic)) => traffic.arrived(Instant::now(), happened.ended),
+                (ARRIVED, Some(monitor)) => monitor.arrived(Instant::now(), happened.ended),
                 _ => {}
             }
         }
@@ -225,20 +229,20 @@ fn watch_to_the_end(
         if let Some(end) = outcome
             && left == Left::Ended
         {
-            let counters = traffic.and_then(Traffic::finish);
+            let counters = monitor.and_then(Monitor::finish);
             return Ok(Outcome { end: Some(end), counters });
         }
-        if let Some(traffic) = &mut traffic
+        if let Some(monitor) = &mut monitor
             && outcome.is_none()
             && next_look.is_some_and(|at| at <= Instant::now())
         {
             let now = Instant::now();
-            if let Fate::Sealed(signal) = traffic.look(now) {
+            if let Some(signal) = monitor.look(now) {
                 process.signal_group(signal);
             }
             // Here nobody else waits while the kernel lets this process wait.
-            if traffic.wants_observation(now, false) {
-                traffic.observed(now, rest::observe(process.pid));
+            if monitor.traffic.wants_observation(now, false) {
+                monitor.traffic.observed(now, rest::observe(process.pid));
             }
         }
     }

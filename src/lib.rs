@@ -39,6 +39,7 @@ pub mod watch;
 pub mod stderr;
 pub mod rest;
 pub mod traffic;
+pub mod monitor;
 pub mod admission;
 pub mod work;
 pub mod session;

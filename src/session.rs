@@ -15,6 +15,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::admission::{Burden, Place};
 use crate::child;
 use crate::event;
+use crate::monitor::Monitor;
 use crate::registered::Registered;
 use crate::rest::{self, Activity, Exchange, Observation};
 use crate::service::Service;
@@ -22,7 +23,7 @@ use crate::stderr::Stderr;
 use crate::sys::child::{Child, End};
 use crate::sys::errno_text;
 use crate::threads::Threads;
-use crate::traffic::{Fate, Traffic};
+use crate::traffic::Traffic;
 use crate::watch::Counters;
 use crate::work::Work;
 
@@ -113,8 +114,8 @@ impl Session {
         let pid = process.pid;
         let ended = patiently(|| Registered::new(process.pidfd(), Interest::READABLE)).await;
         let client = Arc::clone(wire.get_ref());
-        let mut traffic =
-            Traffic::new(Arc::clone(&client), pid, service, corked, timeout, exchange);
+        let traffic = Traffic::new(service, corked, timeout, exchange, Instant::now());
+        let mut monitor = Monitor::new(Arc::clone(&client), pid, traffic);
         let mut wire = Some(wire);
         let mut work = Work::begin(&process, place);
         let mut observation = None;
@@ -124,7 +125,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = reported(&ended) => {
-                    match child::ended(&process, service, traffic.is_killed()) {
+                    match child::ended(&process, service, monitor.traffic.is_killed()) {
                         Ok(None) => {}
                         Ok(end) => break end,
                         Err(error) => {
@@ -134,45 +135,46 @@ impl Session {
                     }
                 }
                 closed = arrival(wire.as_ref()) => {
-                    traffic.arrived(Instant::now(), closed);
-                    if work.is_stopped() && traffic.has_input() && work.claim() {
-                        traffic.go_on(Instant::now());
+                    monitor.arrived(Instant::now(), closed);
+                    if work.is_stopped() && monitor.has_input() && work.claim() {
+                        monitor.traffic.go_on(Instant::now());
                     }
                 }
                 permit = work.permitted() => {
                     work.go_on(permit);
-                    traffic.go_on(Instant::now());
+                    monitor.traffic.go_on(Instant::now());
                 }
                 seen = observed(&mut observation) => {
-                    traffic.observed(Instant::now(), seen);
+                    monitor.traffic.observed(Instant::now(), seen);
                     if work.is_stopped() && !seen.reads {
                         work.undo_stop();
                     } else {
-                        follow(&mut work, &traffic);
+                        follow(&mut work, &monitor.traffic);
                     }
                 }
-                () = until(traffic.next_look()) => {
+                () = until(monitor.traffic.next_look()) => {
                     let now = Instant::now();
                     if work.is_held() {
-                        traffic.postpone(now);
+                        monitor.traffic.postpone(now);
                         continue;
                     }
-                    match traffic.look(now) {
-                        Fate::Open => stderr.listen(),
-                        Fate::Sealed(signal) => work.end(signal),
+                    match monitor.look(now) {
+                        None => stderr.listen(),
+                        Some(signal) => work.end(signal),
                     }
                     if observation.as_ref().is_some_and(|(since, _)| now - *since >= HANGING) {
-                        traffic.observed(now, Observation::WORKS);
+                        monitor.traffic.observed(now, Observation::WORKS);
                     }
                     let stopped = work.is_stopped();
                     // Something moves: it has been continued, be it by somebody else.
-                    let moves = traffic.activity() == Activity::Unknown || traffic.has_input();
-                    if stopped && moves && work.claim() {
-                        traffic.go_on(now);
+                    let unknown = monitor.traffic.activity(now) == Activity::Unknown;
+                    if stopped && (unknown || monitor.has_input()) && work.claim() {
+                        monitor.traffic.go_on(now);
                     }
-                    follow(&mut work, &traffic);
+                    follow(&mut work, &monitor.traffic);
                     let begins_to_rest = !stopped && work.is_stopped();
-                    let wanted = traffic.wants_observation(now, work.is_scarce() && !stopped);
+                    let scarce = work.is_scarce() && !stopped;
+                    let wanted = monitor.traffic.wants_observation(now, scarce);
                     if observation.is_none() && (wanted || begins_to_rest) {
                         let observed = observers.run(move || rest::observe(pid)).ok();
                         observation = observed.map(|receiver| (now, receiver));
@@ -181,23 +183,23 @@ impl Session {
                 () = stderr.read() => {}
                 () = &mut ending, if !told => {
                     told = true;
-                    traffic.seal(Instant::now());
+                    monitor.seal(Instant::now());
                     work.end(libc::SIGHUP);
                 }
             }
-            if traffic.wants_arrivals() != wire.is_some() {
+            if monitor.traffic.wants_arrivals() != wire.is_some() {
                 // For lack of memory the session goes on without: slower, not broken.
                 wire = if wire.is_none() { register(&client).ok() } else { None };
             }
         };
         work.ended();
-        (Outcome { end, counters: traffic.finish() }, stderr)
+        (Outcome { end, counters: monitor.finish() }, stderr)
     }
 }
 
 /// A service that waits for its client needs no permit; one that works does.
 fn follow(work: &mut Work<'_>, traffic: &Traffic) {
-    match traffic.activity() {
+    match traffic.activity(Instant::now()) {
         Activity::Works => drop(work.claim()),
         Activity::Waits { reads, light: true } => work.rest(Burden::Light, reads),
         Activity::Waits { reads, light: false } => work.rest(Burden::Laden, reads),

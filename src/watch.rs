@@ -17,10 +17,6 @@ use crate::sys::wait::{Wait, wait};
 /// `TCP_DELACK_MAX_US`: the most time that the kernel may delay an ACK, in microseconds.
 const TCP_DELACK_MAX_US: libc::c_int = 46;
 
-/// The octets after which a session counts as bulk: from here on full segments matter more than
-/// prompt ones, and TCP_NODELAY costs a third of the throughput.
-pub const BULK: u64 = 256 * 1024;
-
 /// The round trip from which on holding back the first segments saves one. On a LAN it costs more than
 /// it saves.
 const FAR: Duration = Duration::from_millis(5);
@@ -116,6 +112,25 @@ pub struct Counters {
     pub unacknowledged: u64,
     /// What the octets travel by.
     pub transport: Transport,
+}
+
+/// How much stands in a socket's queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Bytes that the service has not read.
+    pub unread: u64,
+    /// Bytes that the client has not read, with the kernel's own for each piece.
+    pub unsent: u64,
+}
+
+impl Queues {
+    /// Reads the lengths. Where there are no queues, as on a pipe, they are empty.
+    pub fn read(client: impl AsFd) -> Self {
+        Queues {
+            unread: socket::unread(&client).unwrap_or(0),
+            unsent: socket::unacknowledged(&client).unwrap_or(0),
+        }
+    }
 }
 
 /// TCP, or Multipath TCP and how much of it.

@@ -1,9 +1,7 @@
 //! A connection for which the kernel counts no bytes, as on a Unix socket. What moves shows in the socket's
 //! queues, and in events.
 
-use std::os::fd::AsFd;
-
-use crate::sys::socket;
+use crate::watch::Queues;
 
 /// What is known of such a connection since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,28 +21,15 @@ enum Heard {
     Movement,
 }
 
-/// How much is in a socket's queues.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Queues {
-    /// Bytes that the service has not read.
-    unread: u64,
-    /// Bytes that the client has not read, with the kernel's own for each piece.
-    unsent: u64,
-}
-
 impl Blind {
-    /// The first look. Where there are no queues, as on a pipe, they are empty.
-    pub(super) fn new(client: impl AsFd) -> Self {
-        let queues = Queues {
-            unread: socket::unread(&client).unwrap_or(0),
-            unsent: socket::unacknowledged(&client).unwrap_or(0),
-        };
+    /// The first look.
+    pub(super) fn new(queues: Queues) -> Self {
         Blind { heard: Heard::State, queues }
     }
 
     /// Looks again; `true` when something has moved.
-    pub(super) fn look(&mut self, client: impl AsFd) -> bool {
-        let before = std::mem::replace(self, Self::new(client));
+    pub(super) fn look(&mut self, queues: Queues) -> bool {
+        let before = std::mem::replace(self, Self::new(queues));
         if before.heard == Heard::Movement {
             // It was not listened to any more, and the next report is the first again.
             self.heard = Heard::Nothing;
