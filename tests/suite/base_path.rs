@@ -77,6 +77,11 @@ fn base_path(d: Implementation) {
     assert_eq!(closed(root.clone(), None), not_exported(format!("{root}/git/a.git")));
     assert_eq!(closed(format!("{root}/"), None), not_exported(format!("{root}//git/a.git")));
     assert_eq!(closed("srv".to_owned(), None), not_exported("srv/git/a.git".to_owned()));
+    let relative = |entry: &str| closed("srv".to_owned(), Some(entry.to_owned()));
+    assert_eq!(relative("srv"), not_exported("srv/git/a.git".to_owned()));
+    for entry in ["", "./srv", "sr", root.as_str()] {
+        assert_eq!(relative(entry), "'srv/git/a.git': not in directory list", "{entry}");
+    }
     assert_eq!(
         closed(format!("{root}/"), Some(root.clone())),
         not_exported(format!("{root}//git/a.git"))
