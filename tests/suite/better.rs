@@ -55,7 +55,7 @@ fn the_service_has_the_socket() {
     wait_until("the service is reaped", || children(daemon.pid()).is_empty());
 }
 
-/// B2: a service that ends well and says nothing has not failed, and nobody is told so.
+/// B6: a service that ends well and says nothing has not failed, and nobody is told so.
 #[test]
 fn success_in_silence() {
     let scratch = Scratch::new();

@@ -174,7 +174,7 @@ fn two_line_feeds(d: Implementation) {
     session.assert_refused(&format!("{GENERIC}: /repo.git\n"));
 }
 
-/// Contract 27, 32: a path that is not UTF-8 is a path.
+/// Contract 29, 32: a path that is not UTF-8 is a path.
 fn not_utf8(d: Implementation) {
     use std::os::unix::ffi::OsStrExt;
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! From the client's path to a repository: contract 35 to 41.
+//! From the client's path to a repository: contract 35 to 40.
 
 use std::fs;
 

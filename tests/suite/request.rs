@@ -176,7 +176,7 @@ fn blanks_and_quotes(d: Implementation) {
     }
 }
 
-/// Contract 31, 32: a path of more than a packet's reason.
+/// Contract 32, 41: a path of more than a packet's reason.
 fn a_path_longer_than_any_path(d: Implementation) {
     let (_scratch, daemon) = d.serve_one();
     let long = format!("/{}", "x".repeat(5000));

@@ -1,4 +1,4 @@
-//! What a service is given, and which are enabled: contract 50 to 55.
+//! What a service is given: contract 50 and 51.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Whose repository it is, while its owner puts another in its place: contract 46. What is held is what is asked about.
+//! Whose repository it is, while its owner puts another in its place: contract 47. What is held is what is asked about.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::ownership::{OTHER, is_dubious, write_global};
 use crate::support::scratch::chown;
 use crate::support::{Gitd, Scratch, needs_root};
 
-/// Contract 46: the name that `safe.directory` has is taken for that of another repository's, while git is asked about the
+/// Contract 47: the name that `safe.directory` has is taken for that of another repository's, while git is asked about the
 /// first.
 #[test]
 fn moved_while_git_is_asked() {
@@ -50,7 +50,7 @@ fn moved_while_git_is_asked() {
     }
 }
 
-/// Contract 46: nor for that of one which the owner has put inside meanwhile, where git looks first.
+/// Contract 47: nor for that of one which the owner has put inside meanwhile, where git looks first.
 #[test]
 fn another_put_inside_while_git_is_asked() {
     needs_root!();
@@ -68,7 +68,7 @@ fn another_put_inside_while_git_is_asked() {
     assert!(is_dubious(&session), "{session:#?}");
 }
 
-/// Contract 46: where something was changed a moment ago, one answer of git's is not enough.
+/// Contract 47: where something was changed a moment ago, one answer of git's is not enough.
 #[test]
 fn asked_again_where_something_has_changed() {
     needs_root!();

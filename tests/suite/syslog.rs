@@ -185,7 +185,7 @@ fn inetd_by_default(d: Implementation) {
     assert_eq!(wait_for(&mut child).code(), Some(255));
 }
 
-/// Contract 7, 33: the status of what is no request tells where the log is, too.
+/// Contract 20, 55: the status of what is no request tells where the log is, too.
 fn inetd_without_a_request(d: Implementation) {
     let scratch = Scratch::new();
     let syslog = Syslog::new(&scratch);
