@@ -1,5 +1,7 @@
 //! Documents are tested: what they name exists, and what exists is named.
 
+mod contract;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,38 +9,6 @@ use std::process::{Command, Stdio};
 
 use crate::support::invocation::run;
 use crate::support::skip;
-
-/// `docs/contract-tests.md` has every item and every difference, and names no test that is not there.
-#[test]
-fn contract_tests() {
-    let tests = tests();
-    let page = read("docs/contract-tests.md");
-    let mut rows = Vec::new();
-    for line in page.lines() {
-        if let Some((item, _)) = line.strip_prefix("| ").and_then(|line| line.split_once(" |")) {
-            rows.push(item);
-        }
-        let parts: Vec<_> = line.split('`').collect();
-        for (i, name) in parts.iter().enumerate().filter(|(i, _)| i % 2 == 1) {
-            if !name.contains("::") || name.starts_with('…') {
-                continue;
-            }
-            let alone = parts[i + 1].starts_with('°') || *name == "documents::contract_tests";
-            let names = if alone {
-                vec![(*name).to_owned()]
-            } else {
-                vec![format!("{name}::stock"), format!("{name}::gitd")]
-            };
-            for name in names {
-                assert!(tests.contains(&name), "there is no test {name}");
-            }
-        }
-    }
-    let items = (1..=63).map(|n| n.to_string());
-    let differences = (1..=18).map(|n| format!("B{n}"));
-    let expected: Vec<_> = items.chain(differences).collect();
-    assert_eq!(rows[1..], expected);
-}
 
 /// Each difference has its paragraph in `docs/differences.md`, in order, with a reason and a test.
 #[test]

@@ -1,7 +1,7 @@
 //! The test suite: what a client, an administrator, a reader of the log and a service see.
 //!
-//! The contract is stock git's daemon: a case of a `compliance!` block runs on the machine's `git daemon`, which proves the
-//! expectation, and on gitd, which must meet it.
+//! The contract, docs/contract.md, is what stock git's daemon does: a case of a `compliance!` block runs on the machine's
+//! `git daemon`, which proves the expectation, and on gitd, which must meet it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![allow(unreachable_pub, reason = "nothing is reachable from outside of a test binary")]
