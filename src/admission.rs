@@ -7,7 +7,9 @@
 //!
 //! A place comes with a permit to work. A holder that has nothing to do gives the permit back: it *rests*,
 //! and somebody else works. Once it has work again it asks for a permit; those that ask so and the queue
-//! take turns. How many may rest has a bound, so that there is one for all processes and threads.
+//! take turns. A holder that cannot wait for one works over the limit, and so does one that has waited for
+//! long; there are at most as many of them as places. How many may rest has a bound, so that there is one for
+//! all processes and threads.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
@@ -15,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use state::{State, Waiting};
+use state::{State, Waiting, Woken};
 
 mod state;
 #[cfg(test)]
@@ -24,8 +26,8 @@ mod tests;
 /// How many may rest for each place that there is.
 const RESTING: usize = 4;
 
-/// Up to how many of them those may rest that hold the memory of an answer: whoever reckons with so many
-/// packs at a time finds at most twice as many, as long as those that rest do not all ask again at once.
+/// How many of them may hold the memory of an answer for each place that there is. Whoever reckons with so many
+/// packs at a time finds at most twice as many.
 const LADEN: usize = 1;
 
 /// How many requests may be in their checks where places have no limit: each takes a thread.
@@ -246,11 +248,12 @@ impl Place {
         if let Some(before) = self.resting {
             state.end_rest(before);
         }
-        let swaps = self.permit.is_some() && state.has_woken();
-        if swaps {
+        let woken = self.permit.as_ref().and_then(|_| state.first_woken());
+        let swaps = woken.is_some();
+        let rests = state.may_rest(&self.house.bounds, burden, woken);
+        if rests && swaps {
             state.queue_is_next = false;
         }
-        let rests = swaps || state.may_rest(&self.house.bounds, burden);
         if rests {
             self.resting = Some(burden);
             if let (Some(subject), Some(_)) = (&self.checking, &self.permit) {
@@ -275,13 +278,31 @@ impl Place {
         let mut state = self.house.lock();
         if !state.has_free(&self.house.bounds) {
             let (sender, receiver) = oneshot::channel();
-            state.woken.push_back(sender);
+            state.woken.push_back(Woken { burden: self.resting, sender });
             return Wake::Later(receiver);
         }
         let permit = self.house.permit(&mut state);
         drop(state);
         self.work(permit);
         Wake::Now
+    }
+
+    /// Works again over the limit, if it has no permit: it has no way to wait for one. Only what is laden may
+    /// rest like that, so the limit is exceeded by no more than all places.
+    pub fn work_on(&mut self) {
+        if self.permit.is_none() {
+            let permit = self.house.permit(&mut self.house.lock());
+            self.work(permit);
+        }
+    }
+
+    /// Works again over the limit after a long wait, unless as many do as there are places, or will.
+    pub fn insist(&mut self) -> bool {
+        let mut state = self.house.lock();
+        let insists = self.permit.is_none() && state.has_spare(&self.house.bounds, self.resting);
+        let permit = insists.then(|| self.house.permit(&mut state));
+        drop(state);
+        permit.map(|permit| self.work(permit)).is_some()
     }
 
     /// Works again, with the permit that [`Place::wake`] promised.

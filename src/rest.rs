@@ -83,7 +83,7 @@ impl Exchange {
 pub struct Observation {
     /// Whether the service waits for its client.
     pub waits: bool,
-    /// Whether that is in a read from it.
+    /// Whether that is in a read from it, and none of a child's.
     pub reads: bool,
     /// Whether it holds little memory of its own.
     pub light: bool,
@@ -116,14 +116,16 @@ pub enum Activity {
 pub fn observe(pid: u32) -> Observation {
     let waiting = waits_for_client(pid);
     let waits = waiting.is_some();
-    Observation { waits, reads: waiting == Some(In::Read), light: waits && holds_little(pid) }
+    Observation { waits, reads: waiting == Some(In::OwnRead), light: waits && holds_little(pid) }
 }
 
 /// Where a service waits for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum In {
-    Read,
-    Write,
+    /// In a read of its own: it holds nothing that others wait for.
+    OwnRead,
+    /// In a read of a child's, or in a write.
+    Other,
 }
 
 /// Whether a service sleeps until its client sends something or takes something. For receive-pack and
@@ -135,20 +137,20 @@ fn waits_for_client(pid: u32) -> Option<In> {
     }
     let call = blocked_on(pid);
     if call == Some((libc::SYS_read, 0)) {
-        return Some(In::Read);
+        return Some(In::OwnRead);
     }
     // Without CONFIG_PROC_CHILDREN nobody knows what else works for this service.
     let mut children = children(pid)?.into_iter();
     if call == Some((libc::SYS_write, 1)) {
         let idle = |child| matches!(blocked_on(child), Some((libc::SYS_write, _) | ENDED));
-        return children.all(idle).then_some(In::Write);
+        return children.all(idle).then_some(In::Other);
     }
     let reads = |child| {
         let input = |pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
         blocked_on(child) == Some((libc::SYS_read, 0))
             && input(child).is_some_and(|connection| input(pid) == Some(connection))
     };
-    children.any(reads).then_some(In::Read)
+    children.any(reads).then_some(In::Other)
 }
 
 /// Whether /proc is that of our own PID namespace. In another one's, our numbers are other processes'.

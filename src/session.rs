@@ -155,7 +155,11 @@ impl Session {
                 () = until(monitor.traffic.next_look()) => {
                     let now = Instant::now();
                     if work.is_held() {
-                        monitor.traffic.postpone(now);
+                        if work.insist(now) {
+                            monitor.traffic.go_on(now);
+                        } else {
+                            monitor.traffic.postpone(now);
+                        }
                         continue;
                     }
                     match monitor.look(now) {
@@ -164,6 +168,7 @@ impl Session {
                     }
                     if observation.as_ref().is_some_and(|(since, _)| now - *since >= HANGING) {
                         monitor.traffic.observed(now, Observation::WORKS);
+                        work.undo_stop();
                     }
                     let stopped = work.is_stopped();
                     // Something moves: it has been continued, be it by somebody else.

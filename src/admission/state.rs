@@ -2,6 +2,7 @@
 //! its lock.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
 
 use tokio::sync::oneshot;
 
@@ -15,7 +16,7 @@ pub(super) struct State {
     pub(super) laden: usize,
     pub(super) waiting: usize,
     /// Those that rest and have work again, oldest first.
-    pub(super) woken: VecDeque<oneshot::Sender<Permit>>,
+    pub(super) woken: VecDeque<Woken>,
     /// Whether the next permit is for the queue, if both wait.
     pub(super) queue_is_next: bool,
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
@@ -23,6 +24,14 @@ pub(super) struct State {
     pub(super) accounts: HashMap<Address, Account>,
     /// The requests in their checks, by subject.
     pub(super) checks: HashMap<Box<[u8]>, Checks>,
+}
+
+/// One that rests and has work again.
+#[derive(Debug)]
+pub(super) struct Woken {
+    /// What it holds until it works.
+    pub(super) burden: Option<Burden>,
+    pub(super) sender: oneshot::Sender<Permit>,
 }
 
 /// One address. None that has nothing is kept.
@@ -57,19 +66,35 @@ impl State {
             .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
     }
 
-    pub(super) fn may_rest(&self, bounds: &Bounds, burden: Burden) -> bool {
+    /// Whether one more may rest with `burden`, if `instead_of` ceases to rest for it.
+    pub(super) fn may_rest(
+        &self,
+        bounds: &Bounds,
+        burden: Burden,
+        instead_of: Option<&Woken>,
+    ) -> bool {
         let most = |each| bounds.places.map_or(0, |places| places.get().saturating_mul(each));
-        self.resting < most(RESTING) && (burden == Burden::Light || self.laden < most(LADEN))
+        let unburdens = instead_of.is_some_and(|woken| woken.burden == Some(Burden::Laden));
+        (instead_of.is_some() || self.resting < most(RESTING))
+            && (burden == Burden::Light || unburdens || self.laden < most(LADEN))
     }
 
-    pub(super) fn has_woken(&self) -> bool {
-        self.woken.iter().any(|sender| !sender.is_closed())
+    /// Whether one that rests with `own` may work over the limit, beside all others that may have to.
+    pub(super) fn has_spare(&self, bounds: &Bounds, own: Option<Burden>) -> bool {
+        let most = |places: NonZeroUsize| places.get().saturating_mul(1 + LADEN);
+        let others = self.laden - usize::from(own == Some(Burden::Laden));
+        bounds.places.is_none_or(|places| self.running + others < most(places))
+    }
+
+    /// The one that has the next permit of those that rest.
+    pub(super) fn first_woken(&self) -> Option<&Woken> {
+        self.woken.iter().find(|woken| !woken.sender.is_closed())
     }
 
     pub(super) fn next_woken(&mut self) -> Option<oneshot::Sender<Permit>> {
-        while let Some(sender) = self.woken.pop_front() {
-            if !sender.is_closed() {
-                return Some(sender);
+        while let Some(woken) = self.woken.pop_front() {
+            if !woken.sender.is_closed() {
+                return Some(woken.sender);
             }
         }
         None

@@ -88,6 +88,13 @@ impl Child {
         wait(&self.pidfd, libc::WNOHANG | libc::WNOWAIT)
     }
 
+    /// Sends a signal to the process alone. One that has ended does not get it.
+    pub fn signal(&self, signal: i32) {
+        let (pidfd, no_info) = (self.pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: the kernel fills in the information itself where there is none.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, no_info, 0) };
+    }
+
     /// Sends a signal to the process group of a process that was started with [`Spawn::outlives`] and has
     /// not been reaped: to the process and to all that it started, as far as that has not left the group.
     pub fn signal_group(&self, signal: i32) {

@@ -16,6 +16,7 @@ mod rest;
 mod restart;
 mod slow;
 mod soak;
+mod stopped;
 mod stuck;
 mod unix;
 

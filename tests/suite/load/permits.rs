@@ -14,7 +14,7 @@ use crate::support::scratch::{append, head};
 use crate::support::{Client, Daemon, End, Gitd, Packet, Scratch, pkt, request};
 
 /// A session of protocol v2 that has its answer and waits for the next question, with what it may ask for.
-fn resting(daemon: &Daemon, last: u8) -> (Client, String) {
+pub(super) fn resting(daemon: &Daemon, last: u8) -> (Client, String) {
     let mut client = from(daemon, last);
     client.send(pkt("git-upload-pack /repo.git\0host=x\0\0version=2\0"));
     client.packets_to_flush();
@@ -24,7 +24,7 @@ fn resting(daemon: &Daemon, last: u8) -> (Client, String) {
 }
 
 /// Asks for a pack, which is not made before its gate opens.
-fn ask_for_pack(client: &mut Client, id: &str) {
+pub(super) fn ask_for_pack(client: &mut Client, id: &str) {
     let want = pkt(format!("want {id}\n"));
     client.send(
         [pkt("command=fetch\n"), b"0001".to_vec(), want, pkt("done\n"), b"0000".to_vec()].concat(),
@@ -47,7 +47,8 @@ fn all_awake(scratch: &Scratch) -> (Daemon, Vec<(PathBuf, Client)>) {
     wait_until("one service works and the others are stopped", || {
         let services = children(daemon.pid());
         let stopped = services.iter().filter(|&&pid| state(pid) == Some('T')).count();
-        (services.len(), stopped) == (4, 3)
+        // A second one, if this has taken long.
+        services.len() == 4 && (2..=3).contains(&stopped)
     });
     (daemon, sessions)
 }
@@ -76,7 +77,10 @@ fn sessions_that_all_wake() {
         let working = |&&pid: &&u32| matches!(state(pid), Some(state) if state != 'T');
         let packs =
             children(daemon.pid()).iter().filter(working).flat_map(|&pid| children(pid)).count();
-        assert!(packs <= 2, "one is about to end and the next has begun, at most: {packs}");
+        assert!(
+            packs <= 3,
+            "two, and one is about to end and the next has begun, at most: {packs}"
+        );
         done
     });
     for reader in readers {
@@ -107,8 +111,10 @@ fn one_permit_is_for_one() {
     });
     let next = *next.unwrap();
     wait_until("it makes its pack", || !children(next).is_empty());
-    for (&pid, before) in services.iter().zip(before).filter(|&(&pid, _)| pid != next) {
-        assert!(stopped(&pid));
+    let others = services.iter().zip(before).filter(|&(&pid, _)| pid != next);
+    let waiting: Vec<_> = others.filter(|(pid, _)| stopped(pid)).collect();
+    assert!(!waiting.is_empty(), "at least one of three");
+    for (&pid, before) in waiting {
         assert_eq!(switches(pid), before, "it has run");
     }
 }
