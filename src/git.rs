@@ -1,6 +1,8 @@
 //! The installed git: where it is, the environment its processes start from, and what its
 //! configuration could say. All of it is found once, at start.
 
+mod files;
+
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -64,7 +66,7 @@ pub struct Git {
     /// The environment of every child, as `NAME=value`, without what concerns one repository or
     /// one client.
     pub environment: Vec<CString>,
-    /// The configuration files outside repositories; `None` when git did not tell.
+    /// The configuration files outside repositories; `None` when git was not asked, or did not tell.
     config_files: Option<Vec<CString>>,
     /// The text of configuration that comes from the environment.
     command_config: Vec<u8>,
@@ -73,11 +75,10 @@ pub struct Git {
 }
 
 impl Git {
-    /// Looks at this process's environment, adds `config` to it in command scope, and asks git where its
-    /// configuration is. Without a usable git this succeeds too: it may be installed later, and each
-    /// request will tell.
+    /// Looks at this process's environment, and adds `config` to it in command scope. Without a usable git
+    /// this succeeds too: it may be installed later, and each request will tell.
     #[must_use]
-    pub fn find(spawner: &Spawner, config: &[(Vec<u8>, Vec<u8>)]) -> Self {
+    pub fn find(config: &[(Vec<u8>, Vec<u8>)]) -> Self {
         let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
             .filter(|(name, _)| !SCRUBBED.iter().any(|scrubbed| name == scrubbed))
             .collect();
@@ -105,8 +106,13 @@ impl Git {
         if let Some(found) = git.candidates.iter().position(|file| is_program(file)) {
             git.candidates[..=found].rotate_right(1);
         }
-        git.config_files = git.ask_config_files(spawner);
         git
+    }
+
+    /// Asks git where its configuration is, which is worth two processes where many requests come. Until
+    /// then every question is put to git.
+    pub fn survey(&mut self, spawner: &Spawner) {
+        self.config_files = files::asked(self, spawner);
     }
 
     /// Whether any configuration that git would read for `repository` may mention one of `words`, or
@@ -264,28 +270,6 @@ impl Git {
         let text = std::str::from_utf8(&output.stdout).ok()?.strip_prefix("git version ")?;
         let mut numbers = text.trim_end().split('.').map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-    }
-
-    /// `git var` names the files since git 2.41; of older versions everything must be asked.
-    fn ask_config_files(&self, spawner: &Spawner) -> Option<Vec<CString>> {
-        let mut files = Vec::new();
-        for variable in ["GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
-            let output = self.ask(spawner, None, &[], &["var", variable]).ok()?;
-            match (output.status.code(), output.stderr.is_empty()) {
-                (Some(0), _) => files.extend(
-                    output
-                        .stdout
-                        .split(|&octet| octet == b'\n')
-                        .filter(|path| !path.is_empty())
-                        .filter_map(|path| CString::new(path).ok()),
-                ),
-                // Silence with status 1 means that there is no such file (GIT_CONFIG_NOSYSTEM).
-                (Some(1), true) => {}
-                _ => return None,
-            }
-        }
-        // A relative name is another file in each repository.
-        files.iter().all(|file| file.as_bytes().starts_with(b"/")).then_some(files)
     }
 }
 

@@ -38,13 +38,20 @@ impl Starter {
         let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
         let niceness = (settings.nice > 0).then(|| limit::niceness() + i32::from(settings.nice));
         Starter {
-            git: Git::find(&spawner, &settings.config),
+            git: Git::find(&settings.config),
             spawner,
             uid,
             sudo_uid: sudo_uid.filter(|_| uid == 0),
             niceness,
             timeout,
         }
+    }
+
+    /// Learns of git what spares each of many requests a question.
+    #[must_use]
+    pub fn survey(mut self) -> Self {
+        self.git.survey(&self.spawner);
+        self
     }
 
     /// The environment of a child: the server's own, and what concerns this client (contract 50, 51).

@@ -188,7 +188,7 @@ fn start_daemon(
     }
     let spawner = Spawner::new(false)?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
-    let starter = Starter::new(spawner, &config.git, seconds(&config.limits));
+    let starter = Starter::new(spawner, &config.git, seconds(&config.limits)).survey();
     let heartbeat = Arc::new(Heartbeat::default());
     let runtime = heartbeat.runtime()?;
     let (phase, observed) = tokio::sync::watch::channel(Phase::Serving);
