@@ -45,10 +45,10 @@ impl Kind {
     /// standard error that was pointed elsewhere since is another one.
     #[must_use]
     pub fn of_stderr() -> Self {
-        let journal = std::env::var("JOURNAL_STREAM").ok();
+        let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return Kind::Stderr };
         let stderr = std::fs::metadata("/proc/self/fd/2").ok();
         let stderr = stderr.map(|found| format!("{}:{}", found.dev(), found.ino()));
-        if journal.is_some() && journal == stderr { Kind::Journal } else { Kind::Stderr }
+        if stderr == Some(journal) { Kind::Journal } else { Kind::Stderr }
     }
 }
 
