@@ -66,8 +66,8 @@ pub struct Git {
     /// The environment of every child, as `NAME=value`, without what concerns one repository or
     /// one client.
     pub environment: Vec<CString>,
-    /// The configuration files outside repositories; `None` when git was not asked, or did not tell.
-    config_files: Option<Vec<CString>>,
+    /// The configuration files outside repositories; `None` when nobody knows.
+    config_files: OnceLock<Option<Vec<CString>>>,
     /// The text of configuration that comes from the environment.
     command_config: Vec<u8>,
     /// See [`Git::resolves_safe_names`].
@@ -93,7 +93,7 @@ impl Git {
                     CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
                 })
                 .collect(),
-            config_files: None,
+            config_files: OnceLock::new(),
             resolves_safe_names: OnceLock::new(),
             command_config: variables
                 .iter()
@@ -109,10 +109,10 @@ impl Git {
         git
     }
 
-    /// Asks git where its configuration is, which is worth two processes where many requests come. Until
-    /// then every question is put to git.
+    /// Asks git where its configuration is, which is worth two processes where many requests come. Else it
+    /// is expected where it usually is; of a git that may have it elsewhere everything is asked.
     pub fn survey(&mut self, spawner: &Spawner) {
-        self.config_files = files::asked(self, spawner);
+        self.config_files = files::asked(self, spawner).into();
     }
 
     /// Whether any configuration that git would read for `repository` may mention one of `words`, or
@@ -148,7 +148,8 @@ impl Git {
     }
 
     fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
-        let Some(files) = &self.config_files else { return true };
+        let expected = || files::expected(self.candidates.first()?);
+        let Some(files) = self.config_files.get_or_init(expected) else { return true };
         mention(&self.command_config)
             || files.iter().any(|file| {
                 read_config(Base::WorkingDirectory, file).is_none_or(|text| mention(&text))

@@ -1,8 +1,11 @@
 //! Which files outside repositories git is configured by.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 
 use super::Git;
+use crate::sys::descriptor::{self, Base};
 use crate::sys::process::Spawner;
 
 /// What git says: `git var` names the files since git 2.41; of older versions everything must be asked.
@@ -24,6 +27,39 @@ pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
         }
     }
     all_absolute(files)
+}
+
+/// Where git keeps its programs, behind its prefix.
+const PLACES: [&[u8]; 3] = [b"/bin/git", b"/libexec/git-core/git", b"/lib/git-core/git"];
+
+/// What git can be configured by at most, as its manual says, where its prefix says which the system's file
+/// is: `/usr` for distributions, `/usr/local` for a git that was built by hand. Any other git, and a script
+/// in its place, must be asked.
+pub(super) fn expected(program: &CStr) -> Option<Vec<CString>> {
+    let mut file = descriptor::open_to_read(Base::WorkingDirectory, program).ok()?;
+    let mut magic = [0; 4];
+    file.read_exact(&mut magic).ok().filter(|()| magic == *b"\x7fELF")?;
+    let path = descriptor::real_path(&file).ok()?;
+    let system = match PLACES.iter().find_map(|place| path.strip_suffix(*place))? {
+        b"/usr" => [c"/etc/gitconfig"].as_slice(),
+        b"/usr/local" => &[c"/usr/local/etc/gitconfig", c"/etc/gitconfig"],
+        _ => return None,
+    };
+    // Old versions do not heed the first two variables: then both the named and the usual files count.
+    let named = [
+        ("GIT_CONFIG_SYSTEM", ""),
+        ("GIT_CONFIG_GLOBAL", ""),
+        ("XDG_CONFIG_HOME", "/git/config"),
+        ("HOME", "/.config/git/config"),
+        ("HOME", "/.gitconfig"),
+    ];
+    let named = named.into_iter().filter_map(|(variable, below)| {
+        let mut path = std::env::var_os(variable)?.into_vec();
+        path.extend_from_slice(below.as_bytes());
+        Some(path)
+    });
+    let system = system.iter().map(|&file| Ok(file.to_owned()));
+    all_absolute(system.chain(named.map(CString::new)).collect::<Result<_, _>>().ok()?)
 }
 
 /// A relative name is another file in each repository.
