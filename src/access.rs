@@ -1,6 +1,6 @@
 //! The decision: may this request be served?
 //!
-//! [`authorize`] reads top to bottom in the stock daemon's order (contract 31). Its answer is a value:
+//! [`decide`] reads top to bottom in the stock daemon's order (contract 31). Its answer is a value:
 //! a [`Grant`], without which no git can be started, or a [`Denial`], which knows what to tell the
 //! client and what to tell the administrator.
 
@@ -17,6 +17,7 @@ use crate::repository::Repository;
 use crate::request::Request;
 use crate::service::Service;
 use crate::starter::Starter;
+use crate::sys::lack;
 
 /// The permission to run one service in one repository. Only [`authorize`] makes it.
 #[derive(Debug)]
@@ -43,8 +44,23 @@ impl Grant {
 /// take, so it belongs on a thread that may wait.
 ///
 /// # Errors
-/// The [`Denial`] of the first check that failed.
+/// The [`Denial`] of the first check that failed; [`Denial::Exhausted`], whatever the checks came to, if
+/// the system ran out of something meanwhile.
 pub fn authorize(
+    policy: &Policy,
+    starter: &Starter,
+    request: &Request,
+    peer: &Peer,
+) -> Result<Grant, Denial> {
+    drop(lack::take());
+    let decision = decide(policy, starter, request, peer);
+    match lack::take() {
+        Some(error) => Err(Denial::cannot_run(request.service, &error)),
+        None => decision,
+    }
+}
+
+fn decide(
     policy: &Policy,
     starter: &Starter,
     request: &Request,

@@ -34,7 +34,7 @@ use crate::session::{Session, Wire, patiently, register};
 use crate::starter::Starter;
 use crate::stderr::{Left, Stderr};
 use crate::summary::Summary;
-use crate::sys::{lack, socket};
+use crate::sys::socket;
 use crate::threads::Threads;
 use crate::watch;
 
@@ -309,12 +309,7 @@ impl Client {
     ) -> io::Result<oneshot::Receiver<Result<Running, Stop>>> {
         let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
         house.clone().threads.run(move || {
-            drop(lack::take());
-            let decision = authorize(&house.policy, &house.starter, &request, &peer);
-            if let Some(error) = lack::take() {
-                return Err(Denial::cannot_run(service, &error).into());
-            }
-            let grant = decision?;
+            let grant = authorize(&house.policy, &house.starter, &request, &peer)?;
             if gone.load(Relaxed) {
                 return Err(Stop::Gone);
             }

@@ -11,7 +11,7 @@ use crate::git::DIFFERENT_OWNER;
 use crate::pointer;
 use crate::repository::Repository;
 use crate::starter::Starter;
-use crate::sys::descriptor;
+use crate::sys::{descriptor, lack};
 
 /// Checks the owners of a repository that was found. What `safe.directory` matches is git's to say,
 /// and git is asked only if its configuration has anything to say.
@@ -119,7 +119,8 @@ impl Place {
         // Nothing can be put in the place of `.`; but `safe.directory` may have that name too, and mean
         // another directory.
         if !repository.is_behind_gitfile() && !starter.git.may_take_here_for_safe() {
-            let directory = repository.directory().try_clone_to_owned().ok()?;
+            let directory = repository.directory().try_clone_to_owned();
+            let directory = directory.inspect_err(lack::note).ok()?;
             return Some(Place { directory: Some(directory), called: b".".to_vec() });
         }
         let directory = Some(repository.directory_of(name)?);

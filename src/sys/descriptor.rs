@@ -217,7 +217,12 @@ pub fn close_inherited_on_exec() {
 pub fn fill_standard_streams() -> io::Result<()> {
     loop {
         // SAFETY: the path is a static NUL-terminated string.
-        let fd = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+        let fd = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) });
+        // With no number left none of these is free.
+        if fd.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)) {
+            return Ok(());
+        }
+        let fd = fd?;
         if fd > 2 {
             // SAFETY: this function opened the descriptor and nobody else knows it.
             unsafe { libc::close(fd) };

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use socket2::{SockAddr, SockAddrStorage};
 
+use super::lack;
+
 /// What a name stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolved {
@@ -58,7 +60,11 @@ pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resol
     };
     match status {
         0 => Ok(collect(&List(list))),
-        libc::EAI_SYSTEM => Err(ResolveError(super::errno_text(&io::Error::last_os_error()))),
+        libc::EAI_SYSTEM => {
+            let error = io::Error::last_os_error();
+            lack::note(&error);
+            Err(ResolveError(super::errno_text(&error)))
+        }
         _ => Err(ResolveError(verdict(status))),
     }
 }
