@@ -47,7 +47,7 @@ pub fn start(
         arguments,
         environment: &environment,
         directory: Some(grant.repository().directory()),
-        streams: [input, output, writer.as_fd()],
+        streams: [Some(input), Some(output), Some(writer.as_fd())],
         outlives: true,
         niceness: starter.niceness,
     })?;

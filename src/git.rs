@@ -167,10 +167,8 @@ impl Git {
         variables: &[(&str, &str)],
         arguments: &[impl AsRef<OsStr>],
     ) -> io::Result<Output> {
-        let null = File::open("/dev/null")?;
         let environment = self.environment_without(&OF_SERVICES, variables)?;
-        let (child, mut said) =
-            self.start(spawner, directory, &environment, arguments, null.as_fd())?;
+        let (child, mut said) = self.start(spawner, directory, &environment, arguments, None)?;
         said.read_while(|_| true)?;
         said.output(child.wait()?)
     }
@@ -192,7 +190,7 @@ impl Git {
         let environment = self.environment_without(&elsewhere, variables)?;
         let (input, client) = descriptor::pipe()?;
         let (child, mut said) =
-            self.start(spawner, directory, &environment, arguments, input.as_fd())?;
+            self.start(spawner, directory, &environment, arguments, Some(input.as_fd()))?;
         drop(input);
         // A service sends what it sends before its client speaks: packets up to a flush.
         let greets = |answer: &[u8]| answer.ends_with(b"0000");
@@ -214,7 +212,7 @@ impl Git {
         directory: Option<BorrowedFd<'_>>,
         environment: &[CString],
         arguments: &[impl AsRef<OsStr>],
-        input: BorrowedFd<'_>,
+        input: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Child, Said)> {
         let arguments: Vec<CString> = arguments
             .iter()
@@ -230,7 +228,7 @@ impl Git {
             arguments: &arguments,
             environment: &environment,
             directory,
-            streams: [input, answer.as_fd(), complaints.as_fd()],
+            streams: [input, Some(answer.as_fd()), Some(complaints.as_fd())],
             outlives: false,
             niceness: None,
         })?;

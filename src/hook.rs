@@ -15,6 +15,7 @@ use crate::service::Service;
 use crate::starter::Starter;
 use crate::sys::child::{Child, End};
 use crate::sys::descriptor::{self, Base, Kind};
+use crate::sys::lack;
 use crate::sys::process::Spawn;
 
 /// The most bytes of a hook's answer that are kept; one packet cannot carry more.
@@ -34,10 +35,15 @@ pub struct Question<'a> {
 }
 
 /// Runs the hook and waits for its verdict, however long it takes: hooks are used to fetch before
-/// serving. `Err` holds the text for the client.
+/// serving. `Err` holds the text for the client; none that counts where the system lacks something, which
+/// is [noted](lack).
 pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Result<(), Vec<u8>> {
     let (end, said) = match run(starter, hook, question) {
         Ok(answer) => answer,
+        Err(error) if lack::is_lack(&error) => {
+            lack::note(&error);
+            return Err(Vec::new());
+        }
         Err(error) => {
             event::hook_failed(hook, &crate::sys::errno_text(&error));
             return Err(b"service rejected".to_vec());
@@ -64,8 +70,7 @@ fn first_line(said: &[u8]) -> Vec<u8> {
 
 fn run(starter: &Starter, hook: &[u8], question: &Question<'_>) -> io::Result<(End, Vec<u8>)> {
     let (reader, writer) = descriptor::pipe()?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let child = start(starter, hook, question, [null.as_fd(), writer.as_fd(), null.as_fd()])?;
+    let child = start(starter, hook, question, writer.as_fd())?;
     // The answer ends when the last holder of the pipe closes it; this one must not be among them.
     drop(writer);
     let said = read_answer(reader.into());
@@ -76,7 +81,7 @@ fn start(
     starter: &Starter,
     hook: &[u8],
     question: &Question<'_>,
-    streams: [BorrowedFd<'_>; 3],
+    answer: BorrowedFd<'_>,
 ) -> io::Result<Child> {
     let arguments = arguments(question)?;
     let hook = CString::new(hook)?;
@@ -90,7 +95,7 @@ fn start(
             arguments: &arguments,
             environment: &environment,
             directory: Some(question.repository.directory()),
-            streams,
+            streams: [None, Some(answer), None],
             outlives: false,
             niceness: None,
         })

@@ -44,8 +44,8 @@ struct Client {
     told: Peer,
     /// Who it is in the log: what the super-server says, else what the socket says.
     peer: Peer,
-    /// Standard input, if that is a socket; it may be a pipe.
-    socket: Option<Arc<Socket>>,
+    /// Whether standard input is a socket; it may be a pipe.
+    by_socket: bool,
     started: Instant,
 }
 
@@ -68,36 +68,34 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> 
             return if reason.is_fatal() { fatal } else { REFUSED };
         }
     };
-    let corked = client.socket.as_ref().is_some_and(watch::cork_if_far);
-    match client.start(policy, starter, &request) {
-        Ok(Running { process, stderr }) => {
-            let (pid, service) = (process.pid, request.service);
-            let exchange = Exchange::new(&request, PREFIX + octets);
-            let monitor = client.socket.as_ref().map(|socket| {
-                let traffic =
-                    Traffic::new(service, corked, limits.timeout, exchange, Instant::now());
-                Monitor::new(Arc::clone(socket), pid, traffic)
-            });
-            let outcome = attend(&process, service, Stderr::new(service, pid, stderr), monitor);
-            if outcome.stillborn() {
-                client.refuse(policy, &request, &Denial::Stillborn { service, pid });
-            }
-            let summary = Summary {
-                peer: client.peer.to_string(),
-                request: Some((service, request.pathname)),
-                duration: client.started.elapsed(),
-                counters: outcome.counters,
-            };
-            event::ended(pid, service, outcome.end, &summary);
-            match outcome.end {
-                Some(End::Exited(status)) => u8::try_from(status).unwrap_or(REFUSED),
-                Some(End::Killed(_)) | None => REFUSED,
-            }
-        }
+    let corked = client.by_socket && watch::cork_if_far(io::stdin());
+    let (Running { process, stderr }, readiness) = match client.start(policy, starter, &request) {
+        Ok(started) => started,
         Err(denial) => {
             client.refuse(policy, &request, &denial);
-            REFUSED
+            return REFUSED;
         }
+    };
+    let (pid, service) = (process.pid, request.service);
+    let exchange = Exchange::new(&request, PREFIX + octets);
+    let monitor = client.socket().map(|socket| {
+        let traffic = Traffic::new(service, corked, limits.timeout, exchange, Instant::now());
+        Monitor::new(Arc::new(socket), pid, traffic)
+    });
+    let outcome = attend(&readiness, &process, service, Stderr::new(service, pid, stderr), monitor);
+    if outcome.stillborn() {
+        client.refuse(policy, &request, &Denial::Stillborn { service, pid });
+    }
+    let summary = Summary {
+        peer: client.peer.to_string(),
+        request: Some((service, request.pathname)),
+        duration: client.started.elapsed(),
+        counters: outcome.counters,
+    };
+    event::ended(pid, service, outcome.end, &summary);
+    match outcome.end {
+        Some(End::Exited(status)) => u8::try_from(status).unwrap_or(REFUSED),
+        Some(End::Killed(_)) | None => REFUSED,
     }
 }
 
@@ -106,9 +104,9 @@ impl Client {
         let told = |name| std::env::var(name).ok();
         let told = Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT"), user: None };
         let stdin = io::stdin();
-        let address = SockRef::from(&stdin).peer_addr().ok();
-        let socket = address.is_some().then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten();
-        let socket = socket.map(|socket| Arc::new(Socket::from(socket)));
+        let socket = SockRef::from(&stdin);
+        let address = socket.peer_addr().ok();
+        let by_socket = address.is_some();
         let peer = if told.address.is_some() {
             event::connection(&told);
             told.clone()
@@ -117,24 +115,35 @@ impl Client {
             let local = || Origin::Local(peer_user(&stdin));
             Peer::from(address.map_or_else(local, Origin::Inet))
         };
-        if let Some(socket) = &socket {
-            watch::prepare(socket);
-            watch::acknowledge(socket);
+        if by_socket {
+            watch::prepare(&socket);
+            watch::acknowledge(&*socket);
         }
-        Client { told, peer, socket, started: Instant::now() }
+        Client { told, peer, by_socket, started: Instant::now() }
     }
 
+    /// The connection, to be watched. Not to be had before it is needed: each descriptor may be the last.
+    fn socket(&self) -> Option<Socket> {
+        let stdin = io::stdin();
+        self.by_socket.then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten().map(Socket::from)
+    }
+
+    /// Starts the service, and has ready what it is to be watched with: a service that runs already must
+    /// not be lost for lack of a descriptor.
     fn start(
         &self,
         policy: &Policy,
         starter: &Starter,
         request: &Request,
-    ) -> Result<Running, Denial> {
+    ) -> Result<(Running, Readiness), Denial> {
+        let cannot_run = |error| Denial::cannot_run(request.service, &error);
         let grant = authorize(policy, starter, request, &self.told)?;
+        let readiness = Readiness::new().map_err(cannot_run)?;
         let extra = request.extra_parameters.as_deref();
         let streams = (io::stdin(), io::stdout());
-        child::start(starter, &grant, &self.told, extra, (streams.0.as_fd(), streams.1.as_fd()))
-            .map_err(|error| Denial::Spawn { service: request.service, reason: errno_text(&error) })
+        let streams = (streams.0.as_fd(), streams.1.as_fd());
+        let running = child::start(starter, &grant, &self.told, extra, streams);
+        Ok((running.map_err(cannot_run)?, readiness))
     }
 
     fn refuse(&self, policy: &Policy, request: &Request, denial: &Denial) {
@@ -148,18 +157,21 @@ impl Client {
     fn say_farewell(&self, packet: &[u8]) {
         let mut stdout = io::stdout();
         let said = stdout.write_all(packet).and_then(|()| stdout.flush());
-        let Some(socket) = said.ok().and(self.socket.as_ref()) else { return };
-        let _ = socket.shutdown(Shutdown::Write);
+        if said.is_err() || !self.by_socket {
+            return;
+        }
+        let socket = io::stdin();
+        let _ = SockRef::from(&socket).shutdown(Shutdown::Write);
         let end = Instant::now() + PATIENCE;
         let mut buffer = [0; 4096];
         let mut left = MAX_SENT_AHEAD;
         while left > 0 {
             let time = end.saturating_duration_since(Instant::now());
-            match descriptor::wait_readable(socket, Some(time)) {
+            match descriptor::wait_readable(&socket, Some(time)) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return,
             }
-            match descriptor::read(socket, &mut buffer) {
+            match descriptor::read(&socket, &mut buffer) {
                 Ok(0) | Err(_) => return,
                 Ok(read) => left = left.saturating_sub(read),
             }
@@ -172,8 +184,14 @@ const SAID: u64 = 1;
 const ARRIVED: u64 = 2;
 
 /// Watches the service to its end.
-fn attend(process: &Child, service: Service, stderr: Stderr, monitor: Option<Monitor>) -> Outcome {
-    watch_to_the_end(process, service, stderr, monitor).unwrap_or_else(|error| {
+fn attend(
+    readiness: &Readiness,
+    process: &Child,
+    service: Service,
+    stderr: Stderr,
+    monitor: Option<Monitor>,
+) -> Outcome {
+    watch_to_the_end(readiness, process, service, stderr, monitor).unwrap_or_else(|error| {
         event::service_lost(process.pid, &errno_text(&error));
         Outcome { end: None, counters: None }
     })
@@ -182,13 +200,13 @@ fn attend(process: &Child, service: Service, stderr: Stderr, monitor: Option<Mon
 /// Waits for the service's end, its words and the client's octets in turn. When the service has ended,
 /// what it left behind may still have something to say, and here nobody else would hear it.
 fn watch_to_the_end(
+    readiness: &Readiness,
     process: &Child,
     service: Service,
     mut stderr: Stderr,
     mut monitor: Option<Monitor>,
 ) -> io::Result<Outcome> {
-    let readiness = Readiness::new()?;
-    readiness.add(process.pidfd(), ENDED)?;
+    readiness.add(process.pidfd()?, ENDED)?;
     if let Some(pipe) = stderr.pipe() {
         readiness.add(pipe, SAID)?;
     }

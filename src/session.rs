@@ -112,7 +112,7 @@ impl Session {
     ) -> (Outcome, Stderr) {
         let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
         let pid = process.pid;
-        let ended = patiently(|| Registered::new(process.pidfd(), Interest::READABLE)).await;
+        let ended = patiently(|| Registered::new(process.pidfd()?, Interest::READABLE)).await;
         let client = Arc::clone(wire.get_ref());
         let traffic = Traffic::new(service, corked, timeout, exchange, Instant::now());
         let mut monitor = Monitor::new(Arc::clone(&client), pid, traffic);

@@ -145,7 +145,7 @@ fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<E
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
-            let starter = Starter::new(Spawner::new(true)?, &config.git, seconds(&config.limits));
+            let starter = Starter::new(Spawner::alone(), &config.git, seconds(&config.limits));
             let fatal = config.destination.fatal_status();
             let status = inetd::serve(&config.policy, &config.limits, &starter, fatal);
             Ok(Ending::Exit(status.into()))
@@ -186,7 +186,7 @@ fn start_daemon(
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
     }
-    let spawner = Spawner::new(false)?;
+    let spawner = Spawner::shared()?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
     let starter = Starter::new(spawner, &config.git, seconds(&config.limits)).survey();
     let heartbeat = Arc::new(Heartbeat::default());

@@ -1,8 +1,8 @@
-//! Processes that were started here: signals to them, and waiting by pidfd.
+//! Processes that were started here: signals to them, and waiting for them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use super::check;
 
@@ -11,7 +11,8 @@ use super::check;
 pub struct Child {
     /// Its process id; stays taken until [`Child::try_wait`] has told its end.
     pub pid: u32,
-    pidfd: OwnedFd,
+    /// Needs a descriptor, so it is opened when it is asked for unless it came with the process.
+    pidfd: OnceLock<OwnedFd>,
     /// Shared by the children of one thread.
     _parent: Arc<()>,
 }
@@ -46,14 +47,26 @@ impl End {
 
 impl Child {
     /// A child of the calling thread.
-    pub(super) fn new(pid: u32, pidfd: OwnedFd) -> Self {
+    pub(super) fn new(pid: u32, pidfd: Option<OwnedFd>) -> Self {
+        let pidfd = pidfd.map_or_else(OnceLock::new, OnceLock::from);
         Child { pid, pidfd, _parent: PARENT.with(Arc::clone) }
     }
 
     /// A descriptor that becomes readable when the process has ended.
-    #[must_use]
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    ///
+    /// # Errors
+    /// Those of `pidfd_open(2)`, for a child of a [`Spawner::alone`](super::process::Spawner::alone).
+    pub fn pidfd(&self) -> io::Result<BorrowedFd<'_>> {
+        if let Some(pidfd) = self.pidfd.get() {
+            return Ok(pidfd.as_fd());
+        }
+        let flags: libc::c_uint = 0;
+        // SAFETY: takes two numbers. The process has not been reaped, so that its number is its own.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, flags) };
+        let fd = check(libc::c_int::try_from(fd).unwrap_or(-1))?;
+        // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(self.pidfd.get_or_init(|| pidfd).as_fd())
     }
 
     /// How the process ended, once it has; `None` while it runs. Reaps it.
@@ -61,7 +74,7 @@ impl Child {
     /// # Errors
     /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
     pub fn try_wait(&self) -> io::Result<Option<End>> {
-        wait(&self.pidfd, libc::WNOHANG)
+        self.wait_with(libc::WNOHANG)
     }
 
     /// Waits until the process ends, and reaps it.
@@ -70,7 +83,7 @@ impl Child {
     /// Those of `waitid(2)`.
     pub fn wait(&self) -> io::Result<End> {
         loop {
-            match wait(&self.pidfd, 0) {
+            match self.wait_with(0) {
                 Ok(Some(end)) => return Ok(end),
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -85,7 +98,12 @@ impl Child {
     /// # Errors
     /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
     pub fn look(&self) -> io::Result<Option<End>> {
-        wait(&self.pidfd, libc::WNOHANG | libc::WNOWAIT)
+        self.wait_with(libc::WNOHANG | libc::WNOWAIT)
+    }
+
+    /// Until it is reaped, which is done here alone, its number is as much its own as a pidfd.
+    fn wait_with(&self, flags: libc::c_int) -> io::Result<Option<End>> {
+        Ok(wait_for(libc::P_PID, self.pid, flags)?.map(|(_, end)| end))
     }
 
     /// Sends a signal to the process alone. One that has ended does not get it.
@@ -102,11 +120,6 @@ impl Child {
         // another one before the process has been reaped.
         unsafe { libc::kill(-self.pid.cast_signed(), signal) };
     }
-}
-
-fn wait(pidfd: &OwnedFd, flags: libc::c_int) -> io::Result<Option<End>> {
-    let id = pidfd.as_raw_fd().cast_unsigned();
-    Ok(wait_for(libc::P_PIDFD, id, flags)?.map(|(_, end)| end))
 }
 
 pub(super) fn wait_for(

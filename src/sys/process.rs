@@ -17,8 +17,12 @@
 //! until its child has a table of its own, and the child itself passes them on. And that table is small: the
 //! kernel copies descriptors by the 64, so the first 64 numbers are taken before any file of a repository is
 //! opened.
+//!
+//! A process with one thread and one client has no need of all that: its child gets a plain copy of the few
+//! descriptors that there are, and none are reserved, as there may be few to be had.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -38,8 +42,9 @@ pub struct Spawn<'a> {
     pub environment: &'a [&'a CStr],
     /// The working directory, if it is another than this process's own; an `O_PATH` descriptor will do.
     pub directory: Option<BorrowedFd<'a>>,
-    /// Standard input, output and error.
-    pub streams: [BorrowedFd<'a>; 3],
+    /// Standard input, output and error: this process's own in its place, or a number above those.
+    /// `/dev/null` where there is none.
+    pub streams: [Option<BorrowedFd<'a>>; 3],
     /// Whether it is to outlive a daemon that is told to end: SIGTERM is ignored from the first
     /// instruction on, by all that descends too, and a process group of its own keeps a terminal's
     /// Ctrl-C away.
@@ -51,16 +56,24 @@ pub struct Spawn<'a> {
 /// The one place where processes are made.
 #[derive(Debug)]
 pub struct Spawner {
+    /// What several threads share; `None` in a process with one thread and few descriptors, whose children
+    /// get a copy of all of them.
+    slots: Option<Slots>,
+    /// The limit of open files for new processes; this process's own may have been raised since.
+    limit: Option<Descriptors>,
+}
+
+/// Low descriptors for the next child.
+#[derive(Debug)]
+struct Slots {
     /// Whose descriptors are in the slots.
     turn: Turn,
-    /// Reserved low descriptors: the directory and the three streams of the next child.
-    slots: [OwnedFd; 4],
+    /// The directory and the three streams.
+    reserved: [OwnedFd; 4],
     /// Fills a slot while no child needs it, so that nothing else can move in.
     null: OwnedFd,
     /// The other low numbers.
     _taken: Vec<OwnedFd>,
-    /// The limit of open files for new processes; this process's own may have been raised since.
-    limit: Option<Descriptors>,
 }
 
 /// The bytes of a child's stack until it executes: it makes a dozen system calls and calls nothing deep.
@@ -68,6 +81,9 @@ const STACK: usize = 32 * 1024;
 
 /// What the top of a stack must be a multiple of; more than any platform asks for.
 const ALIGNMENT: usize = 64;
+
+/// No descriptor.
+const NONE: RawFd = -1;
 
 /// How many descriptors the kernel copies at least.
 const COPIED: RawFd = 64;
@@ -80,12 +96,13 @@ struct Order {
     programs: Vec<*const libc::c_char>,
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
-    slots: [RawFd; 4],
-    /// Whether the first slot has a directory to go to.
+    /// Where the child finds its directory and its streams; [`NONE`] for what it has not got.
+    sources: [RawFd; 4],
+    /// Whether there is a directory to go to.
     moves: bool,
-    /// The slots' turn, which ends when the child has a table of its own.
-    turn: *const Turn,
-    ticket: Ticket,
+    /// The slots' turn, which ends when the child has a table of its own. Without one it has its own from
+    /// the beginning.
+    turn: Option<(*const Turn, Ticket)>,
     outlives: bool,
     /// The limit of open files.
     limit: Option<Descriptors>,
@@ -95,27 +112,33 @@ struct Order {
 }
 
 impl Spawner {
-    /// Reserves the low descriptors. Call it early, while low numbers are free, and only once standard
-    /// streams are in place. Also takes back a SIGCHLD that a parent left ignored, as children would then
-    /// vanish before they could be waited for. `alone` says that no file of a repository is ever open
-    /// while a process is started; else all low numbers are taken, as far as the limit of open files allows.
+    /// For a process with one thread. Also takes back a SIGCHLD that a parent left ignored, as children would
+    /// then vanish before they could be waited for.
+    #[must_use]
+    pub fn alone() -> Self {
+        signal::set_default(libc::SIGCHLD);
+        Spawner { slots: None, limit: Descriptors::current().ok() }
+    }
+
+    /// For many threads: reserves the low descriptors, as far as the limit of open files allows. Call it
+    /// early, while low numbers are free, and only once standard streams are in place.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened or descriptors are exhausted.
-    pub fn new(alone: bool) -> io::Result<Self> {
-        signal::set_default(libc::SIGCHLD);
-        let null: OwnedFd = std::fs::File::open("/dev/null")?.into();
-        let slots = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
-        let limit = Descriptors::current().ok();
+    pub fn shared() -> io::Result<Self> {
+        let mut spawner = Self::alone();
+        let null: OwnedFd = File::options().read(true).write(true).open("/dev/null")?.into();
+        let reserved = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
         let mut taken = Vec::new();
-        while !alone && limit.is_some_and(|limit| limit.soft >= FEW) {
+        while spawner.limit.is_some_and(|limit| limit.soft >= FEW) {
             let next = null.try_clone()?;
             if next.as_raw_fd() >= COPIED {
                 break;
             }
             taken.push(next);
         }
-        Ok(Spawner { turn: Turn::default(), slots, null, _taken: taken, limit })
+        spawner.slots = Some(Slots { turn: Turn::default(), reserved, null, _taken: taken });
+        Ok(spawner)
     }
 
     /// Starts a process. The calling thread sleeps until it executes or fails to; nothing of what
@@ -126,55 +149,46 @@ impl Spawner {
     /// Those of `clone(2)`, and what kept the new process from executing: `ENOENT` and `EACCES`
     /// of the last candidate, `E2BIG`, `ENOEXEC`.
     pub fn spawn(&self, spawn: &Spawn<'_>) -> io::Result<Child> {
-        let ticket = self.turn.take();
-        let streams = spawn.streams;
-        let directory = spawn.directory.unwrap_or(self.null.as_fd());
-        let filled = self.fill([directory, streams[0], streams[1], streams[2]]);
-        let result = filled.and_then(|()| self.launch(spawn, ticket));
+        let [input, output, error] = spawn.streams;
+        let descriptors = [spawn.directory, input, output, error];
+        let Some(slots) = &self.slots else {
+            let sources = descriptors.map(|fd| fd.map_or(NONE, |fd| fd.as_raw_fd()));
+            return self.launch(spawn, sources, None);
+        };
+        let ticket = slots.turn.take();
+        let sources = slots.reserved.each_ref().map(AsRawFd::as_raw_fd);
+        let turn = Some((&raw const slots.turn, ticket));
+        let filled = slots.fill(descriptors);
+        let result = filled.and_then(|()| self.launch(spawn, sources, turn));
         // The child has done so, unless there is none or it was killed at once.
-        self.turn.end(ticket);
-        self.empty();
+        slots.turn.end(ticket);
+        slots.empty();
         result
     }
 
-    fn fill(&self, descriptors: [BorrowedFd<'_>; 4]) -> io::Result<()> {
-        for (slot, fd) in self.slots.iter().zip(descriptors) {
-            duplicate_onto(fd, slot)?;
-        }
-        Ok(())
-    }
-
-    /// A duplicate of the client's socket left in a slot would hold back its EOF. The next spawn may have
-    /// its own there by now, and then leaves none behind either.
-    fn empty(&self) {
-        let ticket = self.turn.take();
-        for slot in &self.slots {
-            // dup3 onto an open slot needs no new descriptor, so it cannot run out of them.
-            let _ = duplicate_onto(self.null.as_fd(), slot);
-        }
-        self.turn.end(ticket);
-    }
-
-    fn launch(&self, spawn: &Spawn<'_>, ticket: Ticket) -> io::Result<Child> {
+    fn launch(
+        &self,
+        spawn: &Spawn<'_>,
+        sources: [RawFd; 4],
+        turn: Option<(*const Turn, Ticket)>,
+    ) -> io::Result<Child> {
         let mut order = Order {
             programs: pointers(spawn.candidates.iter().map(CString::as_c_str)),
             arguments: pointers(spawn.arguments.iter().copied()),
             environment: pointers(spawn.environment.iter().copied()),
-            slots: self.slots.each_ref().map(AsRawFd::as_raw_fd),
+            sources,
             moves: spawn.directory.is_some(),
-            turn: &raw const self.turn,
-            ticket,
+            turn,
             outlives: spawn.outlives,
             limit: self.limit,
             niceness: spawn.niceness,
             errno: 0,
         };
-        let mut pidfd: libc::c_int = -1;
-        let flags = libc::CLONE_VM
-            | libc::CLONE_VFORK
-            | libc::CLONE_FILES
-            | libc::CLONE_PIDFD
-            | libc::SIGCHLD;
+        let mut pidfd: libc::c_int = NONE;
+        let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        if turn.is_some() {
+            flags |= libc::CLONE_FILES | libc::CLONE_PIDFD;
+        }
         let mut stack = Vec::<u8>::with_capacity(STACK);
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         let top = top.map_addr(|top| top & !(ALIGNMENT - 1));
@@ -184,14 +198,34 @@ impl Spawner {
             libc::clone(child, top.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
         };
         let pid = check(pid)?;
-        // SAFETY: clone succeeded with CLONE_PIDFD, so this is a new descriptor of our own.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        // SAFETY: clone with CLONE_PIDFD left a new descriptor of our own; without, it left NONE.
+        let pidfd = (pidfd != NONE).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
         let made = Child::new(pid.cast_unsigned(), pidfd);
         if order.errno == 0 {
             return Ok(made);
         }
         made.wait()?;
         Err(io::Error::from_raw_os_error(order.errno))
+    }
+}
+
+impl Slots {
+    fn fill(&self, descriptors: [Option<BorrowedFd<'_>>; 4]) -> io::Result<()> {
+        for (slot, fd) in self.reserved.iter().zip(descriptors) {
+            duplicate_onto(fd.unwrap_or(self.null.as_fd()), slot)?;
+        }
+        Ok(())
+    }
+
+    /// A duplicate of the client's socket left in a slot would hold back its EOF. The next spawn may have
+    /// its own there by now, and then leaves none behind either.
+    fn empty(&self) {
+        let ticket = self.turn.take();
+        for slot in &self.reserved {
+            // dup3 onto an open slot needs no new descriptor, so it cannot run out of them.
+            let _ = duplicate_onto(self.null.as_fd(), slot);
+        }
+        self.turn.end(ticket);
     }
 }
 
@@ -219,27 +253,34 @@ extern "C" fn child(order: *mut libc::c_void) -> libc::c_int {
 fn become_program(order: &Order) -> libc::c_int {
     const CLOSE_RANGE_UNSHARE: libc::c_uint = 2;
     const DIRECTORY: RawFd = 3;
-    let [directory, streams @ ..] = order.slots;
-    let above = order.slots.into_iter().max().unwrap_or(DIRECTORY).cast_unsigned() + 1;
-    // SAFETY: replaces this child's view of the descriptors by a private one; without it the dup2
-    // below would change the parent's, so a failure must end here.
-    let private = unsafe {
-        libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE)
-    };
-    let failed = (private != 0).then(errno);
-    // SAFETY: the Spawner outlives the call that its thread sleeps in.
-    unsafe { &*order.turn }.end(order.ticket);
-    if let Some(errno) = failed {
-        return errno;
+    let [directory, streams @ ..] = order.sources;
+    if let Some((turn, ticket)) = order.turn {
+        let above = order.sources.into_iter().max().unwrap_or(DIRECTORY).cast_unsigned() + 1;
+        // SAFETY: replaces this child's view of the descriptors by a private one; without it the dup2
+        // below would change the parent's, so a failure must end here.
+        let private = unsafe {
+            libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE)
+        };
+        let failed = (private != 0).then(errno);
+        // SAFETY: the Spawner outlives the call that its thread sleeps in.
+        unsafe { &*turn }.end(ticket);
+        if let Some(errno) = failed {
+            return errno;
+        }
     }
     for (fd, stream) in streams.into_iter().zip(0..) {
         // SAFETY: the table is private; dup2 also takes close-on-exec off the copy.
-        if unsafe { libc::dup2(fd, stream) } < 0 {
+        let placed = if fd == NONE { null(stream) } else { unsafe { libc::dup2(fd, stream) } };
+        if placed < 0 {
             return errno();
         }
     }
-    // SAFETY: the table is private, and nothing of number 3 is needed any more.
-    if directory != DIRECTORY && unsafe { libc::dup3(directory, DIRECTORY, libc::O_CLOEXEC) } < 0 {
+    let moved = match directory {
+        DIRECTORY | NONE => DIRECTORY,
+        // SAFETY: the table is private, and nothing of number 3 is needed any more.
+        _ => unsafe { libc::dup3(directory, DIRECTORY, libc::O_CLOEXEC) },
+    };
+    if moved < 0 {
         return errno();
     }
     // What waits below for a file system must hold nothing of others'.
@@ -274,6 +315,14 @@ fn become_program(order: &Order) -> libc::c_int {
     // gitd has no handlers, so nothing of the parent's can run here once signals are let in.
     let _ = signal::set_mask(libc::SIG_SETMASK, &signal::set_of(&[]));
     execute(order)
+}
+
+/// Opens `/dev/null` in the place of a stream. The lowest free number is given out, and that is this one.
+fn null(stream: RawFd) -> RawFd {
+    // SAFETY: the table is private to the child, which has no use for the stream.
+    unsafe { libc::close(stream) };
+    // SAFETY: the path is a static NUL-terminated string.
+    unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }
 }
 
 /// Tries the candidates as a shell would: what is missing is passed over, and what may not be
