@@ -1,9 +1,11 @@
 //! One client on standard input and output, as inetd and systemd hand it over. The same life as
 //! [`crate::connection`], with no runtime to start and nobody to share with.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,7 +103,7 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> 
 
 impl Client {
     fn on_standard_input() -> Self {
-        let told = |name| std::env::var(name).ok();
+        let told = |name| std::env::var_os(name).map(OsString::into_vec);
         let told = Peer { address: told("REMOTE_ADDR"), port: told("REMOTE_PORT"), user: None };
         let stdin = io::stdin();
         let socket = SockRef::from(&stdin);

@@ -29,10 +29,11 @@ impl Origin {
 /// Who a client is, in the spelling of the log and of REMOTE_ADDR (contract 51).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The address; IPv6 in brackets. `None` where nobody told (inetd without REMOTE_ADDR).
-    pub address: Option<String>,
+    /// The address; IPv6 in brackets. `None` where nobody told (inetd without REMOTE_ADDR), and any bytes
+    /// where the environment told.
+    pub address: Option<Vec<u8>>,
     /// The port, in decimal.
-    pub port: Option<String>,
+    pub port: Option<Vec<u8>>,
     /// The user of this machine that came through a Unix socket.
     pub user: Option<u32>,
 }
@@ -47,7 +48,8 @@ impl From<Origin> for Peer {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("[{v6}]"),
         };
-        Peer { address: Some(host), port: Some(address.port().to_string()), user: None }
+        let port = address.port().to_string();
+        Peer { address: Some(host.into()), port: Some(port.into()), user: None }
     }
 }
 
@@ -57,9 +59,8 @@ impl Display for Peer {
             return write!(f, "unix:uid={user}");
         }
         // Under inetd they are what the environment says.
-        fn shown(part: Option<&String>) -> Escaped<'_> {
-            Escaped(part.map_or(b"?", |part| part.as_bytes()))
-        }
-        write!(f, "{}:{}", shown(self.address.as_ref()), shown(self.port.as_ref()))
+        let [address, port] =
+            [&self.address, &self.port].map(|part| part.as_deref().unwrap_or(b"?"));
+        write!(f, "{}:{}", Escaped(address), Escaped(port))
     }
 }

@@ -64,8 +64,8 @@ impl Starter {
         extra_parameters: Option<&[u8]>,
     ) -> io::Result<Vec<Cow<'_, CStr>>> {
         let client = [
-            ("REMOTE_ADDR=", peer.address.as_deref().map(str::as_bytes)),
-            ("REMOTE_PORT=", peer.port.as_deref().map(str::as_bytes)),
+            ("REMOTE_ADDR=", peer.address.as_deref()),
+            ("REMOTE_PORT=", peer.port.as_deref()),
             ("GIT_PROTOCOL=", extra_parameters),
         ];
         let mut environment: Vec<Cow<'_, CStr>> =
