@@ -66,3 +66,26 @@ pub(super) fn expected(program: &CStr) -> Option<Vec<CString>> {
 fn all_absolute(files: Vec<CString>) -> Option<Vec<CString>> {
     files.iter().all(|file| file.as_bytes().starts_with(b"/")).then_some(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A git that is installed elsewhere than `/usr` and `/usr/local` cannot run this test.
+    #[test]
+    fn what_git_reads_is_expected() {
+        let git = Git::find(&[]);
+        let asked = asked(&git, &Spawner::alone()).unwrap();
+        assert!(asked.len() >= 2, "{asked:?}");
+        let expected = expected(&git.candidates[0]).unwrap();
+        assert!(asked.iter().all(|file| expected.contains(file)), "{asked:?} {expected:?}");
+    }
+
+    #[test]
+    fn of_other_programs_nothing_is_known() {
+        // Not in the place of a git, no program, and nothing at all.
+        for program in [c"/proc/self/exe", c"/etc/passwd", c"/usr/bin/nothing"] {
+            assert_eq!(expected(program), None, "{program:?}");
+        }
+    }
+}

@@ -1,9 +1,11 @@
 //! --inetd: contract 7, 8, 20, 51, 55 and 60.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -19,6 +21,7 @@ compliance! {
     served,
     refused,
     addresses_from_the_environment,
+    addresses_that_are_no_text,
     over_pipes,
     over_a_unix_socket,
     slow_and_ahead,
@@ -29,7 +32,7 @@ compliance! {
     silence,
 }
 
-struct Inetd {
+pub struct Inetd {
     child: Child,
     log: Log,
 }
@@ -48,7 +51,7 @@ impl Inetd {
     }
 
     /// Over a TCP connection, as inetd and systemd do it.
-    fn tcp(invocation: Invocation) -> (Self, Client) {
+    pub fn tcp(invocation: Invocation) -> (Self, Client) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
@@ -56,7 +59,7 @@ impl Inetd {
         (Self::start(invocation, stdin.into(), server.into()), Client::from(client))
     }
 
-    fn code(&mut self) -> Option<i32> {
+    pub fn code(&mut self) -> Option<i32> {
         let mut status = None;
         wait_until("it ends", || {
             status = self.child.try_wait().unwrap();
@@ -65,8 +68,14 @@ impl Inetd {
         status.unwrap().code()
     }
 
-    fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         self.log.wait_end()
+    }
+
+    /// The same as it was written.
+    pub fn raw_log(&self) -> String {
+        self.log.wait_end();
+        String::from_utf8(self.log.raw(0).concat()).unwrap()
     }
 }
 
@@ -158,6 +167,35 @@ fn addresses_from_the_environment(d: Implementation) {
         let seen = fs::read_to_string(seen).unwrap();
         assert_eq!(seen, format!("{} {}\n", address.unwrap_or("unset"), port.unwrap_or("unset")));
     }
+}
+
+/// Contract 51: what is no text is passed on as it is.
+fn addresses_that_are_no_text(d: Implementation) {
+    let (scratch, invocation) = exported(d);
+    let seen = scratch.root().join("seen");
+    let fake = scratch.fake_git(&format!(
+        "printf '%s ' \"$REMOTE_ADDR\" \"$REMOTE_PORT\" >>{}\nprintf 0000\n",
+        seen.display()
+    ));
+    let hook = scratch.script(
+        "hook",
+        &format!(
+            "#!/bin/sh\nprintf '%s ' \"$REMOTE_ADDR\" \"$REMOTE_PORT\" >>{}\n",
+            seen.display()
+        ),
+    );
+    let invocation = invocation
+        .path_first(&fake)
+        .option("--access-hook", hook)
+        .env("REMOTE_ADDR", OsStr::from_bytes(b"192.0.2.1\xff\n\x1b[1m"))
+        .env("REMOTE_PORT", OsStr::from_bytes(b"\xfe"));
+    let (mut inetd, mut client) = Inetd::tcp(invocation);
+    client.send(request("upload-pack", "/repo.git"));
+    assert_eq!(client.packet(), Packet::Flush);
+    assert_eq!(inetd.code(), Some(0));
+    assert_eq!(fs::read(seen).unwrap(), b"192.0.2.1\xff\n\x1b[1m \xfe ".repeat(2));
+    let from = d.differs("B9", "192.0.2.1\u{fffd}", "192.0.2.1\\xff\\n\\u{1b}[1m:\\xfe");
+    assert!(inetd.log().contains(&format!("Connection from {from}")));
 }
 
 /// Contract 8: whatever stands behind the two descriptors.

@@ -33,6 +33,8 @@ mod home;
 mod hook;
 mod hook_search;
 mod inetd;
+mod inetd_limits;
+mod inetd_questions;
 mod inherited;
 mod interpolation;
 mod limits;
