@@ -59,6 +59,12 @@ pub(crate) fn cpu_seconds(root: u32) -> Result<f64> {
     Ok(tree(root)?.into_iter().map(process_cpu_seconds).sum())
 }
 
+/// CPU seconds of the children of `pid` that have been waited for, and of theirs.
+pub(crate) fn reaped_seconds(pid: u32) -> Result<f64> {
+    let stat = stat(pid).ok_or("the process is not there")?;
+    Ok(stat.reaped_ticks as f64 / TICKS_A_SECOND)
+}
+
 fn process_cpu_seconds(pid: u32) -> f64 {
     let Some(stat) = stat(pid) else { return 0.0 };
     // A live process's own time is known to the nanosecond, thread by thread, but for the threads that have ended.

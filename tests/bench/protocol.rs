@@ -85,6 +85,11 @@ impl Target {
 
 /// Lists the references with protocol v2, waits for the server to close, and says how many bytes the list had.
 pub(crate) fn ls_remote(target: &Target, writes: Writes) -> Result<usize> {
+    list(&mut target.connect("upload-pack", "\0version=2\0", writes)?, writes)
+}
+
+/// The same on a connection on which the request has been sent.
+pub(crate) fn list(stream: &mut TcpStream, writes: Writes) -> Result<usize> {
     const COMMAND: [&[u8]; 8] = [
         b"0014command=ls-refs\n",
         b"0014agent=git/2.47.3",
@@ -95,12 +100,11 @@ pub(crate) fn ls_remote(target: &Target, writes: Writes) -> Result<usize> {
         b"000bunborn\n",
         FLUSH,
     ];
-    let mut stream = target.connect("upload-pack", "\0version=2\0", writes)?;
-    read_to_flush(&mut stream)?;
-    write(&mut stream, &COMMAND, writes)?;
-    let length = read_to_flush(&mut stream)?;
+    read_to_flush(stream)?;
+    write(stream, &COMMAND, writes)?;
+    let length = read_to_flush(stream)?;
     stream.write_all(FLUSH)?;
-    read_to_end(&mut stream)?;
+    read_to_end(stream)?;
     Ok(length)
 }
 
@@ -177,7 +181,7 @@ fn read_to_flush(stream: &mut TcpStream) -> Result<usize> {
     }
 }
 
-fn read_to_end(stream: &mut TcpStream) -> Result<u64> {
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> Result<u64> {
     let mut buffer = vec![0; 256 * 1024];
     let mut total = 0;
     loop {

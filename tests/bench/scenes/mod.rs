@@ -5,6 +5,7 @@ mod client;
 mod history;
 mod hostile;
 mod idle;
+mod inetd;
 mod links;
 mod load;
 mod silent;
@@ -92,6 +93,11 @@ pub(crate) const SCENES: &[Scene] = &[
         name: "idle",
         what: "a server that nobody asks, and what one request makes it do",
         run: idle::run,
+    },
+    Scene {
+        name: "inetd",
+        what: "one process for each client: refused, and served",
+        run: inetd::run,
     },
     Scene {
         name: "stall",
