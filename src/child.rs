@@ -43,7 +43,7 @@ pub fn start(
         Service::ReceivePack => &[c"git", c"receive-pack", c"."],
     };
     let process = starter.spawner.spawn(&Spawn {
-        candidates: &starter.git.candidates,
+        candidates: &starter.git().candidates,
         arguments,
         environment: &environment,
         directory: Some(grant.repository().directory()),

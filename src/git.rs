@@ -111,8 +111,8 @@ impl Git {
 
     /// Asks git where its configuration is, which is worth two processes where many requests come. Else it
     /// is expected where it usually is; of a git that may have it elsewhere everything is asked.
-    pub fn survey(&mut self, spawner: &Spawner) {
-        self.config_files = files::asked(self, spawner).into();
+    pub fn survey(&self, spawner: &Spawner) {
+        self.config_files.get_or_init(|| files::asked(self, spawner));
     }
 
     /// Whether any configuration that git would read for `repository` may mention one of `words`, or

@@ -20,7 +20,7 @@ pub fn service_enabled(
     repository: &Repository,
     service: Service,
 ) -> Result<Option<bool>, Denial> {
-    if !starter.git.config_may_mention(repository, "daemon") {
+    if !starter.git().config_may_mention(repository, "daemon") {
         return Ok(None);
     }
     let key = service.config_key();
@@ -101,6 +101,6 @@ fn ask_inside(
 ) -> Result<Output, Denial> {
     let variables = [variables, &[("GIT_DIR", ".")]].concat();
     let output =
-        starter.git.ask(&starter.spawner, Some(repository.directory()), &variables, arguments);
+        starter.git().ask(&starter.spawner, Some(repository.directory()), &variables, arguments);
     output.map_err(|error| Denial::unaskable(&repository.path, &error))
 }

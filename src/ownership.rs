@@ -24,7 +24,7 @@ pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
         return Ok(());
     }
     let safe = repository.safe_name();
-    if starter.git.server_config_may_mention("safe") && is_safe(starter, repository, &safe)? {
+    if starter.git().server_config_may_mention("safe") && is_safe(starter, repository, &safe)? {
         return Ok(());
     }
     Err(Denial::Foreign { path: repository.location.clone(), safe, uid: starter.uid })
@@ -80,7 +80,7 @@ fn ask(starter: &Starter, repository: &Repository, place: &Place) -> Result<bool
         &place.called,
     ];
     let directory = place.directory.as_ref().map(AsFd::as_fd);
-    let entered = starter.git.enter(
+    let entered = starter.git().enter(
         &starter.spawner,
         directory,
         variables,
@@ -113,12 +113,12 @@ impl Place {
         if around.is_none() && !repository.is_behind_gitfile() && repository.hides_another() {
             return None;
         }
-        if !starter.git.resolves_safe_names(&starter.spawner) {
+        if !starter.git().resolves_safe_names(&starter.spawner) {
             return Some(Place { directory: None, called: around.unwrap_or(name).to_vec() });
         }
         // Nothing can be put in the place of `.`; but `safe.directory` may have that name too, and mean
         // another directory.
-        if !repository.is_behind_gitfile() && !starter.git.may_take_here_for_safe() {
+        if !repository.is_behind_gitfile() && !starter.git().may_take_here_for_safe() {
             let directory = repository.directory().try_clone_to_owned();
             let directory = directory.inspect_err(lack::note).ok()?;
             return Some(Place { directory: Some(directory), called: b".".to_vec() });

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::io;
+use std::sync::OnceLock;
 
 use crate::config::GitSettings;
 use crate::git::Git;
@@ -16,8 +17,8 @@ use crate::sys::process::Spawner;
 pub struct Starter {
     /// Where processes are made.
     pub spawner: Spawner,
-    /// The installed git.
-    pub git: Git,
+    git: OnceLock<Git>,
+    settings: GitSettings,
     /// The user that gitd runs as.
     pub uid: u32,
     /// The user that called sudo to make gitd run as root (contract 45).
@@ -29,16 +30,17 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// Looks around once privileges are dropped: whose processes these will be, and where git is.
+    /// Looks around once privileges are dropped: whose processes these will be.
     #[must_use]
-    pub fn new(spawner: Spawner, settings: &GitSettings, timeout: u64) -> Self {
+    pub fn new(spawner: Spawner, settings: GitSettings, timeout: u64) -> Self {
         let uid = account::effective_uid();
         // As git reads it: blanks in front do not count, and of a larger number the lower 32 bits do.
         let number = |text: String| Some(text.trim_ascii_start().parse::<u64>().ok()? as u32);
         let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
         let niceness = (settings.nice > 0).then(|| limit::niceness() + i32::from(settings.nice));
         Starter {
-            git: Git::find(&settings.config),
+            git: OnceLock::new(),
+            settings,
             spawner,
             uid,
             sudo_uid: sudo_uid.filter(|_| uid == 0),
@@ -49,9 +51,15 @@ impl Starter {
 
     /// Learns of git what spares each of many requests a question.
     #[must_use]
-    pub fn survey(mut self) -> Self {
-        self.git.survey(&self.spawner);
+    pub fn survey(self) -> Self {
+        self.git().survey(&self.spawner);
         self
+    }
+
+    /// The installed git. It is looked for when it is first needed: many a client is refused without.
+    #[must_use]
+    pub fn git(&self) -> &Git {
+        self.git.get_or_init(|| Git::find(&self.settings.config))
     }
 
     /// The environment of a child: the server's own, and what concerns this client (contract 50, 51).
@@ -69,7 +77,7 @@ impl Starter {
             ("GIT_PROTOCOL=", extra_parameters),
         ];
         let mut environment: Vec<Cow<'_, CStr>> =
-            self.git.environment.iter().map(|variable| Cow::from(variable.as_c_str())).collect();
+            self.git().environment.iter().map(|variable| Cow::from(variable.as_c_str())).collect();
         environment.push(Cow::from(c"GIT_DIR=."));
         for (name, value) in client {
             if let Some(value) = value {

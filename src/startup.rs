@@ -145,7 +145,8 @@ fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<E
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
-            let starter = Starter::new(Spawner::alone(), &config.git, seconds(&config.limits));
+            let starter =
+                Starter::new(Spawner::alone(), config.git.clone(), seconds(&config.limits));
             let fatal = config.destination.fatal_status();
             let status = inetd::serve(&config.policy, &config.limits, &starter, fatal);
             Ok(Ending::Exit(status.into()))
@@ -188,7 +189,7 @@ fn start_daemon(
     }
     let spawner = Spawner::shared()?;
     let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
-    let starter = Starter::new(spawner, &config.git, seconds(&config.limits)).survey();
+    let starter = Starter::new(spawner, config.git.clone(), seconds(&config.limits)).survey();
     let heartbeat = Arc::new(Heartbeat::default());
     let runtime = heartbeat.runtime()?;
     let (phase, observed) = tokio::sync::watch::channel(Phase::Serving);
