@@ -40,11 +40,11 @@ pub(super) fn expected(program: &CStr) -> Option<Vec<CString>> {
     let mut magic = [0; 4];
     file.read_exact(&mut magic).ok().filter(|()| magic == *b"\x7fELF")?;
     let path = descriptor::real_path(&file).ok()?;
-    let system = match PLACES.iter().find_map(|place| path.strip_suffix(*place))? {
-        b"/usr" => [c"/etc/gitconfig"].as_slice(),
-        b"/usr/local" => &[c"/usr/local/etc/gitconfig", c"/etc/gitconfig"],
-        _ => return None,
-    };
+    let prefix = PLACES.iter().find_map(|place| path.strip_suffix(*place))?;
+    if ![b"/usr".as_slice(), b"/usr/local"].contains(&prefix) {
+        return None;
+    }
+    let system = [b"/etc/gitconfig".to_vec(), [prefix, b"/etc/gitconfig"].concat()];
     // Old versions do not heed the first two variables: then both the named and the usual files count.
     let named = [
         ("GIT_CONFIG_SYSTEM", ""),
@@ -58,8 +58,8 @@ pub(super) fn expected(program: &CStr) -> Option<Vec<CString>> {
         path.extend_from_slice(below.as_bytes());
         Some(path)
     });
-    let system = system.iter().map(|&file| Ok(file.to_owned()));
-    all_absolute(system.chain(named.map(CString::new)).collect::<Result<_, _>>().ok()?)
+    let files = system.into_iter().chain(named).map(CString::new);
+    all_absolute(files.collect::<Result<_, _>>().ok()?)
 }
 
 /// A relative name is another file in each repository.
@@ -87,5 +87,12 @@ mod tests {
         for program in [c"/proc/self/exe", c"/etc/passwd", c"/usr/bin/nothing"] {
             assert_eq!(expected(program), None, "{program:?}");
         }
+        // In a place of its own.
+        let prefix = tempfile::tempdir().unwrap();
+        std::fs::create_dir(prefix.path().join("bin")).unwrap();
+        let program = prefix.path().join("bin/git");
+        std::fs::copy("/proc/self/exe", &program).unwrap();
+        let program = CString::new(program.into_os_string().into_vec()).unwrap();
+        assert_eq!(expected(&program), None);
     }
 }

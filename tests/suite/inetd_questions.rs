@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::inetd::Inetd;
-use crate::support::scratch::{chown, config, export};
+use crate::support::scratch::{chown, config, export, install};
 use crate::support::{
     GENERIC, Git, Gitd, Implementation, Invocation, Packet, Scratch, compliance, needs_root,
     request,
@@ -29,6 +29,7 @@ fn serves(invocation: Invocation) -> bool {
     let first = client.packet();
     client.try_send("0000");
     client.rest();
+    drop(client);
     if first == Packet::Data(format!("ERR {GENERIC}: /repo.git").into_bytes()) {
         assert_eq!(inetd.code(), Some(255));
         return false;
@@ -127,6 +128,7 @@ fn nothing_for_a_refusal() {
         client.send(request(service, pathname));
         assert_eq!(client.packet(), Packet::Data(format!("ERR {GENERIC}: {pathname}").into()));
         client.rest();
+        drop(client);
         assert_eq!(inetd.code(), Some(255));
         assert_eq!(asked(&scratch), [""; 0], "{pathname}");
     }
@@ -145,4 +147,24 @@ fn one_question_for_an_unknown_git() {
     let invocation = Gitd.invoke(&scratch).base_path().arg("--forbid-override=upload-pack");
     assert!(serves(witness(&scratch, invocation)));
     assert_eq!(asked(&scratch).len(), 1);
+}
+
+/// A script in the place where a git is expected may lead to one that is configured anywhere.
+#[test]
+fn a_script_in_the_place_of_git() {
+    needs_root!();
+    let scratch = exported();
+    let elsewhere = scratch.root().join("elsewhere");
+    fs::write(&elsewhere, "[daemon] uploadpack = false\n").unwrap();
+    let real = scratch.root().join("real");
+    install(Git::program(), &real);
+    let (elsewhere, real) = (elsewhere.display(), real.display());
+    let text = format!("#!/bin/sh\nGIT_CONFIG_SYSTEM={elsewhere} exec {real} \"$@\"\n");
+    let script = scratch.script("script", &text);
+    let place = fs::canonicalize(Git::program()).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", place.parent().unwrap().display());
+    let invoke = || Gitd.invoke(&scratch).base_path().env("PATH", &path).namespace("--mount");
+    assert!(serves(invoke()));
+    let mount = format!("mount --bind {} {}", script.display(), place.display());
+    assert!(!serves(invoke().shell(mount)));
 }
