@@ -109,8 +109,8 @@ impl Git {
         git
     }
 
-    /// Asks git where its configuration is, which is worth two processes where many requests come. Else it
-    /// is expected where it usually is; of a git that may have it elsewhere everything is asked.
+    /// Asks git where its configuration is, which is worth two processes where many requests come. Else it is
+    /// known if the environment names it, and git must be asked each question if not.
     pub fn survey(&self, spawner: &Spawner) {
         self.config_files.get_or_init(|| files::asked(self, spawner));
     }
@@ -148,8 +148,8 @@ impl Git {
     }
 
     fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
-        let expected = || files::expected(self.candidates.first()?);
-        let Some(files) = self.config_files.get_or_init(expected) else { return true };
+        let named = || files::named(self.candidates.first()?, |name| std::env::var_os(name));
+        let Some(files) = self.config_files.get_or_init(named) else { return true };
         mention(&self.command_config)
             || files.iter().any(|file| {
                 read_config(Base::WorkingDirectory, file).is_none_or(|text| mention(&text))

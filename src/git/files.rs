@@ -1,6 +1,6 @@
 //! Which files outside repositories git is configured by.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 
@@ -29,36 +29,34 @@ pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
     all_absolute(files)
 }
 
-/// Where git keeps its programs, behind its prefix.
-const PLACES: [&[u8]; 3] = [b"/bin/git", b"/libexec/git-core/git", b"/lib/git-core/git"];
-
-/// What git can be configured by at most, as its manual says, where its prefix says which the system's file
-/// is: `/usr` for distributions, `/usr/local` for a git that was built by hand. Any other git, and a script
-/// in its place, must be asked.
-pub(super) fn expected(program: &CStr) -> Option<Vec<CString>> {
+/// What git is configured by at most, as its manual says, if the administrator names the system's file or says
+/// that there is none. Where that file is else, was decided when git was built, and git must be asked. So must a
+/// script in its place, which may name another one.
+pub(super) fn named(
+    program: &CStr,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<Vec<CString>> {
     let mut file = descriptor::open_to_read(Base::WorkingDirectory, program).ok()?;
     let mut magic = [0; 4];
     file.read_exact(&mut magic).ok().filter(|()| magic == *b"\x7fELF")?;
-    let path = descriptor::real_path(&file).ok()?;
-    let prefix = PLACES.iter().find_map(|place| path.strip_suffix(*place))?;
-    if ![b"/usr".as_slice(), b"/usr/local"].contains(&prefix) {
+    let system = variable("GIT_CONFIG_SYSTEM").filter(|path| !path.is_empty());
+    let none = variable("GIT_CONFIG_NOSYSTEM").is_some_and(|value| value == "1");
+    if system.is_none() && !none {
         return None;
     }
-    let system = [b"/etc/gitconfig".to_vec(), [prefix, b"/etc/gitconfig"].concat()];
-    // Old versions do not heed the first two variables: then both the named and the usual files count.
-    let named = [
-        ("GIT_CONFIG_SYSTEM", ""),
+    // Where GIT_CONFIG_GLOBAL names one file the others are not read, but their words do no harm.
+    let names = [
         ("GIT_CONFIG_GLOBAL", ""),
         ("XDG_CONFIG_HOME", "/git/config"),
         ("HOME", "/.config/git/config"),
         ("HOME", "/.gitconfig"),
     ];
-    let named = named.into_iter().filter_map(|(variable, below)| {
-        let mut path = std::env::var_os(variable)?.into_vec();
+    let names = names.into_iter().filter_map(|(name, below)| {
+        let mut path = variable(name)?.into_vec();
         path.extend_from_slice(below.as_bytes());
         Some(path)
     });
-    let files = system.into_iter().chain(named).map(CString::new);
+    let files = system.map(OsString::into_vec).into_iter().chain(names).map(CString::new);
     all_absolute(files.collect::<Result<_, _>>().ok()?)
 }
 
@@ -71,28 +69,40 @@ fn all_absolute(files: Vec<CString>) -> Option<Vec<CString>> {
 mod tests {
     use super::*;
 
-    /// A git that is installed elsewhere than `/usr` and `/usr/local` cannot run this test.
-    #[test]
-    fn what_git_reads_is_expected() {
-        let git = Git::find(&[]);
-        let asked = asked(&git, &Spawner::alone()).unwrap();
-        assert!(asked.len() >= 2, "{asked:?}");
-        let expected = expected(&git.candidates[0]).unwrap();
-        assert!(asked.iter().all(|file| expected.contains(file)), "{asked:?} {expected:?}");
+    const GIT: &CStr = c"/proc/self/exe";
+
+    fn named_by(variables: &[(&str, &str)], program: &CStr) -> Option<Vec<CString>> {
+        named(program, |name| {
+            variables.iter().find(|variable| variable.0 == name).map(|variable| variable.1.into())
+        })
     }
 
     #[test]
-    fn of_other_programs_nothing_is_known() {
-        // Not in the place of a git, no program, and nothing at all.
-        for program in [c"/proc/self/exe", c"/etc/passwd", c"/usr/bin/nothing"] {
-            assert_eq!(expected(program), None, "{program:?}");
+    fn files_that_are_named() {
+        let home = [c"/h/.config/git/config".to_owned(), c"/h/.gitconfig".to_owned()].to_vec();
+        let system = ("GIT_CONFIG_SYSTEM", "/s");
+        let known = named_by(&[system, ("HOME", "/h")], GIT).unwrap();
+        assert_eq!(known, [&[c"/s".to_owned()], &home[..]].concat());
+        assert_eq!(named_by(&[("GIT_CONFIG_NOSYSTEM", "1"), ("HOME", "/h")], GIT).unwrap(), home);
+        let both = [system, ("GIT_CONFIG_GLOBAL", "/g"), ("XDG_CONFIG_HOME", "/x")];
+        let both = named_by(&both, GIT).unwrap();
+        assert_eq!(both, [c"/s".to_owned(), c"/g".to_owned(), c"/x/git/config".to_owned()]);
+    }
+
+    #[test]
+    fn files_that_nobody_knows() {
+        for variables in [
+            &[("HOME", "/h")][..],
+            &[("GIT_CONFIG_SYSTEM", ""), ("HOME", "/h")],
+            &[("GIT_CONFIG_NOSYSTEM", "0"), ("HOME", "/h")],
+            &[("GIT_CONFIG_SYSTEM", "s"), ("HOME", "/h")],
+            &[("GIT_CONFIG_SYSTEM", "/s"), ("HOME", "h")],
+        ] {
+            assert_eq!(named_by(variables, GIT), None, "{variables:?}");
         }
-        // In a place of its own.
-        let prefix = tempfile::tempdir().unwrap();
-        std::fs::create_dir(prefix.path().join("bin")).unwrap();
-        let program = prefix.path().join("bin/git");
-        std::fs::copy("/proc/self/exe", &program).unwrap();
-        let program = CString::new(program.into_os_string().into_vec()).unwrap();
-        assert_eq!(expected(&program), None);
+        // A script, and nothing at all.
+        for program in [c"/etc/passwd", c"/usr/bin/nothing"] {
+            assert_eq!(named_by(&[("GIT_CONFIG_SYSTEM", "/s")], program), None, "{program:?}");
+        }
     }
 }

@@ -106,11 +106,10 @@ impl Child {
         Ok(wait_for(libc::P_PID, self.pid, flags)?.map(|(_, end)| end))
     }
 
-    /// Sends a signal to the process alone. One that has ended does not get it.
+    /// Sends a signal to the process alone, which must not have been reaped.
     pub fn signal(&self, signal: i32) {
-        let (pidfd, no_info) = (self.pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-        // SAFETY: the kernel fills in the information itself where there is none.
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, no_info, 0) };
+        // SAFETY: no memory is involved. Its number is not given to another one before it has been reaped.
+        unsafe { libc::kill(self.pid.cast_signed(), signal) };
     }
 
     /// Sends a signal to the process group of a process that was started with [`Spawn::outlives`] and has

@@ -149,7 +149,7 @@ fn one_question_for_an_unknown_git() {
     assert_eq!(asked(&scratch).len(), 1);
 }
 
-/// A script in the place where a git is expected may lead to one that is configured anywhere.
+/// A script in the place of git may lead to one that is configured anywhere.
 #[test]
 fn a_script_in_the_place_of_git() {
     needs_root!();
