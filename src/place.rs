@@ -87,6 +87,12 @@ impl Place {
         entry::hold(&self.directory, &self.name)
     }
 
+    /// Whether what is there is `held`, a symbolic link itself too.
+    pub fn is(&self, held: impl AsFd) -> bool {
+        let there = self.look().ok().flatten().map(|found| found.identity);
+        there.is_some() && there == entry::look(held, c"").ok().map(|held| held.identity)
+    }
+
     /// Opens the plain file that is there.
     ///
     /// # Errors
@@ -107,20 +113,20 @@ impl Place {
         entry::remove(&self.directory, &self.name)
     }
 
-    /// Puts a new file in the place of whatever is there, in one step. Until then it has a name that
-    /// nobody can guess.
+    /// Puts a new file in the place of whatever is there, in one step, and returns it. Until then it has a
+    /// name that nobody can guess.
     ///
     /// # Errors
     /// Those of making, writing and renaming.
-    pub fn replace(&self, text: &[u8]) -> io::Result<()> {
+    pub fn replace(&self, text: &[u8]) -> io::Result<File> {
         let aside = CString::new(format!(".gitd-{:016x}", entry::random()?))?;
-        let written = entry::create(&self.directory, &aside)?
-            .write_all(text)
-            .and_then(|()| entry::rename(&self.directory, &aside, &self.name));
+        let mut file = entry::create(&self.directory, &aside)?;
+        let written =
+            file.write_all(text).and_then(|()| entry::rename(&self.directory, &aside, &self.name));
         if written.is_err() {
             let _ = entry::remove(&self.directory, &aside);
         }
-        written
+        written.map(|()| file)
     }
 
     /// Writes into what is there, be it a pipe or a device, or where the symbolic links there lead.

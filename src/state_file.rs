@@ -2,6 +2,7 @@
 //! long as it listens (B11).
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -15,8 +16,8 @@ use crate::sys::errno_text;
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    /// Where it is; `None` where it stays.
-    place: Option<Place>,
+    /// Where it is, and the file itself: a successor's may say the same. `None` where it stays.
+    made: Option<(Place, File)>,
     text: Vec<u8>,
 }
 
@@ -32,10 +33,10 @@ impl StateFile {
         // What is not a plain file, such as a pipe or /dev/stdout, is written through, and stays.
         if place.look()?.is_some_and(|found| !found.is_file()) {
             place.write_through(&text)?;
-            return Ok(StateFile { path, place: None, text });
+            return Ok(StateFile { path, made: None, text });
         }
-        place.replace(&text)?;
-        Ok(StateFile { path, place: Some(place), text })
+        let file = place.replace(&text)?;
+        Ok(StateFile { path, made: Some((place, file)), text })
     }
 
     fn says_the_same(&self, place: &Place) -> bool {
@@ -48,7 +49,8 @@ impl StateFile {
 
 impl Drop for StateFile {
     fn drop(&mut self) {
-        if let Some(place) = &self.place
+        if let Some((place, file)) = &self.made
+            && place.is(file)
             && self.says_the_same(place)
             && let Err(error) = place.remove()
         {

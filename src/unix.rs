@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -85,26 +86,23 @@ fn give(place: &Place, rights: SocketRights) -> io::Result<()> {
 #[derive(Debug)]
 pub struct SocketFile {
     place: Place,
-    identity: (u64, u64),
+    /// The file, held: its inode's number is not given to a successor's meanwhile.
+    file: OwnedFd,
 }
 
 impl SocketFile {
     /// Takes care of the file at `path`; `None` when it has gone already.
-    #[must_use]
     pub fn keep(path: &Path) -> Option<Self> {
         let place = Place::find(path.as_os_str().as_bytes()).ok()?;
-        let identity = identity(&place)?;
-        Some(SocketFile { place, identity })
+        let file = place.hold().ok()?;
+        entry::look(&file, c"").ok().filter(entry::Entry::is_socket)?;
+        Some(SocketFile { place, file })
     }
-}
-
-fn identity(place: &Place) -> Option<(u64, u64)> {
-    place.look().ok().flatten().filter(entry::Entry::is_socket).map(|found| found.identity)
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.place) == Some(self.identity) {
+        if self.place.is(&self.file) {
             // A user who may not remove it leaves it to the next server, which replaces it.
             let _ = self.place.remove();
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use super::server::{Server, gitd, scratch};
-use crate::support::{DEADLINE, Git, Invocation, Scratch, needs_root, request};
+use crate::support::{Client, DEADLINE, Git, Invocation, Scratch, needs_root, request};
 
 const CONNECT: &str = env!("CARGO_BIN_EXE_gitd-connect");
 
@@ -106,6 +107,35 @@ fn a_successor_keeps_its_socket() {
     server.signal(Signal::TERM);
     server.wait();
     assert!(ask(&path).contains("refs/heads/is-repo"));
+}
+
+/// Nor is its port file. The old one has stopped listening and still serves a client; file systems give the number of its
+/// socket's inode to the next one.
+#[test]
+fn a_successor_of_one_that_still_serves() {
+    let scratch = scratch();
+    let port_file = scratch.root().join("ports");
+    let start = |port: &str| {
+        let (invocation, path) = on(&scratch);
+        let invocation = invocation.args(["--listen=127.0.0.1", "--reuseaddr"]);
+        let invocation = invocation.option("--port", port);
+        (Server::start(invocation.option("--port-file", &port_file)), path)
+    };
+    let (mut server, path) = start("auto");
+    let address: SocketAddr = server.places(2).iter().find_map(|place| place.parse().ok()).unwrap();
+    let mut client = Client::connect(address);
+    client.send(request("upload-pack", "/repo.git"));
+    client.packets_to_flush();
+    server.signal(Signal::TERM);
+    server.log.wait(0, |line| line.starts_with("stopped listening"));
+    let (successor, _) = start(&address.port().to_string());
+    let text = fs::read(&port_file).unwrap();
+    client.send("0000");
+    client.rest();
+    server.wait();
+    assert!(ask(&path).contains("refs/heads/is-repo"));
+    assert_eq!(fs::read(&port_file).unwrap(), text);
+    drop(successor);
 }
 
 #[test]
