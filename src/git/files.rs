@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsString};
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::Git;
 use crate::sys::descriptor::{self, Base};
@@ -10,6 +10,15 @@ use crate::sys::process::Spawner;
 
 /// What git says: `git var` names the files since git 2.41; of older versions everything must be asked.
 pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
+    // Its answer would be in more lines than there are files.
+    let in_lines =
+        |name| std::env::var_os(name).is_some_and(|value| value.as_bytes().contains(&b'\n'));
+    if ["HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"]
+        .into_iter()
+        .any(in_lines)
+    {
+        return None;
+    }
     let mut files = Vec::new();
     for variable in ["GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
         let output = git.ask(spawner, None, &[], &["var", variable]).ok()?;

@@ -173,6 +173,7 @@ fn places_of_configuration(d: Implementation) {
         (&[("XDG_CONFIG_HOME", "")], "home/.config/git/config", true),
         (&[("HOME", "ROOT/other")], "other/.gitconfig", true),
         (&[("HOME", "ROOT/other")], "home/.gitconfig", false),
+        (&[("HOME", "ROOT/two\n/lines")], "two\n/lines/.gitconfig", true),
         (&[("GIT_CONFIG_PARAMETERS", "'daemon.receivepack'='true'")], "none", true),
         (&[("GIT_CONFIG_PARAMETERS", "'daemon.receivepack=true'")], "none", true),
         (&[("GIT_CONFIG_COUNT", "0")], "none", false),
