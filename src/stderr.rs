@@ -1,6 +1,7 @@
 //! A service's standard error, on its way to the log line by line (contract 21), each marked as the
 //! service's. A line that is longer than a [piece](crate::escape::Piece) is logged in pieces.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::pending;
 use std::io::{self, Read};
@@ -16,9 +17,12 @@ use crate::service::Service;
 use crate::sys::descriptor;
 use crate::sys::readiness::wait_for;
 
-/// How many octets are read in one go at most: a writer that is faster than the log must not keep gitd
-/// from everything else.
-const MOST: usize = 64 * 1024;
+/// How many lines are logged in one go at most: a writer that is faster than the log must not keep gitd from
+/// everything else.
+const MOST_LINES: usize = 64;
+
+/// How many bytes are read at a time.
+const PIECE: usize = 4096;
 
 /// What is left in the pipe after a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ struct Lines {
     pid: u32,
     /// The one that has not ended.
     line: Vec<u8>,
+    /// What was read and is not logged yet.
+    ahead: VecDeque<u8>,
 }
 
 #[derive(Debug)]
@@ -62,7 +68,7 @@ impl Stderr {
     pub fn new(service: Service, pid: u32, pipe: OwnedFd) -> Self {
         // FIONBIO does not fail on a pipe.
         let _ = descriptor::set_nonblocking(&pipe, true);
-        let lines = Lines { service, pid, line: Vec::new() };
+        let lines = Lines { service, pid, line: Vec::new(), ahead: VecDeque::new() };
         Stderr { pipe: Pipe::Unwatched(Arc::new(pipe.into())), lines }
     }
 
@@ -125,11 +131,16 @@ impl Stderr {
 impl Lines {
     /// Logs what can be read, up to a bound.
     fn take(&mut self, mut pipe: &File) -> Left {
-        let mut buffer = [0; 4096];
-        for _ in 0..MOST / buffer.len() {
+        let mut buffer = [0; PIECE];
+        let mut lines = 0;
+        while lines < MOST_LINES {
+            if !self.ahead.is_empty() {
+                lines += self.log_ahead(MOST_LINES - lines);
+                continue;
+            }
             match pipe.read(&mut buffer) {
                 Ok(0) => return self.end(),
-                Ok(read) => self.add(&buffer[..read]),
+                Ok(read) => self.ahead.extend(&buffer[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Left::Nothing,
                 // It would say so again and again.
@@ -139,15 +150,21 @@ impl Lines {
         Left::More
     }
 
-    fn add(&mut self, octets: &[u8]) {
-        for &octet in octets {
-            if octet == b'\n' || self.line.len() == MOST_OF_PIECE {
+    /// Logs at most so many lines of what was read, and says how many.
+    fn log_ahead(&mut self, most: usize) -> usize {
+        let mut lines = 0;
+        while lines < most
+            && let Some(byte) = self.ahead.pop_front()
+        {
+            if byte == b'\n' || self.line.len() == MOST_OF_PIECE {
                 self.log();
+                lines += 1;
             }
-            if octet != b'\n' {
-                self.line.push(octet);
+            if byte != b'\n' {
+                self.line.push(byte);
             }
         }
+        lines
     }
 
     fn end(&mut self) -> Left {
@@ -159,5 +176,28 @@ impl Lines {
 
     fn log(&mut self) {
         event::service_said(self.service, self.pid, &std::mem::take(&mut self.line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// However short the lines are, others have their turn.
+    #[test]
+    fn a_flood_of_lines_is_taken_in_pieces() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut stderr = Stderr::new(Service::UploadPack, 1, reader.into());
+        writer.write_all(&[b'\n'; 1000]).unwrap();
+        writer.write_all(b"and more").unwrap();
+        for _ in 0..1000 / MOST_LINES {
+            assert_eq!(stderr.read_now(), Left::More);
+        }
+        assert_eq!(stderr.read_now(), Left::Nothing);
+        assert_eq!(stderr.lines.line, b"and more");
+        drop(writer);
+        assert_eq!(stderr.read_now(), Left::Ended);
     }
 }
