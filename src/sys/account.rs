@@ -51,11 +51,11 @@ pub fn user(name: &CStr) -> Option<User> {
         }
         // SAFETY: `found` is not null, so the call filled `entry`.
         let entry = unsafe { entry.assume_init() };
-        // SAFETY: the field points at a NUL-terminated string inside `buffer`, which is alive.
-        let login = unsafe { CStr::from_ptr(entry.pw_name) };
+        // SAFETY: it points at a NUL-terminated string inside `buffer`, which is alive, or nowhere.
+        let login = unsafe { text(entry.pw_name) };
         // SAFETY: as above.
-        let home = unsafe { CStr::from_ptr(entry.pw_dir) };
-        Lookup::Done(Some(User {
+        let home = unsafe { text(entry.pw_dir) };
+        Lookup::Done(login.zip(home).map(|(login, home)| User {
             name: login.to_owned(),
             uid: entry.pw_uid,
             gid: entry.pw_gid,
@@ -90,6 +90,15 @@ pub fn group(name: &CStr) -> Option<u32> {
         // SAFETY: `found` is not null, so the call filled `entry`.
         Lookup::Done(Some(unsafe { entry.assume_init() }.gr_gid))
     })
+}
+
+/// A field of an entry; `None` for a null pointer, which a name service must not give but can.
+///
+/// # Safety
+/// What is not null points at a NUL-terminated string that lives as long as the result.
+unsafe fn text<'a>(field: *const libc::c_char) -> Option<&'a CStr> {
+    // SAFETY: not null, so it is the caller's string.
+    (!field.is_null()).then(|| unsafe { CStr::from_ptr(field) })
 }
 
 enum Lookup<T> {
