@@ -24,8 +24,7 @@ or for one command with
     --version    print the version
 
 GIT_ENABLE_MPTCP=0 in the environment turns MPTCP off. GITD_SOCKET=<path> leads
-to the Unix socket of a gitd on this machine instead, whatever the URL's host;
-so does unix:<path> as the <host>.
+to the Unix socket of a gitd on this machine instead, whatever the URL's host.
 ";
 
 /// What to do.
@@ -66,7 +65,8 @@ pub(crate) fn parse(
             host: without_brackets(host).to_owned(),
             port: parse_port(port)?,
             mptcp: parse_boolean(enable_mptcp)?,
-            socket: host.strip_prefix("unix:").map(OsStr::new).or(socket).map(PathBuf::from),
+            // Never the host: a URL must not lead to a socket of this machine.
+            socket: socket.map(PathBuf::from),
         })),
         [option, ..] if option.starts_with('-') => {
             Err(format!("unknown option '{option}'; see gitd-connect --help"))
@@ -154,7 +154,8 @@ mod tests {
         };
         assert_eq!(socket("h", None), None);
         assert_eq!(socket("h", Some("/a")), Some("/a".into()));
-        assert_eq!(socket("unix:/b c", Some("/a")), Some("/b c".into()));
+        assert_eq!(socket("unix:/b c", None), None);
+        assert_eq!(socket("[unix:/b c]", Some("/a")), Some("/a".into()));
     }
 
     #[test]
