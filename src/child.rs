@@ -25,7 +25,7 @@ pub struct Running {
 /// (contract 50). `input` and `output` stay open here and may be the same; they must be blocking.
 ///
 /// # Errors
-/// Those of making a pipe and of [`Spawner::spawn`].
+/// Those of making a pipe and of starting a process.
 pub fn start(
     starter: &Starter,
     grant: &Grant,

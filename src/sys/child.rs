@@ -112,7 +112,7 @@ impl Child {
         unsafe { libc::kill(self.pid.cast_signed(), signal) };
     }
 
-    /// Sends a signal to the process group of a process that was started with [`Spawn::outlives`] and has
+    /// Sends a signal to the process group of a process that was started with `Spawn::outlives` and has
     /// not been reaped: to the process and to all that it started, as far as that has not left the group.
     pub fn signal_group(&self, signal: i32) {
         // SAFETY: no memory is involved. The group is the process's own, and its number is not given to
