@@ -31,11 +31,10 @@ impl<'a> Fields<'a> {
     pub fn split(payload: &'a [u8]) -> Self {
         let (line, rest) = split_at_nul(payload);
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        match split_at_nul(rest) {
-            (first, after) if let Some(host) = strip_host(first) => {
-                Fields { line, host: Some(host), rest: after }
-            }
-            _ => Fields { line, host: None, rest },
+        let (first, after) = split_at_nul(rest);
+        match strip_host(first) {
+            Some(host) => Fields { line, host: Some(host), rest: after },
+            None => Fields { line, host: None, rest },
         }
     }
 
