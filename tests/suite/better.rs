@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::process::{children, descriptor, descriptors, wait_until};
 use crate::support::scratch::{config, export};
-use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, Verdict, pkt, request};
+use crate::support::{Client, End, Git, Gitd, Packet, Scratch, Verdict, pkt, request};
 
 /// B1: nothing is started for a client that has not said what it wants, or is refused.
 #[test]
@@ -29,7 +29,7 @@ fn no_process_before_the_request() {
 #[test]
 fn the_service_has_the_socket() {
     let (_scratch, daemon) = Gitd.serve_one();
-    let mut client = busy(&daemon);
+    let mut client = daemon.connect().busy();
     let services = children(daemon.pid());
     let [service] = services[..] else { panic!("{services:?}") };
     let inode = inode_of(daemon.port, client.address().port());
@@ -77,7 +77,7 @@ fn silent_clients_hold_no_slot() {
     let _silent: Vec<_> = (0..40).map(|_| daemon.connect()).collect();
     let started = Instant::now();
     for _ in 0..3 {
-        let mut client = busy(&daemon);
+        let mut client = daemon.connect().busy();
         client.send("0000");
         assert_eq!(client.rest(), (vec![], End::Closed));
     }
@@ -91,7 +91,7 @@ fn requests_past_the_limit_wait() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = Gitd.serve(&scratch).arg("--max-connections=1").start();
-    let mut first = busy(&daemon);
+    let mut first = daemon.connect().busy();
     let mut waiting: Vec<_> = (0..5)
         .map(|_| {
             let mut client = daemon.connect();
@@ -239,7 +239,7 @@ fn no_leak() {
         daemon.ask("receive-pack", "/repo.git");
         daemon.talk("zzzz");
         drop(daemon.connect());
-        drop(busy(&daemon));
+        drop(daemon.connect().busy());
     };
     let settled = || {
         wait_until("all children have gone", || children(daemon.pid()).is_empty());
@@ -255,14 +255,6 @@ fn no_leak() {
         round();
     }
     wait_until("no descriptor is left over", || descriptors(daemon.pid()) <= before);
-}
-
-/// A session that runs.
-pub fn busy(daemon: &Daemon) -> Client {
-    let mut client = daemon.connect();
-    client.send(request("upload-pack", "/repo.git"));
-    client.packets_to_flush();
-    client
 }
 
 /// The inode of the daemon's end of a connection.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgid};
 
-use crate::better::busy;
 use crate::support::process::{alive, children, listening, signal, wait_until};
 use crate::support::{Client, End, Gitd, Packet, Scratch, request};
 
@@ -54,7 +53,7 @@ fn probes_are_not_logged() {
 #[test]
 fn services_have_a_process_group_of_their_own() {
     let (_scratch, daemon) = Gitd.serve_one();
-    let _client = busy(&daemon);
+    let _client = daemon.connect().busy();
     let services = children(daemon.pid());
     assert_eq!(services.len(), 1);
     let pid = Pid::from_raw(services[0].cast_signed());
@@ -77,7 +76,7 @@ fn sigterm_with_nothing_running() {
 #[test]
 fn a_second_sigterm() {
     let (_scratch, mut daemon) = Gitd.serve_one();
-    let mut client = busy(&daemon);
+    let mut client = daemon.connect().busy();
     let service = children(daemon.pid())[0];
     daemon.signal(Signal::TERM);
     wait_until("the port is free", || !listening(daemon.port));
@@ -96,7 +95,7 @@ fn restart_under_a_clone() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let mut old = Gitd.serve(&scratch).arg("--reuseaddr").start();
-    let mut client = busy(&old);
+    let mut client = old.connect().busy();
     old.signal(Signal::TERM);
     wait_until("the port is free", || !listening(old.port));
     let new = Gitd.serve(&scratch).arg("--reuseaddr").port(old.port).start();

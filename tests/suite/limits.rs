@@ -4,7 +4,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::support::process::{children, descriptor, signal, wait_until};
 use crate::support::{
-    Client, Daemon, End, Gitd, Implementation, Packet, Scratch, Stock, compliance, pkt, request,
+    Client, End, Gitd, Implementation, Packet, Scratch, Stock, compliance, pkt, request,
 };
 
 compliance! {
@@ -143,7 +143,7 @@ fn max_connections(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = d.serve(&scratch).args(["--max-connections=2"]).start();
-    let mut busy = [busy(&daemon), busy(&daemon)];
+    let mut busy = [daemon.connect().busy(), daemon.connect().busy()];
     let mark = daemon.log.mark();
     match d {
         Stock => {
@@ -167,14 +167,6 @@ fn max_connections(d: Implementation) {
     }
     wait_until("the children have gone", || children(daemon.pid()).is_empty());
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
-}
-
-/// A session that runs.
-fn busy(daemon: &Daemon) -> Client {
-    let mut client = daemon.connect();
-    client.send(request("upload-pack", "/repo.git"));
-    client.packets_to_flush();
-    client
 }
 
 /// Contract 61, B4: stock ends the newest of the silent ones for another client of the same address, and then drops that
@@ -207,7 +199,7 @@ fn no_limit(d: Implementation) {
     scratch.bare("repo.git");
     for limit in ["0", "-1"] {
         let daemon = d.serve(&scratch).option("--max-connections", limit).start();
-        let mut clients: Vec<_> = (0..35).map(|_| busy(&daemon)).collect();
+        let mut clients: Vec<_> = (0..35).map(|_| daemon.connect().busy()).collect();
         for client in &mut clients {
             client.send("0000");
             assert_eq!(client.rest(), (vec![], End::Closed));
@@ -220,7 +212,7 @@ fn sixty_at_once(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = d.serve(&scratch).arg("--max-connections=0").start();
-    let mut clients: Vec<_> = (0..60).map(|_| busy(&daemon)).collect();
+    let mut clients: Vec<_> = (0..60).map(|_| daemon.connect().busy()).collect();
     for client in &mut clients {
         client.send("0000");
         client.half_close();

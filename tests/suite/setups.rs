@@ -11,7 +11,9 @@ use rustix::process::Signal;
 
 use crate::clients::assert_clone;
 use crate::support::invocation::{free_port, run};
-use crate::support::process::{alive, children, listeners, signal, wait_for, wait_until};
+use crate::support::process::{
+    alive, children, installed, listeners, signal, wait_for, wait_until,
+};
 use crate::support::scratch::{chown, export, install};
 use crate::support::syslog::Syslog;
 use crate::support::{
@@ -158,12 +160,6 @@ impl Drop for Started {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn installed(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap();
-    let mut places = std::env::split_paths(&path).map(|directory| directory.join(program));
-    places.find(|place| place.is_file())
 }
 
 fn openbsd_inetd(d: Implementation) {

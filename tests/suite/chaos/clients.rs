@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::site::{OWN, Site, own};
-use crate::differential::random::Random;
 use crate::readiness::leave::Leave;
 use crate::readiness::line::{Line, Transport};
 use crate::readiness::stage::Stage;
 use crate::support::process::signal;
+use crate::support::random::Random;
 use crate::support::{pkt, request};
 
 pub const CLIENTS: u8 = 10;

@@ -8,8 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::clients::pause;
 use super::fuse;
 use super::site::Site;
-use crate::differential::random::Random;
 use crate::support::process::descendants;
+use crate::support::random::Random;
 
 /// From one outage to the next.
 const WELL: Duration = Duration::from_secs(14);

@@ -17,10 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 
-use crate::load::in_network_of;
 use crate::readiness::site::{Verdict, calm, within};
 use crate::support::needs_root;
-use crate::support::process::{alive, children, descriptors, status, zombies};
+use crate::support::process::{alive, children, descriptors, in_network_of, status, zombies};
 use clients::{CLIENTS, Clients};
 use observer::{Observer, memory};
 use site::Site;
@@ -38,7 +37,7 @@ fn everything() {
     println!("GITD_CHAOS_SEED={seed}, {seconds} s");
     let mut site = Site::start();
     let mut verdict = Ok(());
-    in_network_of(&site.daemon, || verdict = happen(&site, seed, Duration::from_secs(seconds)));
+    in_network_of(site.pid(), || verdict = happen(&site, seed, Duration::from_secs(seconds)));
     let verdict = verdict.and_then(|()| end(&mut site));
     let log = site.daemon.log.since(0);
     let last = &log[log.len().saturating_sub(20)..];

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::support::{CONNECT, accept, connect_to, ended, listen, succeed, text};
-use crate::support::process::{self, output_of};
+use super::support::{CONNECT, accept, connect_to, listen, succeed, text};
+use crate::support::process::{self, output_of, wait_for};
 
 fn half_close(protocol: Protocol) {
     let (listener, address) = listen("127.0.0.1:0", protocol);
@@ -58,7 +58,7 @@ fn a_half_close_waits_for_the_answer() {
         server.write_all(b"\n0000").unwrap();
         assert_eq!(server.read(&mut [0]).unwrap(), 0);
         drop(server);
-        assert_eq!(ended(&mut client).code(), Some(0));
+        assert_eq!(wait_for(&mut client).code(), Some(0));
     }
 }
 
@@ -76,7 +76,7 @@ fn the_servers_half_close_does_not_end_an_upload() {
         io::copy(&mut &server, &mut io::sink()).unwrap()
     });
     assert_eq!(received, 20_000_000);
-    assert_eq!(ended(&mut client).code(), Some(0));
+    assert_eq!(wait_for(&mut client).code(), Some(0));
 }
 
 /// Begins to connect.
@@ -99,7 +99,7 @@ fn nothing_is_left_without_git() {
     // Its buffer, the kernels' and a pipe are full.
     process::wait_until("it waits for room", || process::idle(client.id()));
     drop(client.stdout.take());
-    assert_eq!(ended(&mut client).code(), Some(0));
+    assert_eq!(wait_for(&mut client).code(), Some(0));
     writer.join().unwrap();
 
     // A host that does not answer: its queue is full.
@@ -108,7 +108,7 @@ fn nothing_is_left_without_git() {
     let queued: Vec<_> = (0..3).map(|_| knock(address)).collect();
     let mut client = connect_to(address).spawn().unwrap();
     drop(client.stdout.take());
-    assert_eq!(ended(&mut client).code(), Some(0));
+    assert_eq!(wait_for(&mut client).code(), Some(0));
     drop(queued);
 }
 
@@ -136,7 +136,7 @@ fn gits_end_is_the_end_though_the_server_stays() {
     let mut server = accept(&listener);
     drop(client.stdin.take());
     drop(client.stdout.take());
-    assert_eq!(ended(&mut client).code(), Some(0));
+    assert_eq!(wait_for(&mut client).code(), Some(0));
     assert_eq!(server.read(&mut [0]).unwrap(), 0);
 }
 
@@ -177,7 +177,7 @@ fn failures_are_one_line_and_a_status() {
     client.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     server.set_linger(Some(Duration::ZERO)).unwrap();
     drop(server);
-    ended(&mut client);
+    wait_for(&mut client);
     let output = output_of(client);
     assert_eq!(output.status.code(), Some(1));
     assert!(one_line(&output).contains("lost the connection to 127.0.0.1 port"));
@@ -213,7 +213,7 @@ fn mptcp_is_asked_for_unless_switched_off() {
         let protocol = server.protocol().unwrap();
         drop(server);
         drop(client.stdin.take());
-        ended(&mut client);
+        wait_for(&mut client);
         protocol
     };
     assert_eq!(asked(None), Some(Protocol::MPTCP));

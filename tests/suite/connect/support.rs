@@ -3,20 +3,18 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
-use crate::support::Git;
-use crate::support::process::{await_readable, output};
+use crate::support::process::{await_readable, output, wait_for};
+use crate::support::{DEADLINE, Git};
 
 pub(crate) const CONNECT: &str = env!("CARGO_BIN_EXE_gitd-connect");
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The client's git, apart from this machine's and this user's configuration.
 pub(crate) fn git(home: &Path) -> Command {
@@ -46,21 +44,6 @@ pub(crate) fn succeed(command: &mut Command) -> String {
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-pub(crate) fn ended(child: &mut Child) -> ExitStatus {
-    let begin = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if begin.elapsed() > DEADLINE {
-            child.kill().unwrap();
-            panic!("still running after {DEADLINE:?}");
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 pub(crate) fn listen(address: &str, protocol: Protocol) -> (Socket, SocketAddr) {
@@ -158,7 +141,7 @@ fn inetd(base: &Path, socket: Socket) -> Child {
 }
 
 fn ended_service(service: &mut Child) {
-    let status = ended(service);
+    let status = wait_for(service);
     assert!(status.code().is_some(), "{status}");
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, RenameFlags, renameat, renameat_with, unlinkat};
 
 use super::from_environment;
-use super::random::Random;
+use crate::support::random::Random;
 use crate::support::scratch::{chown, config, export};
 use crate::support::{Daemon, Git, Gitd, Packet, Scratch, Stock, needs_root, request};
 

@@ -2,7 +2,7 @@
 //! spelt and badly.
 
 use super::layout::{Entry, Text};
-use super::random::Random;
+use crate::support::random::Random;
 
 const VALUES: [&str; 22] = [
     "true",

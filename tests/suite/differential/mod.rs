@@ -11,7 +11,6 @@ mod death;
 mod exchange;
 mod layout;
 mod pathnames;
-pub(crate) mod random;
 mod repositories;
 mod requests;
 mod scene;
@@ -25,9 +24,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::support::random::Random;
 use crate::support::{Scratch, needs_root};
 use layout::Seeds;
-use random::Random;
 use requests::Request;
 use scene::{Role, Scene, Stage};
 use shrink::Failure;

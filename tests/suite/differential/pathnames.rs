@@ -1,8 +1,8 @@
 //! Generates pathnames: those of the layout as the command line wants them, with more or less than they need, and bent.
 
 use super::layout::Text;
-use super::random::Random;
 use super::settings::Spelling;
+use crate::support::random::Random;
 
 pub fn generate(random: &mut Random, spelling: &Spelling, paths: &[Text]) -> Text {
     let mut path = match paths.is_empty() || random.chance(5) {

@@ -4,7 +4,7 @@ mod spoiled;
 
 use super::configuration;
 use super::layout::{COMMITS, Entry, Text};
-use super::random::Random;
+use crate::support::random::Random;
 
 /// Users that own nothing of the daemon's.
 pub const STRANGER: u32 = 31_003;

@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use super::layout::{Text, shown};
 use super::pathnames;
-use super::random::Random;
 use super::settings::Spelling;
+use crate::support::random::Random;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {

@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use super::configuration;
 use super::exchange::{Observation, exchange};
 use super::layout::{Builder, Entry, Seeds, Text, open_up, replace};
-use super::random::Random;
 use super::repositories::{self, Owners};
 use super::requests::{self, Request};
 use super::settings::{self, HOSTS, PASSWD};
+use crate::support::random::Random;
 use crate::support::{Daemon, Git, Gitd, Implementation, Scratch, Stock};
 
 /// As whom the daemons run.

@@ -1,7 +1,7 @@
 //! Generates command lines.
 
 use super::layout::{Entry, Text};
-use super::random::Random;
+use crate::support::random::Random;
 
 /// How requests must be spelt to reach anything.
 #[derive(Clone, Copy, Debug, Default)]

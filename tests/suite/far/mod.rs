@@ -7,16 +7,16 @@ mod tun;
 mod wire;
 
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::tcp_cork;
 use socket2::Protocol;
 use wire::{Place, Wire};
 
+use crate::home::server::Server;
 use crate::lab;
-use crate::support::log::Log;
-use crate::support::process::{children, end, socket_of_the_service, wait_until, write_to_reader};
+use crate::support::process::{children, socket_of_the_service, wait_until, write_to_reader};
 use crate::support::{Client, Git, Packet, Scratch, needs_root, pkt, skip};
 
 /// From one end of the wire to the other.
@@ -27,32 +27,16 @@ const CORKED: Duration = Duration::from_millis(200);
 
 const PORT: u16 = 9418;
 
-/// gitd on the server's host.
-struct Server(Child);
-
-impl Server {
-    /// With a PATH that begins with this directory.
-    fn start(wire: &Wire, scratch: &Scratch, first: &Path) -> Self {
-        let mut command = wire.network.server.command(env!("CARGO_BIN_EXE_gitd"));
-        lab::isolate(&mut command);
-        let mut path = first.as_os_str().to_owned();
-        path.push(":");
-        path.push(Git::server_path());
-        command.args(["--mptcp", "--verbose", "--export-all"]).env("PATH", path);
-        command.arg(format!("--base-path={}", scratch.repos().display()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = Log::read(child.stderr.take().unwrap());
-        let server = Self(child);
-        log.wait(0, |line| line == "Ready to rumble");
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        end(&mut self.0);
-    }
+/// gitd on the server's host, with a PATH that begins with this directory.
+fn start(wire: &Wire, scratch: &Scratch, first: &Path) -> Server {
+    let mut command = wire.network.server.command(env!("CARGO_BIN_EXE_gitd"));
+    lab::isolate(&mut command);
+    let mut path = first.as_os_str().to_owned();
+    path.push(":");
+    path.push(Git::server_path());
+    command.args(["--mptcp", "--verbose", "--export-all"]).env("PATH", path);
+    command.arg(format!("--base-path={}", scratch.repos().display()));
+    Server::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
 /// A service that says nothing until it may: whatever is set for its client's socket stays so until then.
@@ -69,8 +53,8 @@ fn only_what_goes_far_by_tcp_is_held_back() {
     let fake = format!("read go <{}\nprintf 0000\nexec cat >/dev/null\n", gate.display());
     let fake = scratch.fake_git(&fake);
     let wire = Wire::lay(DELAY);
-    let server = Server::start(&wire, &scratch, &fake);
-    let pid = server.0.id();
+    let server = start(&wire, &scratch, &fake);
+    let pid = server.pid();
     for (place, protocol, held) in [
         (Place::Far, Protocol::TCP, true),
         (Place::Far, Protocol::MPTCP, false),
@@ -102,7 +86,7 @@ fn a_greeting_is_few_segments_and_not_late() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let wire = Wire::lay(DELAY);
-    let _server = Server::start(&wire, &scratch, Git::exec_path());
+    let _server = start(&wire, &scratch, Git::exec_path());
     let [near, far] = [Place::Near, Place::Far].map(|place| {
         let greet = || greeting(wire.connect(place, Protocol::TCP, PORT));
         greet();

@@ -2,16 +2,14 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
-use std::thread;
 use std::time::Duration;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::tun;
 use crate::lab::Network;
 use crate::support::Client;
+use crate::support::process::in_network_of;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 51, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 51, 0, 2);
@@ -37,7 +35,7 @@ impl Wire {
         let network = Network::new(&[]);
         let ends = [(Place::Near, SERVER), (Place::Far, CLIENT)].map(|(place, address)| {
             let host = if place == Place::Near { &network.server } else { &network.client };
-            let end = within(host.pid(), || tun::open("wire").unwrap());
+            let end = in_network_of(host.pid(), || tun::open("wire").unwrap());
             host.run(&format!("ip address add {address}/24 dev wire"));
             host.run("ip link set wire up");
             end
@@ -48,7 +46,7 @@ impl Wire {
 
     pub fn connect(&self, place: Place, protocol: Protocol, port: u16) -> Client {
         let host = if place == Place::Near { &self.network.server } else { &self.network.client };
-        within(host.pid(), || {
+        in_network_of(host.pid(), || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(protocol)).unwrap();
             socket.connect(&SocketAddr::from((SERVER, port)).into()).unwrap();
             Client::from(TcpStream::from(socket))
@@ -63,18 +61,4 @@ impl Drop for Wire {
             host.try_run("ip link delete wire");
         }
     }
-}
-
-/// Does something in the network of a process: sockets and devices stay where they were made.
-fn within<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> T {
-    let network = File::open(format!("/proc/{pid}/ns/net")).unwrap();
-    thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            // This thread alone moves; it ends here.
-            let kind = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(network.as_fd(), kind).unwrap();
-            work()
-        });
-        worker.join().unwrap()
-    })
 }

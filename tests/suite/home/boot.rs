@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::package::{installed, package, succeed};
-use crate::support::process::signal;
+use super::package::{package, succeed};
+use crate::support::process::{installed, signal};
 use crate::support::scratch::chmod;
 use crate::support::{needs_root, skip};
 
@@ -45,7 +45,7 @@ fn trixie() {
 fn try_on(suite: &str) {
     needs_root!();
     for program in ["debootstrap", "systemd-nspawn"] {
-        if !installed(program) {
+        if installed(program).is_none() {
             return skip(&format!("needs {program}"));
         }
     }

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::package::{installed, succeed};
+use super::package::succeed;
+use crate::support::process::installed;
 use crate::support::skip;
 
 /// An option as `--help` has it.
@@ -222,7 +223,7 @@ fn in_bash() {
 
 #[test]
 fn in_fish() {
-    if !installed("fish") {
+    if installed("fish").is_none() {
         return skip("needs fish");
     }
     for (line, offered) in [
@@ -241,7 +242,7 @@ fn in_fish() {
 
 #[test]
 fn in_zsh() {
-    if !installed("zsh") {
+    if installed("zsh").is_none() {
         return skip("needs zsh");
     }
     // What zsh's own function is asked to complete, word by word as zsh reads the file.

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::package::{installed, succeed};
+use super::package::succeed;
 use super::server::scratch;
+use crate::support::process::installed;
 use crate::support::{DEADLINE, Git, Scratch, skip};
 
 /// The code of one language in a page.
@@ -63,7 +64,7 @@ fn shell_when_gitd_fails() {
 
 #[test]
 fn python() {
-    if !installed("python3") {
+    if installed("python3").is_none() {
         return skip("needs python3");
     }
     let scratch = scratch();

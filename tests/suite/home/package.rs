@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::support::process::installed;
 use crate::support::skip;
 
 /// The output of a command that must succeed.
@@ -15,16 +16,10 @@ pub fn succeed(command: &mut Command) -> String {
     text
 }
 
-/// Whether a program is there.
-pub fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
-}
-
 /// The package, without a second build: `--profile dev` takes what cargo has built for the tests.
 pub fn package() -> Option<&'static Path> {
     static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
-    if !installed("cargo-deb") {
+    if installed("cargo-deb").is_none() {
         skip("needs cargo-deb");
         return None;
     }
@@ -78,7 +73,7 @@ fn what_is_in_it() {
 
 #[test]
 fn lintian_finds_no_error() {
-    if !installed("lintian") {
+    if installed("lintian").is_none() {
         return skip("needs lintian");
     }
     let Some(package) = package() else { return };

@@ -6,7 +6,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use rustix::process::Signal;
 
 use crate::support::log::Log;
-use crate::support::process::{signal, wait_until};
+use crate::support::process::{end, signal, wait_until};
 use crate::support::{Client, Gitd, Invocation, Scratch};
 
 pub struct Server {
@@ -76,8 +76,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Gates, Kept, asking, busy, connect_from, finish, from, in_network_of, is_served};
-use crate::support::process::{children, wait_until};
+use super::{Gates, Kept, asking, connect_from, from, is_served};
+use crate::support::process::{children, in_network_of, wait_until};
 use crate::support::{End, Gitd, Packet, Scratch, needs_root, pkt, request};
 
 const BUSY: &str = "ERR server is busy, try again later: /repo.git";
@@ -66,7 +66,7 @@ fn who_left_the_queue() {
     let mut patient = asking(&daemon, 7, "/repo.git");
     first.finish();
     assert!(!patient.packets_to_flush().is_empty());
-    finish(patient);
+    patient.finish();
     wait_until("nobody is left", || children(daemon.pid()).is_empty());
 }
 
@@ -97,7 +97,7 @@ fn a_thousand_against_ten() {
     first.into_iter().for_each(Kept::finish);
     for mut client in modest {
         assert!(!client.packets_to_flush().is_empty());
-        finish(client);
+        client.finish();
     }
     let ended = daemon.log.since(mark);
     let ended = ended.iter().filter(|line| line.starts_with("Disconnected")).count();
@@ -120,7 +120,7 @@ fn a_full_queue_has_room_for_others() {
     assert_eq!(text(greedy.pop().unwrap().packet()), BUSY);
     first.finish();
     greedy[0].packets_to_flush();
-    finish(greedy.remove(0));
+    greedy.remove(0).finish();
     assert!(!modest.packets_to_flush().is_empty());
 }
 
@@ -131,9 +131,9 @@ fn limit_by_address() {
     scratch.bare("repo.git");
     for all in ["--max-connections=8", "--max-connections=0"] {
         let daemon = Gitd.serve(&scratch).args([all, "--max-connections-per-address=2"]).start();
-        let mut own = [busy(&daemon, 1), busy(&daemon, 1)];
+        let mut own = [from(&daemon, 1).busy(), from(&daemon, 1).busy()];
         let mut third = asking(&daemon, 1, "/repo.git");
-        finish(busy(&daemon, 2));
+        from(&daemon, 2).busy().finish();
         wait_until("two are left", || children(daemon.pid()).len() == 2);
         own[0].send("0000");
         own[0].rest();
@@ -160,7 +160,7 @@ fn limit_by_ipv6_subnet() {
         .listen(&["::1"])
         .args(["--max-connections-per-address=1", "--max-queue=0"])
         .start();
-    in_network_of(&daemon, || {
+    in_network_of(daemon.pid(), || {
         let ask = |address: &str| {
             let mut client = connect_from(&daemon, address.parse().unwrap());
             client.send(request("upload-pack", "/repo.git"));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Gates, asking, busy, is_served};
+use super::{Gates, asking, from, is_served};
 use crate::support::process::{alive, children, listening, status, wait_for, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Daemon, End, Git, Gitd, Scratch, request};
@@ -81,7 +81,7 @@ fn shutdown_timeout() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let mut daemon = Gitd.serve(&scratch).arg("--shutdown-timeout=1").start();
-    let mut clients = [busy(&daemon, 1), busy(&daemon, 2)];
+    let mut clients = [from(&daemon, 1).busy(), from(&daemon, 2).busy()];
     let services = children(daemon.pid());
     let started = Instant::now();
     daemon.signal(Signal::TERM);
@@ -104,10 +104,10 @@ fn shutdown_timeout_is_a_bound() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let mut daemon = Gitd.serve(&scratch).arg("--shutdown-timeout=1000").start();
-    let client = busy(&daemon, 1);
+    let client = from(&daemon, 1).busy();
     daemon.signal(Signal::TERM);
     wait_until("the port is free", || !listening(daemon.port));
-    super::finish(client);
+    client.finish();
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
@@ -117,11 +117,11 @@ fn interrupted() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let mut daemon = Gitd.serve(&scratch).start();
-    let client = busy(&daemon, 1);
+    let client = from(&daemon, 1).busy();
     daemon.signal(Signal::INT);
     wait_until("the port is free", || !listening(daemon.port));
     assert_eq!(daemon.try_status(), None);
-    super::finish(client);
+    client.finish();
     assert_eq!(daemon.wait().signal(), Some(2));
 }
 
@@ -139,7 +139,7 @@ fn the_queue_is_served() {
     wait_until("the port is free", || !listening(daemon.port));
     first.finish();
     assert!(!second.packets_to_flush().is_empty());
-    super::finish(second);
+    second.finish();
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
@@ -164,7 +164,7 @@ fn the_kernels_queue_is_served() {
     daemon.signal(Signal::CONT);
     for mut client in clients {
         assert!(!client.packets_to_flush().is_empty());
-        super::finish(client);
+        client.finish();
     }
     assert_eq!(daemon.wait().signal(), Some(15));
 }

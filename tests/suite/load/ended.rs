@@ -8,8 +8,8 @@ use rustix::process::Signal;
 
 use super::noise::large;
 use super::slow::narrow;
-use super::{Resources, ask_for_all, cut_off, from, in_network_of, is_served};
-use crate::support::process::{alive, children, descendants, signal, wait_until};
+use super::{Resources, ask_for_all, cut_off, from, is_served};
+use crate::support::process::{alive, children, descendants, in_network_of, signal, wait_until};
 use crate::support::scratch::{append, config, head};
 use crate::support::{Client, Daemon, Git, Gitd, Scratch, needs_root, pkt, request};
 
@@ -134,7 +134,7 @@ fn who_is_not_listened_to_and_does_not_hear() {
     let scratch = Scratch::new();
     let git = hard_of_hearing(&scratch);
     let daemon = Gitd.serve(&scratch).path_first(&git).namespace("--net").shell(IMPATIENT).start();
-    in_network_of(&daemon, || {
+    in_network_of(daemon.pid(), || {
         let before = Resources::of(&daemon);
         let clients = ["/repo.git", "/deaf.git"].map(|pathname| {
             let mut client = from(&daemon, 3);
@@ -201,7 +201,7 @@ fn a_hook_that_nobody_listens_to() {
         .namespace("--net")
         .shell(IMPATIENT)
         .start();
-    in_network_of(&daemon, || {
+    in_network_of(daemon.pid(), || {
         let mut client = from(&daemon, 3);
         client.send(request("receive-pack", "/repo.git"));
         client.packets_to_flush();

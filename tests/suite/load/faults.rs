@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use super::{Resources, asking, busy, from, is_served, kilobytes};
+use super::{Resources, asking, from, is_served, kilobytes};
 use crate::support::process::{children, descriptor, signal, wait_until};
 use crate::support::scratch::chmod;
 use crate::support::{End, Git, Gitd, Scratch, needs_root, pkt, request};
@@ -143,7 +143,7 @@ fn killed_at_any_time() {
         }
     }
     for which in [Signal::KILL, Signal::HUP, Signal::SEGV] {
-        let mut client = busy(&daemon, 4);
+        let mut client = from(&daemon, 4).busy();
         wait_until("it is the only one", || children(daemon.pid()).len() == 1);
         let mark = daemon.log.mark();
         signal(children(daemon.pid())[0], which);
@@ -252,7 +252,7 @@ fn no_memory_to_be_had() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let mut old = Gitd.serve(&scratch).arg("--reuseaddr").start();
-    let mut client = busy(&old, 1);
+    let mut client = from(&old, 1).busy();
     let size = kilobytes(old.pid(), "VmSize") * 1024;
     let limit = Rlimit { current: Some(size), maximum: Some(size) };
     prlimit(Pid::from_raw(old.pid().cast_signed()), Resource::As, limit).unwrap();

@@ -8,8 +8,8 @@ use socket2::SockRef;
 
 use super::noise::large;
 use super::slow::narrow;
-use super::{Gates, ask_for_all, asking, cut_off, in_network_of, let_through};
-use crate::support::process::{children, signal, wait_until};
+use super::{Gates, ask_for_all, asking, cut_off, let_through};
+use crate::support::process::{children, in_network_of, signal, wait_until};
 use crate::support::scratch::{append, head};
 use crate::support::{Client, End, Gitd, Scratch, needs_root, pkt, request};
 
@@ -44,7 +44,7 @@ fn an_outage_after_half_a_close() {
     let scratch = Scratch::new();
     large(&scratch);
     let daemon = Gitd.serve(&scratch).namespace("--net").shell("ip link set lo up").start();
-    in_network_of(&daemon, || {
+    in_network_of(daemon.pid(), || {
         let mut client = narrow(&daemon);
         ask_for_all(&mut client, "/large.git");
         client.half_close();

@@ -20,9 +20,7 @@ mod stopped;
 mod stuck;
 mod unix;
 
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -44,18 +42,6 @@ fn connect_from(daemon: &Daemon, address: IpAddr) -> Client {
     Client::from(TcpStream::from(socket))
 }
 
-/// Does something in the network of a daemon that has one of its own.
-pub(crate) fn in_network_of(daemon: &Daemon, work: impl FnOnce() + Send) {
-    let network = File::open(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // This thread alone moves; it ends here.
-            rustix::thread::move_into_link_name_space(network.as_fd(), None).unwrap();
-            work();
-        });
-    });
-}
-
 /// Drops all that goes to this address, in the network namespace of the caller.
 fn cut_off(client: IpAddr) {
     nft(&format!(
@@ -71,14 +57,6 @@ fn let_through() {
 
 fn nft(rules: &str) {
     assert!(Command::new("nft").arg(rules).status().unwrap().success());
-}
-
-/// A session of protocol v0 that runs until it is told to end.
-fn busy(daemon: &Daemon, last: u8) -> Client {
-    let mut client = from(daemon, last);
-    client.send(request("upload-pack", "/repo.git"));
-    client.packets_to_flush();
-    client
 }
 
 /// Services that are at work until they are told to go on: each is about to make a pack, and its hook waits at a gate.
@@ -146,11 +124,6 @@ fn asking(daemon: &Daemon, last: u8, pathname: &str) -> Client {
     client.send(request("upload-pack", pathname));
     daemon.log.wait(mark, |line| line.starts_with("Request "));
     client
-}
-
-fn finish(mut client: Client) {
-    client.send("0000");
-    client.rest();
 }
 
 /// Is it served now?

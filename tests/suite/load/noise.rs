@@ -1,7 +1,8 @@
-//! What looks like chance, and is the same in every run.
+//! A repository of what looks like chance, and is the same in every run.
 
 use std::path::PathBuf;
 
+use crate::support::random::Random;
 use crate::support::{Git, Scratch};
 
 /// How many files of 200 kB the large repository has.
@@ -13,7 +14,7 @@ pub fn large(scratch: &Scratch) -> PathBuf {
     let work = scratch.root().join("work");
     let git = || Git::new(scratch).cwd(&work);
     Git::new(scratch).args(["clone", "-q"]).args([&repository, &work]).ok();
-    let mut random = Random(1);
+    let mut random = Random::of(1, 0);
     for n in 0..LARGE {
         let noise: Vec<u8> = (0..25_000).flat_map(|_| random.next().to_le_bytes()).collect();
         std::fs::write(work.join(format!("noise{n}")), noise).unwrap();
@@ -22,16 +23,4 @@ pub fn large(scratch: &Scratch) -> PathBuf {
     git().args(["commit", "-qm", "noise"]).ok();
     git().args(["push", "-q", "origin", "main"]).ok();
     repository
-}
-
-/// xorshift: the same work in every run, but for who is how fast.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }

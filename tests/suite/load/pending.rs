@@ -88,7 +88,7 @@ fn hold(daemon: &Daemon, clients: usize, kept: usize) -> Resources {
     }
     wait_until("all are in", || descriptors(daemon.pid()) == before + kept);
     let full = Resources::of(daemon);
-    super::finish(super::busy(daemon, 200));
+    super::from(daemon, 200).busy().finish();
     // Those who are left are heard.
     let last = silent.last_mut().unwrap();
     last.send(request("upload-pack", "/repo.git"));
@@ -136,7 +136,7 @@ fn connect_and_close() {
                 scope.spawn(move || (0..1_000).for_each(|_| drop(super::from(daemon, last))));
             }
             for _ in 0..5 {
-                super::finish(super::busy(&daemon, 9));
+                super::from(&daemon, 9).busy().finish();
             }
         });
         // All others stood before it in the kernel's queue.

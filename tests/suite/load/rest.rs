@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{Gates, asking, finish, from};
+use super::{Gates, asking, from};
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::head;
 use crate::support::{
@@ -50,7 +50,7 @@ fn others_are_served(daemon: &Daemon) {
     for _ in 0..3 {
         let mut next = asking(daemon, 2, "/repo.git");
         assert!(!next.packets_to_flush().is_empty());
-        finish(next);
+        next.finish();
     }
 }
 
@@ -67,7 +67,7 @@ fn who_says_nothing_more_is_in_nobodys_way() {
     let mut wanting = asking(&daemon, 3, "/repo.git");
     wanting.packets_to_flush();
     others_are_served(&daemon);
-    finish(wanting);
+    wanting.finish();
 
     let mut archive = from(&daemon, 4);
     archive.send([request("upload-archive", "/repo.git"), pkt("argument HEAD\n")].concat());
@@ -103,7 +103,7 @@ fn not_everybody_may_rest_in_mid_answer() {
     let mut next = asking(&daemon, 2, "/repo.git");
     let answer = next.rest().0;
     assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
-    stalled.into_iter().for_each(finish);
+    stalled.into_iter().for_each(Client::finish);
 }
 
 /// A service that works has its place to itself, however long nothing moves.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::busy;
+use super::from;
 use crate::home::activation::{TWO, passed};
 use crate::home::server::{Server, gitd, scratch};
 use crate::support::process::wait_until;
@@ -66,7 +66,7 @@ fn with_a_socket_of_its_own() {
     let load = under_load(address, |load| {
         for _ in 0..RESTARTS {
             load.wait_for_more();
-            let mut session = busy(&server, 1);
+            let mut session = from(&server, 1).busy();
             let told = Instant::now();
             let (new, gap) = restart(&server, || serve().port(port).start());
             gaps.push((told..Instant::now(), gap));

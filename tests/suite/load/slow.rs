@@ -8,8 +8,8 @@ use std::process::Stdio;
 use socket2::{Domain, Socket, Type};
 
 use super::noise::large;
-use super::{Resources, ask_for_all, busy, finish, from, in_network_of, is_served};
-use crate::support::process::{children, wait_for, wait_until};
+use super::{Resources, ask_for_all, from, is_served};
+use crate::support::process::{children, in_network_of, wait_for, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, needs_root, pkt, request};
 
@@ -35,7 +35,7 @@ fn byte_by_byte() {
             scope.spawn(move || {
                 let mut client = client;
                 assert!(!client.packets_to_flush().is_empty());
-                finish(client);
+                client.finish();
             });
         }
     });
@@ -101,7 +101,7 @@ fn answers_that_nobody_reads() {
         client.send([pkt("command=fetch\n"), b"0001".to_vec(), all].concat());
         assert_eq!(client.packet(), Packet::Data(b"packfile\n".to_vec()));
     }
-    finish(busy(&daemon, 2));
+    from(&daemon, 2).busy().finish();
     daemon.log.wait_count(mark, 2, |line| line.starts_with("session stands still: no byte moved"));
     for client in &mut deaf {
         // Cut off in the middle of the pack.
@@ -171,7 +171,7 @@ fn half_open_connections() {
         let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
         table.lines().filter(|line| line.split_whitespace().nth(3) == Some("03")).count()
     };
-    in_network_of(&daemon, || {
+    in_network_of(daemon.pid(), || {
         is_served(&daemon);
         let before = Resources::of(&daemon);
         let flood: Vec<_> = (0..HALF_OPEN).map(|n| knock(&daemon, n)).collect();

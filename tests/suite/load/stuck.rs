@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::busy;
+use super::from;
 use crate::support::{DEADLINE, Gitd, Scratch, request};
 
 /// Makes a call of gitd's spin for as long as there is a file: the look at a session's counters.
@@ -73,7 +73,7 @@ fn a_spin_is_told_of() {
         .env("WATCHDOG_USEC", "1000000")
         .start();
     let mark = daemon.log.mark();
-    let client = busy(&daemon, 1);
+    let client = from(&daemon, 1).busy();
     // The next look at its session does not end.
     fs::write(&file, "").unwrap();
     // No words to the manager for longer than it waits: the loop has stopped.
@@ -88,7 +88,7 @@ fn a_spin_is_told_of() {
     let lines = daemon.log.wait(mark, |line| line.contains("gitd goes on after 1"));
     assert_eq!(lines.iter().filter(|line| line.contains("serves nobody")).count(), 1);
     assert!(feeds_once(&manager), "it is fed again");
-    super::finish(client);
+    client.finish();
 }
 
 /// A runtime that sleeps is not stuck, and nobody wakes to look at it.

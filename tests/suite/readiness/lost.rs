@@ -14,10 +14,9 @@ use super::line::{Line, Transport};
 use super::sane;
 use super::site::{self, Site, Verdict, calm, invocation, within};
 use super::stage::Stage;
-use crate::load::in_network_of;
 use crate::support::{Scratch, needs_root};
 
-use crate::support::process::{children, descriptors};
+use crate::support::process::{children, descriptors, in_network_of};
 
 /// How their packets are lost.
 #[derive(Clone, Copy)]
@@ -90,7 +89,9 @@ fn lose(transport: Transport) {
                 for before in BEFORE {
                     let mut verdict = Ok(());
                     let daemon = &site.daemon;
-                    in_network_of(daemon, || verdict = lost(&site, transport, outage, before));
+                    in_network_of(daemon.pid(), || {
+                        verdict = lost(&site, transport, outage, before)
+                    });
                     if let Err(why) = verdict.and_then(|()| sane(&site)) {
                         failed.lock().unwrap().push(format!("{}, {before:?}: {why}", outage.name));
                         site = start(scratch);

@@ -10,8 +10,8 @@ use super::leave::Leave;
 use super::line::{Line, Transport};
 use super::site::{self, PROMPTLY, Site, Verdict, calm, invocation, within};
 use super::stage::Stage;
-use crate::differential::random::Random;
 use crate::support::process::{children, descriptors, zombies};
+use crate::support::random::Random;
 use crate::support::{DEADLINE, pkt, request};
 
 const THREADS: u64 = 12;

@@ -52,6 +52,19 @@ impl Client {
         Self { stream, local }
     }
 
+    /// Begins a session of protocol v0, which runs until it is told to end.
+    pub fn busy(mut self) -> Self {
+        self.send(request("upload-pack", "/repo.git"));
+        self.packets_to_flush();
+        self
+    }
+
+    /// Tells the session to end, and waits until it has.
+    pub fn finish(mut self) {
+        self.send("0000");
+        self.rest();
+    }
+
     /// This end, as the daemon's log names it.
     pub fn address(&self) -> SocketAddr {
         self.local

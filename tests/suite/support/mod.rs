@@ -10,6 +10,7 @@ pub mod git;
 pub mod invocation;
 pub mod log;
 pub mod process;
+pub mod random;
 pub mod scratch;
 pub mod session;
 pub mod syslog;

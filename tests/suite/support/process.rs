@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::DEADLINE;
 
@@ -185,6 +186,27 @@ pub fn socket_of_the_service(daemon: u32) -> OwnedFd {
     let service = Pid::from_raw(service.cast_signed()).unwrap();
     let service = pidfd_open(service, PidfdFlags::empty()).unwrap();
     pidfd_getfd(service, STDIN, PidfdGetfdFlags::empty()).unwrap()
+}
+
+/// Does something in the network of a process: sockets and devices stay where they were made.
+pub fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> T {
+    let network = fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            // This thread alone moves; it ends here.
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).unwrap();
+            work()
+        });
+        worker.join().unwrap()
+    })
+}
+
+/// Where a program is in PATH.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap();
+    let mut places = std::env::split_paths(&path).map(|directory| directory.join(program));
+    places.find(|place| place.is_file())
 }
 
 /// Whether none of its threads runs or waits for its turn.

@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::noise::{Random, large};
+use crate::load::noise::large;
 use crate::support::process::{output, wait_until};
+use crate::support::random::Random;
 use crate::support::scratch::{FILE, head};
 use crate::support::{Daemon, End, GENERIC, Git, Packet, Scratch, pkt, request};
 
@@ -92,7 +93,7 @@ impl<'a> Site<'a> {
     fn client(&self, n: usize, end: Instant) {
         super::be_nice();
         let _alarm = Alarm(&self.failed);
-        let mut random = Random(n as u64 + 7);
+        let mut random = Random::of(7, n as u64);
         while Instant::now() < end && !self.failed.load(Ordering::Relaxed) {
             let done = match random.next() % 20 {
                 0..4 => self.list(n),
