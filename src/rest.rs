@@ -28,9 +28,6 @@ pub const STILL: Duration = Duration::from_millis(250);
 /// What is next to nothing, in octets: so little keeps neither a processor nor a disk at work.
 pub const LITTLE: u64 = 4 * 1024;
 
-/// What is said of a process that has ended and was not waited for: no call, and no stack.
-const ENDED: (libc::c_long, u64) = (-1, 0);
-
 /// What is little memory, in pages: 16 MiB where a page has 4 KiB.
 const LITTLE_MEMORY: u64 = 4096;
 
@@ -142,7 +139,8 @@ fn waits_for_client(pid: u32) -> Option<In> {
     // Without CONFIG_PROC_CHILDREN nobody knows what else works for this service.
     let mut children = children(pid)?.into_iter();
     if call == Some((libc::SYS_write, 1)) {
-        let idle = |child| matches!(blocked_on(child), Some((libc::SYS_write, _) | ENDED));
+        let writes = |child| blocked_on(child).is_some_and(|(call, _)| call == libc::SYS_write);
+        let idle = |child| writes(child) || has_ended(child);
         return children.all(idle).then_some(In::Other);
     }
     let reads = |child| {
@@ -151,6 +149,12 @@ fn waits_for_client(pid: u32) -> Option<In> {
             && input(child).is_some_and(|connection| input(pid) == Some(connection))
     };
     children.any(reads).then_some(In::Other)
+}
+
+/// Whether a process has ended and was not waited for. Everybody may know, but only root what call it is in.
+fn has_ended(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:\tZ"))
 }
 
 /// Whether /proc is that of our own PID namespace. In another one's, our numbers are other processes'.
