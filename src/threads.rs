@@ -136,28 +136,49 @@ impl Drop for Member {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Instant;
+
+    use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
+
+    /// How long anything may take that nothing holds up.
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// What a job has come to; `None` if it panicked.
+    fn result_of<T>(mut job: oneshot::Receiver<T>) -> Option<T> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match job.try_recv() {
+                Ok(result) => return Some(result),
+                Err(TryRecvError::Closed) => return None,
+                Err(TryRecvError::Empty) => assert!(Instant::now() < deadline, "never done"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Does it as soon as a thread has come back to the pool.
+    fn run_when_free<T: Send + 'static>(
+        threads: &Threads,
+        work: impl FnOnce() -> T + Copy + Send + 'static,
+    ) -> T {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match threads.run(work) {
+                Ok(job) => return result_of(job).unwrap(),
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EAGAIN)),
+            }
+            assert!(Instant::now() < deadline, "never free");
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn a_thread_is_used_again() {
         let threads = Threads::new(1, WhenBusy::Refuse);
-        let mut first = threads.run(|| std::thread::current().id()).unwrap();
-        let first = loop {
-            if let Ok(id) = first.try_recv() {
-                break id;
-            }
-            std::thread::yield_now();
-        };
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        let second = loop {
-            // It may not have come back to the pool yet.
-            match threads.run(|| std::thread::current().id()) {
-                Ok(receiver) => break receiver.blocking_recv().unwrap(),
-                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EAGAIN)),
-            }
-            assert!(std::time::Instant::now() < deadline);
-        };
+        let [first, second] =
+            [(); 2].map(|()| run_when_free(&threads, || std::thread::current().id()));
         assert_eq!(first, second);
     }
 
@@ -167,17 +188,10 @@ mod tests {
         let (release, hang) = mpsc::channel::<()>();
         let hanging = threads.run(move || hang.recv()).unwrap();
         for n in 0..10 {
-            let deadline = std::time::Instant::now() + Duration::from_secs(10);
-            let result = loop {
-                match threads.run(move || n) {
-                    Ok(receiver) => break receiver.blocking_recv().unwrap(),
-                    Err(_) => assert!(std::time::Instant::now() < deadline),
-                }
-            };
-            assert_eq!(result, n);
+            assert_eq!(run_when_free(&threads, move || n), n);
         }
         release.send(()).unwrap();
-        assert_eq!(hanging.blocking_recv().unwrap(), Ok(()));
+        assert_eq!(result_of(hanging), Some(Ok(())));
     }
 
     /// A thread that was given a job may not have begun it yet: another job is not for it.
@@ -188,7 +202,7 @@ mod tests {
         *threads.shared.lock() = State { idle: 1, all: 1, ..State::default() };
         let jobs = [1, 2].map(|n| threads.run(move || n).unwrap());
         assert_eq!(threads.shared.lock().all, 2, "a thread of its own for the second job");
-        assert_eq!(jobs.map(|job| job.blocking_recv().unwrap()), [1, 2]);
+        assert_eq!(jobs.map(result_of), [Some(1), Some(2)]);
     }
 
     #[test]
@@ -205,11 +219,11 @@ mod tests {
             let third = job();
             assert_eq!(threads.shared.lock().all, 2, "{when_busy:?}");
             drop(closed);
-            jobs.into_iter().for_each(|job| job.blocking_recv().unwrap());
+            assert_eq!(jobs.map(result_of), [Some(()); 2]);
             match third {
                 Ok(job) => {
                     assert_eq!(when_busy, WhenBusy::Wait);
-                    job.blocking_recv().unwrap();
+                    assert_eq!(result_of(job), Some(()));
                 }
                 Err(error) => {
                     assert_eq!(when_busy, WhenBusy::Refuse);
@@ -226,21 +240,15 @@ mod tests {
         let hanging = threads.run(move || hang.recv()).unwrap();
         let waiting: Vec<_> = (0..100).map(|n| threads.run(move || n).unwrap()).collect();
         release.send(()).unwrap();
-        assert_eq!(hanging.blocking_recv().unwrap(), Ok(()));
-        let done: Vec<_> = waiting.into_iter().map(|n| n.blocking_recv().unwrap()).collect();
+        assert_eq!(result_of(hanging), Some(Ok(())));
+        let done: Vec<_> = waiting.into_iter().filter_map(result_of).collect();
         assert_eq!(done, (0..100).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_panic_ends_one_thread_and_frees_its_place() {
         let threads = Threads::new(1, WhenBusy::Refuse);
-        assert!(threads.run(|| panic!("on purpose")).unwrap().blocking_recv().is_err());
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        loop {
-            match threads.run(|| 7) {
-                Ok(receiver) => return assert_eq!(receiver.blocking_recv(), Ok(7)),
-                Err(_) => assert!(std::time::Instant::now() < deadline),
-            }
-        }
+        assert_eq!(result_of::<()>(threads.run(|| panic!("on purpose")).unwrap()), None);
+        assert_eq!(run_when_free(&threads, || 7), 7);
     }
 }
