@@ -260,7 +260,7 @@ pub fn masked(text: &[u8]) -> Vec<u8> {
         match rest.clone().next() {
             Some('n' | 'r' | 't') => drop(rest.next()),
             Some('x') => drop(rest.nth(2)),
-            Some('u') => drop(rest.find(|&end| end == '}')),
+            Some('u') if rest.clone().nth(1) == Some('{') => drop(rest.find(|&end| end == '}')),
             _ => {}
         }
     }
