@@ -218,6 +218,8 @@ fn no_byte_of_a_client_breaks_a_line() {
         let mut client = daemon.connect();
         client.send(bytes);
         client.rest();
+        // Who stays is waited for.
+        drop(client);
         daemon.wait_disconnected(mark);
     }
     let pid = daemon.pid();
