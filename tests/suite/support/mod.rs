@@ -15,6 +15,7 @@ pub mod scratch;
 pub mod session;
 pub mod syslog;
 
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,10 +99,12 @@ impl Implementation {
     }
 }
 
-/// Says why a test cannot run here. Where `CI=true` everything must be able to run, so there it is a failure.
+/// Says why a test cannot run here, past the harness, which would keep it to itself. Where `CI=true` everything must be
+/// able to run, so there it is a failure.
 pub fn skip(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run under CI: {why}");
-    eprintln!("SKIPPED: {why}");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// Ends the test unless it runs as root.
