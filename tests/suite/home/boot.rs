@@ -32,12 +32,14 @@ ExecStopPost=/usr/bin/systemctl --no-block poweroff
 ";
 
 #[test]
+#[ignore = "boots a system"]
 fn bookworm() {
     try_on("bookworm");
 }
 
 /// Its systemd knows SocketProtocol=mptcp.
 #[test]
+#[ignore = "boots a system"]
 fn trixie() {
     try_on("trixie");
 }

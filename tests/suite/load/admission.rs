@@ -215,6 +215,7 @@ fn a_hanging_hook() {
 
 /// Several repositories that hang take all places; those who wait get them all the same.
 #[test]
+#[ignore = "waits for many seconds"]
 fn hooks_that_hang_everywhere() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

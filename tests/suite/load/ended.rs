@@ -109,6 +109,7 @@ fn assert_died(log: &[String], which: Signal) {
 
 /// Who stands still for too long hears SIGHUP, and if that does not help, SIGKILL.
 #[test]
+#[ignore = "waits for many seconds"]
 fn who_stands_still_and_does_not_hear() {
     let scratch = Scratch::new();
     let git = hard_of_hearing(&scratch);
@@ -160,6 +161,7 @@ fn who_is_not_listened_to_and_does_not_hear() {
 
 /// The same when --shutdown-timeout has passed: nobody is left behind.
 #[test]
+#[ignore = "waits for many seconds"]
 fn who_does_not_hear_of_the_shutdown() {
     let scratch = Scratch::new();
     let git = hard_of_hearing(&scratch);

@@ -21,6 +21,7 @@ fn reset(client: Client) {
 
 /// Who closes its side and then takes its time is not gone: its kernel still answers.
 #[test]
+#[ignore = "waits for many seconds"]
 fn a_pause_after_half_a_close() {
     let scratch = Scratch::new();
     let head = head(&large(&scratch));
@@ -96,6 +97,7 @@ fn no_pack_for_nobody() {
 
 /// A push whose client is gone while a hook works: the hook has `--timeout`, like any silence, and no more.
 #[test]
+#[ignore = "waits for many seconds"]
 fn a_push_that_nobody_waits_for() {
     let scratch = Scratch::new();
     let repository = scratch.bare("repo.git");

@@ -59,6 +59,7 @@ fn a_refused_one_goes() {
 
 /// Ten thousand of them: a good client is served among them, and afterwards everything is as before.
 #[test]
+#[ignore = "has ten thousand clients"]
 fn ten_thousand() {
     const CLIENTS: usize = 10_000;
     let _own = Descriptors::raise(CLIENTS as u64 + 1_000);

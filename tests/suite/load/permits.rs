@@ -121,6 +121,7 @@ fn one_permit_is_for_one() {
 
 /// A hook may hold a lock for which the others wait: whatever is stopped must not be what they wait for.
 #[test]
+#[ignore = "waits for many seconds"]
 fn locks_that_services_share() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -145,6 +146,7 @@ fn locks_that_services_share() {
 /// The thread that started a service ends when it has had nothing to do for ten seconds, and the kernel continues what it has
 /// started: it must not end before.
 #[test]
+#[ignore = "waits for many seconds"]
 fn what_rests_stays_stopped() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -181,6 +183,7 @@ fn a_service_with_an_alarm_does_not_rest() {
 
 /// A client that is stopped is not idle: its time-out begins anew when it may go on.
 #[test]
+#[ignore = "waits for many seconds"]
 fn what_is_stopped_does_not_time_out() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -232,6 +235,7 @@ fn open(gate: &Path) {
 
 /// A push that `--timeout` ends does not leave its hook behind.
 #[test]
+#[ignore = "waits for many seconds"]
 fn hooks_of_pushes_that_are_ended() {
     let scratch = Scratch::new();
     let repository = scratch.bare("repo.git");

@@ -52,6 +52,7 @@ pub(super) fn narrow(daemon: &Daemon) -> Client {
 
 /// A reader of a kilobyte now and then leaves the only place to others, and gets its whole pack in the end.
 #[test]
+#[ignore = "waits for many seconds"]
 fn a_kilobyte_at_a_time() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -81,6 +82,7 @@ fn a_kilobyte_at_a_time() {
 
 /// Requests whose answers nobody reads: --timeout ends them, and those that waited behind them are served.
 #[test]
+#[ignore = "waits for many seconds"]
 fn answers_that_nobody_reads() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

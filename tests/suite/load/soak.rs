@@ -4,7 +4,7 @@
 //! The suite runs gitd as cargo builds it for tests, with debug assertions and checked arithmetic: what a client could do
 //! to break one of them would be found here, as panics are told in the log, which is looked through at the end.
 //!
-//! It takes about a minute; `GITD_SOAK=1800 cargo test --test suite -- --nocapture load::soak` works for half an hour. Both
+//! It takes about a minute; `GITD_SOAK=1800 cargo test --test suite -- --ignored --nocapture load::soak` works for half an hour. Both
 //! print the tables of `docs/benchmarks.md`. All of it is nicer than the tests that run beside it.
 
 mod work;
@@ -26,6 +26,7 @@ const QUEUE: usize = 10;
 const LONGEST_WARMING: u64 = 60;
 
 #[test]
+#[ignore = "works for a minute"]
 fn mixed_work() {
     let seconds = std::env::var("GITD_SOAK").map_or(60, |seconds| seconds.parse().unwrap());
     let scratch = Scratch::new();

@@ -51,6 +51,7 @@ fn feeds_once(manager: &UnixDatagram) -> bool {
 }
 
 #[test]
+#[ignore = "waits for many seconds"]
 fn a_spin_is_told_of() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -102,6 +103,7 @@ fn sleep_is_no_spin() {
 
 /// Nor does the thread that looks sleep on when the runtime wakes.
 #[test]
+#[ignore = "waits for many seconds"]
 fn a_spin_after_a_sleep() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

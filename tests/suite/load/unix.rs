@@ -40,6 +40,7 @@ fn rest(mut client: &UnixStream) -> (Vec<u8>, Duration) {
 /// Every service and version: a push and an archive after the time-out, as does a client of version 2 that has stopped in
 /// the middle of an answer; one that has its answer may work for ten times as long.
 #[test]
+#[ignore = "waits for many seconds"]
 fn silence_is_ended() {
     let scratch = Scratch::new();
     let (daemon, socket) = server(&scratch, 1);
@@ -117,6 +118,7 @@ fn silence_after_movement() {
 
 /// A client that sends a byte now and then, or takes its answer in small pieces, works.
 #[test]
+#[ignore = "waits for many seconds"]
 fn whatever_moves_goes_on() {
     let scratch = Scratch::new();
     large(&scratch);
@@ -151,6 +153,7 @@ fn whatever_moves_goes_on() {
 
 /// A packet now and then, which the service reads at once: nothing of it is in a queue when somebody looks.
 #[test]
+#[ignore = "waits for many seconds"]
 fn packets_now_and_then() {
     let scratch = Scratch::new();
     let (daemon, socket) = server(&scratch, 3);

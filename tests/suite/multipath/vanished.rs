@@ -28,6 +28,7 @@ fn a_killed_client(client: Client, limit: Duration) {
 }
 
 #[test]
+#[ignore = "clones over links for many seconds"]
 fn killed_over_tcp() {
     needs_lab!();
     a_killed_client(Client::Git, Duration::from_secs(10));
@@ -35,6 +36,7 @@ fn killed_over_tcp() {
 
 /// The client's kernel answers for it for a minute, and then resets the connection.
 #[test]
+#[ignore = "clones over links for many seconds"]
 fn killed_over_mptcp() {
     needs_lab!();
     a_killed_client(Client::Connect, Duration::from_secs(80));
@@ -42,6 +44,7 @@ fn killed_over_mptcp() {
 
 /// The kernel never wakes a writer whose last path has died.
 #[test]
+#[ignore = "clones over links for many seconds"]
 fn all_paths_dead_under_a_service_that_writes() {
     needs_lab!();
     let lab = Lab::new(&[10, 10], MULTIPATH, 30);

@@ -8,6 +8,7 @@ use crate::lab::{Client, Transfer, git, succeed};
 use crate::support::process::wait_for;
 
 #[test]
+#[ignore = "clones over links for many seconds"]
 fn a_push_uses_both_links() {
     needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, 30);
@@ -26,6 +27,7 @@ fn a_push_uses_both_links() {
 }
 
 #[test]
+#[ignore = "clones over links for many seconds"]
 fn fifty_clones_at_once_all_arrive() {
     needs_lab!();
     let lab = Lab::new(&[50, 50], MULTIPATH, 1);
@@ -83,6 +85,7 @@ fn a_dead_ipv6_address_costs_no_more_than_300_ms() {
 
 /// Behind a full queue the round trip is long, and what gitd does about that must not hold an answer back.
 #[test]
+#[ignore = "clones over links for many seconds"]
 fn a_small_answer_is_prompt_though_the_round_trip_is_long() {
     needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, 84);

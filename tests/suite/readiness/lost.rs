@@ -161,12 +161,14 @@ fn hear_of_errors(gitd: u32, line: &Line) {
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn tcp() {
     needs_root!();
     lose(Transport::Tcp);
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn multipath() {
     needs_root!();
     lose(Transport::Multipath);

@@ -82,16 +82,19 @@ fn in_the_daemon(transport: Transport) {
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn tcp() {
     in_the_daemon(Transport::Tcp);
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn multipath() {
     in_the_daemon(Transport::Multipath);
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn unix() {
     in_the_daemon(Transport::Unix);
 }
@@ -102,16 +105,19 @@ fn on_standard_input(transport: Transport) {
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn inetd_tcp() {
     on_standard_input(Transport::Tcp);
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn inetd_multipath() {
     on_standard_input(Transport::Multipath);
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn inetd_unix() {
     on_standard_input(Transport::Unix);
 }
@@ -130,6 +136,7 @@ fn held(scratch: &Scratch) -> Invocation {
 
 /// All ways to leave at a time, of clients that wait for a place.
 #[test]
+#[ignore = "wants the machine for itself"]
 fn while_it_waits_for_a_place() {
     let scratch = site::scratch();
     held(&scratch);
@@ -156,16 +163,19 @@ fn while_it_ends(transport: Transport) {
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn ending_tcp() {
     while_it_ends(Transport::Tcp);
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn ending_multipath() {
     while_it_ends(Transport::Multipath);
 }
 
 #[test]
+#[ignore = "wants the machine for itself"]
 fn ending_unix() {
     while_it_ends(Transport::Unix);
 }

@@ -89,6 +89,7 @@ impl Storm<'_> {
 
 /// A good client is answered all the while, and after it nothing is left.
 #[test]
+#[ignore = "wants the machine for itself"]
 fn clients_that_leave() {
     let seed = std::env::var("GITD_CHAOS_SEED").map_or(1, |seed| seed.parse().unwrap());
     let scratch = site::scratch();
@@ -140,6 +141,7 @@ fn clients_that_leave() {
 
 /// The shortest way: an octet wakes the server, and while it is awake the reset comes.
 #[test]
+#[ignore = "wants the machine for itself"]
 fn an_octet_and_a_reset() {
     const TIME: Duration = Duration::from_secs(10);
     let scratch = site::scratch();
