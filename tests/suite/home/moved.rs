@@ -1,6 +1,7 @@
 //! --moved-to: a retired server.
 
 use super::server::{Server, gitd, scratch};
+use crate::support::strace::Trace;
 use crate::support::{Client, End, Git, Packet, pkt, request};
 
 #[test]
@@ -61,24 +62,12 @@ fn no_repository_is_opened() {
             .args(["--listen=127.0.0.1", "--port=auto", "--moved-to=x%D", "--strict-paths"])
             .directory("/nonexistent"),
     );
-    let log = scratch.root().join("strace");
-    let Ok(mut strace) = std::process::Command::new("strace")
-        .args(["-f", "-e", "trace=openat,open,newfstatat,readlink,execve,clone,fork,vfork"])
-        .args(["-p", &server.pid().to_string(), "-o"])
-        .arg(&log)
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-    else {
-        return crate::support::skip("needs strace");
-    };
-    let attached = crate::support::log::Log::read(strace.stderr.take().unwrap());
-    attached.wait(0, |line| line.contains("attached"));
+    let calls = "trace=openat,open,newfstatat,readlink,execve,clone,fork,vfork";
+    let Some(trace) = Trace::attach(&scratch, server.pid(), &[calls]) else { return };
     let mut client = Client::connect(server.addresses(1)[0]);
     client.send(request("upload-pack", "/repo.git"));
     assert_eq!(client.packet(), Packet::Data(b"ERR moved; use x/repo.git".to_vec()));
     client.rest();
-    crate::support::process::signal(strace.id(), rustix::process::Signal::INT);
-    crate::support::process::wait_for(&mut strace);
-    let calls = std::fs::read_to_string(log).unwrap();
+    let calls = trace.end();
     assert!(!calls.contains("repo.git") && !calls.contains("exec"), "{calls}");
 }

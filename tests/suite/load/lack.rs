@@ -1,56 +1,31 @@
 //! The kernel has nothing left: for a moment each of gitd's system calls that may fail so does, by strace's hand. What is
 //! lacking for a whole machine cannot be had otherwise: no test may fill the table of open files or the memory.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use rustix::process::Signal;
-
 use super::{Resources, is_served};
-use crate::support::log::Log;
-use crate::support::process::{children, signal, wait_for, wait_until, zombies};
+use crate::support::process::{children, wait_until, zombies};
+use crate::support::strace::Trace;
 use crate::support::{
     Daemon, Gitd, Implementation, Scratch, Stock, compliance, needs_root, request,
 };
 
 /// While it lives, system calls of gitd fail, and of what it starts.
-struct Fault {
-    strace: Child,
-    calls: PathBuf,
-}
+struct Fault(Trace);
 
 impl Fault {
     /// `call:error=…`, with `:when=…` if not all of them, as strace's `inject` takes it.
     fn inject(scratch: &Scratch, daemon: &Daemon, what: &str) -> Self {
-        let calls = scratch.root().join("calls");
         let (call, _) = what.split_once(':').unwrap();
-        let mut strace = Command::new("strace")
-            .args(["-f", "-e", &format!("trace={call}"), "-e", &format!("inject={what}")])
-            .args(["-p", &daemon.pid().to_string(), "-o"])
-            .arg(&calls)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace");
-        let attached = Log::read(strace.stderr.take().unwrap());
-        attached.wait(0, |line| line.contains("attached"));
-        Self { strace, calls }
+        let expressions = [format!("trace={call}"), format!("inject={what}")];
+        let trace = Trace::attach(scratch, daemon.pid(), &expressions.each_ref().map(|e| &**e));
+        Self(trace.expect("root may trace"))
     }
 
     /// Ends the fault; the calls that it has met.
-    fn end(mut self) -> Vec<String> {
-        signal(self.strace.id(), Signal::INT);
-        wait_for(&mut self.strace);
-        let calls = std::fs::read_to_string(&self.calls).unwrap();
+    fn end(self) -> Vec<String> {
+        let calls = self.0.end();
         calls.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Fault {
-    fn drop(&mut self) {
-        // Without its tracer a process goes on.
-        let _ = self.strace.kill();
-        let _ = self.strace.wait();
     }
 }
 
@@ -83,7 +58,7 @@ fn nothing_to_accept_with(scratch: &Scratch, daemon: &Daemon, error: &str, reaso
     clients.iter_mut().for_each(|client| client.send(request("upload-pack", "/repo.git")));
     let line = format!("accept returned: {reason}; trying again (raise the limit of open files?)");
     daemon.log.wait(mark, |logged| logged == line);
-    let tries = || std::fs::read_to_string(&fault.calls).unwrap().lines().count() as u64;
+    let tries = || fault.0.calls().lines().count() as u64;
     let (before, now) = (tries(), Instant::now());
     wait_until("it has tried again", || tries() > before + 2);
     // But not in a loop.

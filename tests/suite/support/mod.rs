@@ -13,6 +13,7 @@ pub mod process;
 pub mod random;
 pub mod scratch;
 pub mod session;
+pub mod strace;
 pub mod syslog;
 
 use std::io::Write;
