@@ -28,13 +28,11 @@ pub struct Grant {
 
 impl Grant {
     /// The service that may run.
-    #[must_use]
     pub fn service(&self) -> Service {
         self.service
     }
 
     /// The repository in which it may run.
-    #[must_use]
     pub fn repository(&self) -> &Repository {
         &self.repository
     }

@@ -32,9 +32,6 @@ pub enum BadSocket {
 
 /// Takes over the descriptors that the environment says are for this process. Must be called once,
 /// before anything else is opened.
-///
-/// # Errors
-/// [`BadSocket::Missing`]
 pub fn take() -> Result<Vec<OwnedFd>, BadSocket> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
     let for_us = number("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok());
@@ -46,9 +43,6 @@ pub fn take() -> Result<Vec<OwnedFd>, BadSocket> {
 }
 
 /// Makes listeners of what was passed; the warnings are for the administrator.
-///
-/// # Errors
-/// [`BadSocket`]
 pub fn listeners(
     descriptors: Vec<OwnedFd>,
     multipath: Multipath,

@@ -101,7 +101,6 @@ impl Activities {
     }
 
     /// What the runtime works for now, and what all connections are doing: the oldest ones by name.
-    #[must_use]
     pub fn report(&self) -> String {
         let all = self.lock();
         let current = all.connections.get(&self.current.load(Relaxed));

@@ -22,7 +22,6 @@ pub enum Address {
 
 impl Address {
     /// The address of an open socket.
-    #[must_use]
     pub fn of(socket: &Socket) -> Self {
         let Ok(address) = socket.local_addr() else { return Address::Unnamed };
         match (address.as_socket(), address.as_pathname()) {
@@ -33,7 +32,6 @@ impl Address {
     }
 
     /// A line of the port file: the address, a blank, and the port, or `-` where there is none.
-    #[must_use]
     pub fn line(&self) -> Vec<u8> {
         match self {
             Address::Inet(inet) => format!("{} {}\n", inet.ip(), inet.port()).into_bytes(),

@@ -59,13 +59,11 @@ pub struct Bounds {
 
 impl Bounds {
     /// How many may be at work, running and resting.
-    #[must_use]
     pub fn most(&self) -> Option<usize> {
         self.places.map(|places| places.get().saturating_mul(1 + RESTING))
     }
 
     /// How many requests may be in their checks: all that may be at work.
-    #[must_use]
     pub fn checks(&self) -> usize {
         self.most().unwrap_or(CHECKS)
     }
@@ -145,7 +143,6 @@ pub enum Answer {
 
 impl Admission {
     /// Opens an empty house.
-    #[must_use]
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Admission { bounds, state: Mutex::default() })
     }
@@ -172,7 +169,6 @@ impl Admission {
     }
 
     /// How many have been let in and have not left, with those that rest.
-    #[must_use]
     pub fn admitted(&self) -> usize {
         let state = self.lock();
         state.running + state.resting
@@ -180,7 +176,6 @@ impl Admission {
 
     /// Whether requests about `subject` wait for its checks, of which too many are under way, and not for a
     /// place.
-    #[must_use]
     pub fn waits_for_checks(&self, subject: &[u8]) -> bool {
         !self.lock().may_check(&self.bounds, subject)
     }
@@ -314,13 +309,11 @@ impl Place {
     }
 
     /// Whether it has a permit.
-    #[must_use]
     pub fn works(&self) -> bool {
         self.permit.is_some()
     }
 
     /// Whether there is a limit that makes others wait for this place.
-    #[must_use]
     pub fn is_scarce(&self) -> bool {
         self.house.bounds.places.is_some()
     }

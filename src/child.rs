@@ -23,9 +23,6 @@ pub struct Running {
 
 /// Starts the granted service with the client's connection as its standard input and output
 /// (contract 50). `input` and `output` stay open here and may be the same; they must be blocking.
-///
-/// # Errors
-/// Those of making a pipe and of starting a process.
 pub fn start(
     starter: &Starter,
     grant: &Grant,
@@ -60,9 +57,6 @@ pub fn start(
 /// and hold nobody's permit: git would end pack-objects by SIGTERM, which is ignored below gitd. What
 /// receive-pack leaves behind may be its hooks' intention; but where gitd has ended it, its hooks end too,
 /// or they would outgrow every limit.
-///
-/// # Errors
-/// Those of `waitid(2)`.
 pub fn ended(process: &Child, service: Service, forced: bool) -> io::Result<Option<End>> {
     let Some(end) = process.look()? else { return Ok(None) };
     if forced {

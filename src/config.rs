@@ -91,7 +91,6 @@ pub struct Policy {
 impl Policy {
     /// What the checks of a request may hang over: the repository and, where that is looked up, the name
     /// that the client gives the server.
-    #[must_use]
     pub fn subject(&self, request: &Request) -> Vec<u8> {
         let mut subject = request.pathname.clone();
         let looked_up = self.access_hook.is_some() || self.interpolated_path.is_some();
@@ -173,7 +172,6 @@ pub enum ConfigError {
 }
 
 /// Where the log goes: known before anything else can fail, as the failure is told there.
-#[must_use]
 pub fn destination(options: &Options) -> Destination {
     let default =
         if options.inetd || options.detach { Destination::Syslog } else { Destination::Stderr };
@@ -182,9 +180,6 @@ pub fn destination(options: &Options) -> Destination {
 
 impl Config {
     /// Understands the options, in the stock daemon's order of complaints.
-    ///
-    /// # Errors
-    /// [`ConfigError`]
     pub fn understand(options: Options) -> Result<Self, ConfigError> {
         if options.inetd && (options.detach || options.user.is_some() || options.group.is_some()) {
             return Err(ConfigError::InetdIdentity);

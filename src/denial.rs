@@ -108,7 +108,6 @@ pub enum Denial {
 
 impl Denial {
     /// git could not be started for this reason.
-    #[must_use]
     pub fn cannot_run(service: Service, error: &std::io::Error) -> Self {
         let reason = crate::sys::errno_text(error);
         if lack::is_lack(error) {
@@ -119,7 +118,6 @@ impl Denial {
     }
 
     /// Only git could have answered a question about the repository, and it could not be run.
-    #[must_use]
     pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
         lack::note(error);
         let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
@@ -127,7 +125,6 @@ impl Denial {
     }
 
     /// git does not understand its configuration, and said why.
-    #[must_use]
     pub fn refused_by_git(path: &[u8], output: &std::process::Output) -> Self {
         let reason = output.stderr.trim_ascii_end().to_vec();
         Denial::Config { path: path.to_vec(), reason }
@@ -158,7 +155,6 @@ impl Denial {
     }
 
     /// The packet for the client that asked for `pathname`.
-    #[must_use]
     pub fn packet(&self, informative: bool, pathname: &[u8]) -> Vec<u8> {
         match self {
             // The URL comes last and alone, to be copied.
@@ -168,7 +164,6 @@ impl Denial {
     }
 
     /// What the administrator can do about it; empty where there is nothing to mend.
-    #[must_use]
     pub fn remedy(&self) -> String {
         match self {
             Denial::ServiceOff(service) | Denial::ServiceOffFor(service, _) => {

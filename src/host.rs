@@ -26,25 +26,21 @@ pub struct Canonical {
 
 impl<'a> Host<'a> {
     /// Wraps the host of a request; nothing is resolved yet.
-    #[must_use]
     pub fn new(named: Option<&'a VirtualHost>) -> Self {
         Host { named, resolved: OnceCell::new() }
     }
 
     /// Whether the request has a host-parameter, be it empty.
-    #[must_use]
     pub fn is_named(&self) -> bool {
         self.named.is_some()
     }
 
     /// The host in lower case; empty when the client named none.
-    #[must_use]
     pub fn name(&self) -> &'a [u8] {
         self.named.map_or(b"", |named| &named.host)
     }
 
     /// The port; empty when the client named none.
-    #[must_use]
     pub fn port(&self) -> &'a [u8] {
         self.named.map_or(b"", |named| &named.port)
     }

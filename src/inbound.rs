@@ -98,9 +98,6 @@ impl Packet {
 }
 
 /// Reads one packet from a descriptor that may wait, as inetd's standard input.
-///
-/// # Errors
-/// [`Unread`]
 pub fn read(input: impl AsFd, limit: Option<Duration>) -> Result<Vec<u8>, Unread> {
     let deadline = limit.map(|limit| Instant::now() + limit);
     let mut packet = Packet::default();

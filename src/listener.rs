@@ -50,9 +50,6 @@ const FREE_PORT_TRIES: usize = 16;
 
 /// Binds and listens on every address of every host, unless sockets were `passed` and no place was
 /// named. An address that cannot be listened on is logged and passed over (contract 11).
-///
-/// # Errors
-/// [`NoMultipath`]
 pub fn listen(daemon: &Daemon, passed: Vec<Listener>) -> Result<Listening, NoMultipath> {
     let own = passed.is_empty() || daemon.place_named;
     let mut listening = Listening { listeners: passed, ..Listening::default() };

@@ -5,7 +5,6 @@ use crate::template::{Placeholder, Template};
 
 /// The URL for a request. What the client chose in it, host, port and path, is percent-encoded but for
 /// what stands for itself in a URL, so that nothing can hide or break the line that its user reads.
-#[must_use]
 pub fn url(template: &Template, request: &Request) -> Vec<u8> {
     let (host, port) = request.virtual_host.as_ref().map_or((Vec::new(), Vec::new()), |named| {
         let host = encoded(&named.host, b"-._:");

@@ -28,7 +28,6 @@ pub struct Manager {
 
 impl Manager {
     /// Finds it by the environment.
-    #[must_use]
     pub fn find() -> Self {
         let socket = env::var_os("NOTIFY_SOCKET").and_then(|name| connect(name.as_bytes()).ok());
         Manager { watchdog: socket.as_ref().and_then(|_| watchdog()), socket }

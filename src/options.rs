@@ -29,7 +29,6 @@ pub enum Destination {
 
 impl Destination {
     /// The exit status of what the stock daemon calls a fatal error (contract 7).
-    #[must_use]
     pub fn fatal_status(self) -> u8 {
         if self == Destination::Syslog { 1 } else { 128 }
     }

@@ -43,7 +43,6 @@ pub enum Kind {
 impl Kind {
     /// Where standard error leads. systemd says in the environment which file the journal is; a
     /// standard error that was pointed elsewhere since is another one.
-    #[must_use]
     pub fn of_stderr() -> Self {
         let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return Kind::Stderr };
         let stderr = std::fs::metadata("/proc/self/fd/2").ok();
@@ -73,7 +72,6 @@ struct Queue {
 
 impl Outlet {
     /// A way that waits, until [`Outlet::serve`].
-    #[must_use]
     pub fn new(kind: Kind) -> Arc<Self> {
         if kind == Kind::Syslog {
             syslog::open();

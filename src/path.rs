@@ -114,7 +114,6 @@ fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
 
 /// Whether the directories on the command line cover `path`: the same name, or one of them followed by
 /// a slash (contract 40). With strict paths only the same name will do.
-#[must_use]
 pub fn is_listed(policy: &Policy, path: &[u8]) -> bool {
     let covers = |directory: &Vec<u8>| match path.strip_prefix(directory.as_slice()) {
         Some(rest) if policy.strict_paths => rest.is_empty(),

@@ -16,7 +16,6 @@ pub enum Origin {
 
 impl Origin {
     /// The address in whose name a client takes its turn. All users of this machine share one.
-    #[must_use]
     pub fn ip(self) -> IpAddr {
         match self {
             // A socket for both families has IPv4 clients in IPv6's clothes.

@@ -41,7 +41,6 @@ pub struct Entry {
 
 impl Pending {
     /// Opens an empty house for at most so many; `None` for any number.
-    #[must_use]
     pub fn new(most: Option<NonZeroUsize>) -> Arc<Self> {
         Arc::new(Pending { most, state: Mutex::default() })
     }

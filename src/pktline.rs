@@ -47,13 +47,11 @@ pub enum BadLength {
 /// The packet that tells the client why it is refused: `ERR <reason>: <pathname>`, without a line
 /// feed, the pathname as the client sent it (contract 32). A pathname that would make the packet too
 /// long is cut.
-#[must_use]
 pub fn refusal(reason: &[u8], pathname: &[u8]) -> Vec<u8> {
     error(&[reason, b": ", pathname].concat())
 }
 
 /// An `ERR` packet with this text, cut where it would be too long.
-#[must_use]
 pub fn error(text: &[u8]) -> Vec<u8> {
     let mut payload = [b"ERR ", text].concat();
     payload.truncate(MAX_SENT);

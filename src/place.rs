@@ -51,9 +51,6 @@ impl Place {
     }
 
     /// What is there, a symbolic link itself too; `None` where nothing is.
-    ///
-    /// # Errors
-    /// Those of `fstatat(2)`.
     pub fn look(&self) -> io::Result<Option<Entry>> {
         match entry::look(&self.directory, &self.name) {
             Ok(found) => Ok(Some(found)),
@@ -64,7 +61,6 @@ impl Place {
 
     /// Whether nobody but root can put something else in the place of what root makes there. True for
     /// every place of a process that is not root.
-    #[must_use]
     pub fn is_guarded(&self) -> bool {
         let is_safe = |directory: Entry| {
             directory.owner == 0 && (!directory.others_write() || directory.is_sticky())
@@ -73,16 +69,12 @@ impl Place {
     }
 
     /// A path that leads here by way of the directory that is held, for calls that take nothing else.
-    #[must_use]
     pub fn path(&self) -> Vec<u8> {
         let directory = format!("/proc/self/fd/{}/", self.directory.as_raw_fd());
         [directory.as_bytes(), self.name.as_bytes()].concat()
     }
 
     /// Holds what is there as a mere location, a symbolic link itself too.
-    ///
-    /// # Errors
-    /// Those of `openat(2)`.
     pub fn hold(&self) -> io::Result<OwnedFd> {
         entry::hold(&self.directory, &self.name)
     }
@@ -106,18 +98,12 @@ impl Place {
     }
 
     /// Removes what is there, if it is no directory.
-    ///
-    /// # Errors
-    /// Those of `unlinkat(2)`.
     pub fn remove(&self) -> io::Result<()> {
         entry::remove(&self.directory, &self.name)
     }
 
     /// Puts a new file in the place of whatever is there, in one step, and returns it. Until then it has a
     /// name that nobody can guess.
-    ///
-    /// # Errors
-    /// Those of making, writing and renaming.
     pub fn replace(&self, text: &[u8]) -> io::Result<File> {
         let aside = CString::new(format!(".gitd-{:016x}", entry::random()?))?;
         let mut file = entry::create(&self.directory, &aside)?;

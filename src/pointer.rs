@@ -10,7 +10,6 @@ pub const MAX_GITFILE: usize = 1 << 20;
 
 /// Whether the text of HEAD names a ref, or an object of either format (contract 39). What follows
 /// does not matter, nor whether the ref or the object exists.
-#[must_use]
 pub fn head_is_valid(text: &[u8]) -> bool {
     if let Some(target) = text.strip_prefix(b"ref:") {
         let blank = |octet: &&u8| matches!(octet, b' ' | b'\t' | b'\n' | b'\r');
@@ -20,14 +19,12 @@ pub fn head_is_valid(text: &[u8]) -> bool {
 }
 
 /// Whether HEAD, as a symbolic link that git made in 2005, names a ref.
-#[must_use]
 pub fn head_link_is_valid(target: &[u8]) -> bool {
     target.starts_with(b"refs/")
 }
 
 /// The directory that `commondir` names, absolute or relative to its own; `None` for an empty file,
 /// which git refuses.
-#[must_use]
 pub fn common_directory(text: &[u8]) -> Option<&[u8]> {
     if text.is_empty() {
         return None;
@@ -40,7 +37,6 @@ pub fn common_directory(text: &[u8]) -> Option<&[u8]> {
 
 /// The directory that a gitfile names, absolute or relative to where the gitfile is. `None` if the text is
 /// no gitfile's.
-#[must_use]
 pub fn gitfile_target(text: &[u8]) -> Option<&[u8]> {
     let target =
         without_line_ends(text).strip_prefix(b"gitdir: ").filter(|named| !named.is_empty())?;
@@ -51,7 +47,6 @@ pub fn gitfile_target(text: &[u8]) -> Option<&[u8]> {
 }
 
 /// The directory in which a path's last part is, and that part without slashes behind it.
-#[must_use]
 pub fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
     let end = path.iter().rposition(|&octet| octet != b'/').map_or(0, |last| last + 1);
     match path[..end].iter().rposition(|&octet| octet == b'/') {

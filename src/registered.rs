@@ -33,7 +33,6 @@ pub struct Report {
 
 impl Report {
     /// Whether either direction has ended: it is reported again at once.
-    #[must_use]
     pub fn closed(self) -> bool {
         self.read_closed || self.write_closed
     }

@@ -68,9 +68,6 @@ impl Repository {
     /// Searches `path` with git's suffixes. A regular file that is a gitfile stands for the git
     /// directory it names; any other regular file ends the search as if nothing were there, so that
     /// nobody can probe for files (B7).
-    ///
-    /// # Errors
-    /// [`Miss`]
     pub fn search(path: &[u8]) -> Result<Self, Miss> {
         if path.is_empty() {
             return Err(Miss::Nothing);
@@ -79,9 +76,6 @@ impl Repository {
     }
 
     /// The same, with the suffixes put behind `stem` as it is.
-    ///
-    /// # Errors
-    /// [`Miss`]
     pub fn search_behind(stem: &[u8]) -> Result<Self, Miss> {
         let mut found = SUFFIXES.iter().map(|suffix| Self::look([stem, suffix].concat()));
         found.find(|look| !matches!(look, Err(Miss::Nothing))).unwrap_or(Err(Miss::Nothing))
@@ -90,9 +84,6 @@ impl Repository {
     /// Takes `path` literally, as `--strict-paths` wants it; what is found through a gitfile is named
     /// as it is. What is not there, or not ours, ends the search: git asks whose it is before it asks
     /// what it is (contract 44).
-    ///
-    /// # Errors
-    /// [`Miss`]
     pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
         let named = Named::hold(Base::WorkingDirectory, path).map_err(|_| Miss::Broken)?;
         let is_ours = named.owner == account::effective_uid();
@@ -104,34 +95,29 @@ impl Repository {
     }
 
     /// The git directory itself, good for `fchdir` and as a base of relative names.
-    #[must_use]
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
     /// The users that own the name it was found under and, behind a gitfile, its git directory. Of a
     /// symbolic link the link's own owner counts (contract 45).
-    #[must_use]
     pub fn owners(&self) -> &[u32] {
         &self.owners
     }
 
     /// The name that `safe.directory` must have, without any symbolic link: that of the gitfile where
     /// there is one, else that of the directory.
-    #[must_use]
     pub fn safe_name(&self) -> Vec<u8> {
         descriptor::real_path(self.named()).unwrap_or_default()
     }
 
     /// Whether it was found through a gitfile.
-    #[must_use]
     pub fn is_behind_gitfile(&self) -> bool {
         self.gitfile.is_some()
     }
 
     /// The directory in which it is called the last part of `name`, or the gitfile is that it was found
     /// through; `None` if it is not there any more.
-    #[must_use]
     pub fn directory_of(&self, name: &[u8]) -> Option<OwnedFd> {
         let (parent, last) = pointer::split_last(name);
         let parent = CString::new(parent).ok()?;
@@ -147,14 +133,12 @@ impl Repository {
     }
 
     /// Whether there is something called `.git` in it.
-    #[must_use]
     pub fn contains_dot_git(&self) -> bool {
         descriptor::status(Base::Directory(self.directory()), c".git", false).is_ok()
     }
 
     /// Whether git, given this directory, would find another repository inside it first. One that is bare
     /// may have a link to itself there, for programs that want a `.git`.
-    #[must_use]
     pub fn hides_another(&self) -> bool {
         match Named::hold(Base::Directory(self.directory()), DOT_GIT) {
             Ok(named) => match Self::of(named, DOT_GIT.to_vec()) {
@@ -166,13 +150,11 @@ impl Repository {
     }
 
     /// Whether `directory` is its git directory.
-    #[must_use]
     pub fn is(&self, directory: BorrowedFd<'_>) -> bool {
         descriptor::same(self.directory(), directory)
     }
 
     /// Whether its owner exported it (contract 54).
-    #[must_use]
     pub fn exported(&self) -> bool {
         let base = Base::Directory(self.directory.as_fd());
         descriptor::access(base, c"git-daemon-export-ok", Access::Exists).is_ok()
@@ -180,7 +162,6 @@ impl Repository {
 
     /// The text of its configuration file; `None` where only git can tell what it says: it cannot be
     /// read, or is too large to be looked through. A missing file is empty.
-    #[must_use]
     pub fn config(&self) -> Option<Vec<u8>> {
         let directory = self.common.as_ref().unwrap_or(&self.directory);
         read_config(Base::Directory(directory.as_fd()), c"config")
@@ -239,7 +220,6 @@ impl Repository {
 }
 
 /// The path without slashes at its end, which suffixes are put behind.
-#[must_use]
 pub fn stem(path: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|&octet| octet != b'/').map_or(1, |last| last + 1);
     path.get(..end).unwrap_or_default()
@@ -321,7 +301,6 @@ fn head_is_valid(base: Base<'_>) -> bool {
 
 /// What keeps `path` from being a repository, in words for the log. Only asked after a search found
 /// nothing; the client never hears it.
-#[must_use]
 pub fn diagnose(path: &[u8]) -> String {
     let Ok(name) = CString::new(path) else { return "the path contains a NUL byte".to_owned() };
     let found = match descriptor::locate(Base::WorkingDirectory, &name) {
@@ -348,7 +327,6 @@ pub fn diagnose(path: &[u8]) -> String {
 }
 
 /// The text of a configuration file, as [`Repository::config`] says.
-#[must_use]
 pub fn read_config(base: Base<'_>, name: &CStr) -> Option<Vec<u8>> {
     match read(base, name, MAX_CONFIG) {
         Ok(text) if text.len() < MAX_CONFIG => Some(text),

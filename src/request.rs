@@ -27,7 +27,6 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Splits the payload of a request packet (contract 25 to 27).
-    #[must_use]
     pub fn split(payload: &'a [u8]) -> Self {
         let (line, rest) = split_at_nul(payload);
         let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -102,9 +101,6 @@ impl Request {
     }
 
     /// Understands the line. It comes last: a bad parameter outweighs an unknown command (contract 29).
-    ///
-    /// # Errors
-    /// [`Malformed::UnknownCommand`]
     pub fn understand(line: &[u8], parameters: Parameters) -> Result<Self, Malformed> {
         let unknown = || Malformed::UnknownCommand(line.to_vec());
         let blank = line.iter().position(|&octet| octet == b' ').ok_or_else(unknown)?;
@@ -148,7 +144,6 @@ impl Malformed {
 
     /// Whether the stock daemon calls it a fatal error, or refuses a service it does not know (contract
     /// 29, 33).
-    #[must_use]
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Malformed::UnknownCommand(_))
     }

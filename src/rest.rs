@@ -42,7 +42,6 @@ pub struct Exchange {
 
 impl Exchange {
     /// Begins with a request of so many octets.
-    #[must_use]
     pub fn new(request: &Request, octets: usize) -> Self {
         let parameters = request.extra_parameters.as_deref().unwrap_or_default();
         let version_2 = parameters.split(|&octet| octet == b':').any(|p| p == b"version=2");
@@ -51,7 +50,6 @@ impl Exchange {
     }
 
     /// Whether a session of this kind can be at rest.
-    #[must_use]
     pub fn may_rest(&self) -> bool {
         self.request.is_some()
     }
@@ -67,7 +65,6 @@ impl Exchange {
     }
 
     /// Whether nothing is under way, if the service waits for its client: see the module's text.
-    #[must_use]
     pub fn is_over(&self, seen: &Counters) -> bool {
         self.request.is_some_and(|request| seen.received > request)
             && self.answered
@@ -109,7 +106,6 @@ pub enum Activity {
 
 /// Looks at a service's processes. May take as long as a file system that one of them executes a program on:
 /// the kernel lets nobody look at a process in the middle of that.
-#[must_use]
 pub fn observe(pid: u32) -> Observation {
     let waiting = waits_for_client(pid);
     let waits = waiting.is_some();

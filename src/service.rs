@@ -17,19 +17,16 @@ impl Service {
         [Service::UploadPack, Service::UploadArchive, Service::ReceivePack];
 
     /// The service that a request-command names: `git-upload-pack` and so on, case-sensitive.
-    #[must_use]
     pub fn from_request_command(command: &[u8]) -> Option<Self> {
         Self::from_name(command.strip_prefix(b"git-")?)
     }
 
     /// The service with this name, without `git-`: what `--enable=` takes.
-    #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|service| service.name().as_bytes() == name)
     }
 
     /// Its name in the log and as git's subcommand.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Service::UploadPack => "upload-pack",
@@ -39,7 +36,6 @@ impl Service {
     }
 
     /// The configuration variable by which a repository overrides the server (contract 52).
-    #[must_use]
     pub fn config_key(self) -> &'static str {
         match self {
             Service::UploadPack => "daemon.uploadpack",

@@ -92,7 +92,6 @@ pub struct Outcome {
 
 impl Outcome {
     /// Whether the service failed before it said anything: the client would hear nothing at all.
-    #[must_use]
     pub fn stillborn(&self) -> bool {
         self.end.is_some_and(|end| !end.success())
             && self.counters.is_some_and(|counters| !counters.answered())

@@ -31,7 +31,6 @@ pub struct Starter {
 
 impl Starter {
     /// Looks around once privileges are dropped: whose processes these will be.
-    #[must_use]
     pub fn new(spawner: Spawner, settings: GitSettings, timeout: u64) -> Self {
         let uid = account::effective_uid();
         // As git reads it: blanks in front do not count, and of a larger number the lower 32 bits do.
@@ -50,14 +49,12 @@ impl Starter {
     }
 
     /// Learns of git what spares each of many requests a question.
-    #[must_use]
     pub fn survey(self) -> Self {
         self.git().survey(&self.spawner);
         self
     }
 
     /// The installed git. It is looked for when it is first needed: many a client is refused without.
-    #[must_use]
     pub fn git(&self) -> &Git {
         self.git.get_or_init(|| Git::find(&self.settings.config))
     }

@@ -64,7 +64,6 @@ enum Pipe {
 impl Stderr {
     /// Takes over the pipe of the process `pid`, which runs `service`. Nothing is read yet: most services end soon and say
     /// nothing, and waiting for that would cost a registration and a wake-up each.
-    #[must_use]
     pub fn new(service: Service, pid: u32, pipe: OwnedFd) -> Self {
         // FIONBIO does not fail on a pipe.
         let _ = descriptor::set_nonblocking(&pipe, true);
@@ -110,7 +109,6 @@ impl Stderr {
     }
 
     /// The pipe, for who waits without a runtime; `None` once it has ended.
-    #[must_use]
     pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
         match &self.pipe {
             Pipe::Unwatched(pipe) => Some(pipe.as_fd()),

@@ -39,7 +39,6 @@ impl Placeholder {
 impl Template {
     /// Parses a template. `%%` stands for a percent sign; a percent sign before anything unknown
     /// stands for itself. Nothing is an error.
-    #[must_use]
     pub fn parse(text: &[u8]) -> Self {
         let mut segments = Vec::new();
         let mut literal = Vec::new();
@@ -64,7 +63,6 @@ impl Template {
     }
 
     /// Whether the template asks for what only the resolver knows.
-    #[must_use]
     pub fn needs_resolver(&self) -> bool {
         self.0.iter().any(|segment| {
             matches!(segment, Segment::Value(Placeholder::CanonicalHost | Placeholder::Address))
@@ -72,7 +70,6 @@ impl Template {
     }
 
     /// The path that comes of it when `value` fills the placeholders.
-    #[must_use]
     pub fn fill<'a>(&self, mut value: impl FnMut(Placeholder) -> &'a [u8]) -> Vec<u8> {
         let mut path = Vec::new();
         for segment in &self.0 {

@@ -56,7 +56,6 @@ impl std::fmt::Debug for State {
 
 impl Threads {
     /// No thread yet; at most so many.
-    #[must_use]
     pub fn new(most: usize, when_busy: WhenBusy) -> Self {
         Threads { most, when_busy, shared: Arc::default() }
     }

@@ -58,7 +58,6 @@ fn round_trip(client: impl AsFd) -> Option<Duration> {
 }
 
 /// Whether a direction of the connection has ended.
-#[must_use]
 pub fn has_ended(client: &Socket) -> bool {
     wait(&mut [Wait::finished(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|ended| ended > 0)
 }
@@ -66,7 +65,6 @@ pub fn has_ended(client: &Socket) -> bool {
 /// Whether the kernel has given the connection up: it was reset, or its retransmissions or probes were answered
 /// by nobody for as long as the kernel tries (`tcp_retries2` and `TCP_KEEPCNT` of tcp(7); for MPTCP also
 /// `net.mptcp.close_timeout` after the last path has died).
-#[must_use]
 pub fn is_broken(client: &Socket) -> bool {
     wait(&mut [Wait::closed(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|broken| broken > 0)
 }
@@ -88,7 +86,6 @@ pub fn prefer_prompt_segments(client: &Socket) {
 
 /// How long the other end's kernel has acknowledged nothing, while bytes are on their way to it; `None` when
 /// there are none, or the kernel does not tell (MPTCP before Linux 6.10, Unix sockets).
-#[must_use]
 pub fn unanswered(socket: impl AsFd) -> Option<Duration> {
     if self::socket::unacknowledged(&socket).ok()? == 0 {
         return None;
@@ -160,7 +157,6 @@ impl Display for Transport {
 
 impl Counters {
     /// Reads the kernel's counters; `None` where there are none, as on a pipe.
-    #[must_use]
     pub fn read(client: impl AsFd) -> Option<Self> {
         let tcp = Structure::<136>::read(&client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
         let unacknowledged = socket::unacknowledged(&client).unwrap_or(0);
@@ -187,13 +183,11 @@ impl Counters {
     }
 
     /// The octets acknowledged, received and on their way; when all stay the same, nothing moves.
-    #[must_use]
     pub fn octets(&self) -> (u64, u64, u64) {
         (self.sent, self.received, self.unacknowledged)
     }
 
     /// Whether the service has written anything.
-    #[must_use]
     pub fn answered(&self) -> bool {
         self.sent + self.unacknowledged > 0
     }
