@@ -5,7 +5,7 @@ use std::char;
 use std::fmt::{self, Display, Formatter, Write};
 
 /// How many octets a field has at most once it is shown. With some three fields a line stays below what
-/// readers of logs take for one ([`crate::outlet`]), and a request below what waits to be read.
+/// readers of logs take for one ([`crate::log::outlet`]), and a request below what waits to be read.
 pub const MOST: usize = 1024;
 
 /// What is kept of that for telling how long the field was.

@@ -1,7 +1,7 @@
-//! The `gitd` program; see [`gitd::startup`].
+//! The `gitd` program; see [`gitd::daemon::startup`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    gitd::startup::run(std::env::args_os().skip(1)).carry_out()
+    gitd::daemon::startup::run(std::env::args_os().skip(1)).carry_out()
 }

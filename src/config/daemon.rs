@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
+use crate::config::options::{Multipath, Options, Port};
 use crate::escape::Escaped;
-use crate::options::{Multipath, Options, Port};
 use crate::sys::account;
 
 /// The port that IANA gave to git.

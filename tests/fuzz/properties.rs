@@ -1,12 +1,12 @@
 //! What holds of everything that the pure parts make of hostile octets, whatever those are. The fuzz targets look for octets
 //! of which it does not, and the suite tries those of the corpus.
 
+use gitd::config::template::{Placeholder, Template};
 use gitd::escape::{self, Escaped};
-use gitd::inbound::{Packet, Unread};
-use gitd::pktline::{self, PREFIX};
-use gitd::pointer;
-use gitd::request::{Fields, Request, VirtualHost};
-use gitd::template::{Placeholder, Template};
+use gitd::protocol::inbound::{Packet, Unread};
+use gitd::protocol::pktline::{self, PREFIX};
+use gitd::protocol::request::{Fields, Request, VirtualHost};
+use gitd::repository::pointer;
 
 /// A packet that comes in pieces is the packet that comes at once, and nothing behind it is touched. The first octet says
 /// how large the pieces are.

@@ -205,19 +205,34 @@ fn changelog() {
     assert_eq!(latest.split(']').next(), Some(env!("CARGO_PKG_VERSION")));
 }
 
-/// The table of modules has those of the crate, in their order.
+/// The table of folders has those of the crate, in their order, and each folder's files.
 #[test]
-fn modules() {
-    let crate_root = read("src/lib.rs");
-    let modules: Vec<_> = crate_root
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .collect();
+fn folders() {
+    let modules = |file: &str| -> Vec<String> {
+        let text = read(file);
+        let names = text.lines().filter_map(|line| {
+            let line = line.strip_prefix("pub ").unwrap_or(line);
+            line.strip_prefix("mod ")?.strip_suffix(';')
+        });
+        names.filter(|&name| name != "tests").map(str::to_owned).collect()
+    };
     let page = read("docs/architecture.md");
-    let table: Vec<_> =
-        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    assert_eq!(table, modules);
+    let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+    let folders = modules("src/lib.rs");
+    assert_eq!(rows.iter().map(|row| row.split('`').next().unwrap()).collect::<Vec<_>>(), folders);
+    for (folder, row) in folders.iter().zip(rows) {
+        let file = format!("src/{folder}/mod.rs");
+        if !path(&file).exists() {
+            continue;
+        }
+        for module in modules(&file).iter().filter(|&module| !PARTS.contains(&module.as_str())) {
+            assert!(row.contains(&format!("`{module}`")), "{folder}: no word of {module}");
+        }
+    }
 }
+
+/// Parts of the folder's own job.
+const PARTS: [&str; 2] = ["daemon", "files"];
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)

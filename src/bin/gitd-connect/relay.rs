@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gitd::net::watch;
 use gitd::sys::wait::{Wait, wait};
-use gitd::watch;
 use socket2::Socket;
 
 use crate::failure::Lost;

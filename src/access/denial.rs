@@ -1,0 +1,206 @@
+//! Refusals: one value gives both what the client hears and what the administrator reads.
+
+use thiserror::Error;
+
+use crate::escape::Escaped;
+use crate::protocol::pktline;
+use crate::protocol::service::Service;
+use crate::sys::lack;
+
+/// Why a request is refused. `Display` is the line for the log, in the stock daemon's words.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Denial {
+    /// The server does not offer the service, and no repository can change that.
+    #[error("'{}': service not enabled.", .0.name())]
+    ServiceOff(Service),
+    /// The pathname is another name of something.
+    #[error("'{}': aliased", Escaped(.0))]
+    Aliased(Vec<u8>),
+    /// A `~user` path where there are none.
+    #[error("'{}': User-path not allowed", Escaped(.0))]
+    UserPath(Vec<u8>),
+    /// A path that no file system takes.
+    #[error("{what} too large: {}", Escaped(path))]
+    TooLong {
+        /// What it was made from.
+        what: &'static str,
+        /// The path.
+        path: Vec<u8>,
+    },
+    /// There is no git directory under this path.
+    #[error("'{}' does not appear to be a git repository", Escaped(path))]
+    NotARepository {
+        /// The path that was looked for.
+        path: Vec<u8>,
+        /// What is there instead, for the administrator only.
+        found: String,
+    },
+    /// The repository belongs to somebody else.
+    #[error("detected dubious ownership in repository at '{}'", Escaped(path))]
+    Foreign {
+        /// Where it is.
+        path: Vec<u8>,
+        /// The name that `safe.directory` must have.
+        safe: Vec<u8>,
+        /// As whom gitd runs.
+        uid: u32,
+    },
+    /// The path is not in one of the directories of the command line.
+    #[error("'{}': not in directory list", Escaped(.0))]
+    NotListed(Vec<u8>),
+    /// The repository was not exported by its owner.
+    #[error("'{}': repository not exported.", Escaped(.0))]
+    NotExported(Vec<u8>),
+    /// The service is not offered in this repository.
+    #[error("'{}': service not enabled for '{}'", .0.name(), Escaped(.1))]
+    ServiceOffFor(Service, Vec<u8>),
+    /// git cannot read its configuration, or a value in it.
+    #[error("'{}': {}", Escaped(path), Escaped(reason))]
+    Config {
+        /// Where the repository was found.
+        path: Vec<u8>,
+        /// What git says.
+        reason: Vec<u8>,
+    },
+    /// The access hook refused.
+    #[error("'{}': access hook refused: {}", Escaped(path), Escaped(reason))]
+    Hook {
+        /// Where the repository was found.
+        path: Vec<u8>,
+        /// What the hook said, for the client.
+        reason: Vec<u8>,
+    },
+    /// git could not be started.
+    #[error("cannot run {}: {reason}", service.name())]
+    Spawn {
+        /// The service that was to run.
+        service: Service,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The system has no descriptor, process, thread or memory left for this request.
+    #[error("cannot run {}: {reason}", service.name())]
+    Exhausted {
+        /// The service that was to run.
+        service: Service,
+        /// What there is too little of, in the system's words.
+        reason: String,
+    },
+    /// git ended before it said a word, as it does over a format or configuration that it refuses
+    /// (contract 33, 49).
+    #[error("{} failed before it answered", service.name())]
+    Stillborn {
+        /// The service that ran.
+        service: Service,
+        /// The process, whose lines in the log say why.
+        pid: u32,
+    },
+    /// The server is retired: where to go instead.
+    #[error("moved to {}", Escaped(.0))]
+    Moved(Vec<u8>),
+    /// Too many requests for this path are being checked, and none gets an end.
+    #[error("'{}': too many requests are being checked", Escaped(.0))]
+    Hanging(Vec<u8>),
+    /// Too many services run already.
+    #[error("Too many children, dropping connection")]
+    Busy,
+}
+
+impl Denial {
+    /// git could not be started for this reason.
+    pub fn cannot_run(service: Service, error: &std::io::Error) -> Self {
+        let reason = crate::sys::errno_text(error);
+        if lack::is_lack(error) {
+            Denial::Exhausted { service, reason }
+        } else {
+            Denial::Spawn { service, reason }
+        }
+    }
+
+    /// Only git could have answered a question about the repository, and it could not be run.
+    pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
+        lack::note(error);
+        let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
+        Denial::Config { path: path.to_vec(), reason }
+    }
+
+    /// git does not understand its configuration, and said why.
+    pub fn refused_by_git(path: &[u8], output: &std::process::Output) -> Self {
+        let reason = output.stderr.trim_ascii_end().to_vec();
+        Denial::Config { path: path.to_vec(), reason }
+    }
+
+    /// What the client hears: the reason if clients may know it (contract 32). Whatever lets a client
+    /// probe for files has one and the same answer.
+    fn reason(&self, informative: bool) -> &[u8] {
+        match self {
+            Denial::Busy | Denial::Hanging(_) | Denial::Exhausted { .. } => {
+                b"server is busy, try again later"
+            }
+            Denial::Moved(_) => b"moved",
+            _ if !informative => b"access denied or repository not exported",
+            Denial::ServiceOff(_) | Denial::ServiceOffFor(..) => b"service not enabled",
+            Denial::Aliased(_)
+            | Denial::UserPath(_)
+            | Denial::TooLong { .. }
+            | Denial::NotARepository { .. }
+            | Denial::NotListed(_) => b"no such repository",
+            Denial::NotExported(_) => b"repository not exported",
+            Denial::Foreign { .. } => b"repository is owned by another user than the server",
+            Denial::Config { .. } => b"repository has a configuration that git refuses",
+            Denial::Hook { reason, .. } => reason,
+            Denial::Spawn { .. } => b"server cannot run git",
+            Denial::Stillborn { .. } => b"git cannot serve this repository",
+        }
+    }
+
+    /// The packet for the client that asked for `pathname`.
+    pub fn packet(&self, informative: bool, pathname: &[u8]) -> Vec<u8> {
+        match self {
+            // The URL comes last and alone, to be copied.
+            Denial::Moved(url) => pktline::error(&[b"moved; use ".as_slice(), url].concat()),
+            _ => pktline::refusal(self.reason(informative), pathname),
+        }
+    }
+
+    /// What the administrator can do about it; empty where there is nothing to mend.
+    pub fn remedy(&self) -> String {
+        match self {
+            Denial::ServiceOff(service) | Denial::ServiceOffFor(service, _) => {
+                format!(
+                    "to offer it: --enable={}, or {} = true in the repository's config",
+                    service.name(),
+                    service.config_key()
+                )
+            }
+            Denial::NotARepository { found, .. } => found.clone(),
+            Denial::UserPath(_) => "to serve users' repositories: --user-path".to_owned(),
+            Denial::Foreign { safe, uid, .. } => format!(
+                "gitd runs as uid {uid}; chown the repository, or: git config --system --add safe.directory '{}'",
+                Escaped(safe)
+            ),
+            Denial::NotExported(path) => format!(
+                "to export it: touch '{}/git-daemon-export-ok', or --export-all",
+                Escaped(path)
+            ),
+            Denial::Config { .. } => "mend the configuration that git names".to_owned(),
+            Denial::Spawn { .. } => {
+                "is git installed, in PATH, and executable for gitd's user?".to_owned()
+            }
+            Denial::Stillborn { pid, .. } => format!("the lines of [{pid}] say why"),
+            Denial::Exhausted { .. } => {
+                "raise the limits of open files and processes, or lower --max-connections"
+                    .to_owned()
+            }
+            Denial::Busy => "see --max-connections".to_owned(),
+            Denial::Hanging(_) => {
+                "does its file system, the resolver or the access hook hang?".to_owned()
+            }
+            Denial::Aliased(_)
+            | Denial::TooLong { .. }
+            | Denial::NotListed(_)
+            | Denial::Moved(_)
+            | Denial::Hook { .. } => String::new(),
+        }
+    }
+}

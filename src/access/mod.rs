@@ -1,0 +1,118 @@
+//! The decision: may this request be served?
+//!
+//! [`decide`] reads top to bottom in the stock daemon's order (contract 31). Its answer is a value:
+//! a [`Grant`], without which no git can be started, or a [`Denial`], which knows what to tell the
+//! client and what to tell the administrator.
+
+pub mod denial;
+pub mod host;
+pub mod hook;
+pub mod inquiry;
+pub mod moved;
+pub mod ownership;
+pub mod path;
+
+use crate::access::denial::Denial;
+use crate::access::hook::Question;
+use crate::access::host::Host;
+use crate::config::Policy;
+use crate::git::starter::Starter;
+use crate::net::peer::Peer;
+use crate::protocol::request::Request;
+use crate::protocol::service::Service;
+use crate::repository::Repository;
+use crate::sys::lack;
+
+/// The permission to run one service in one repository. Only [`authorize`] makes it.
+#[derive(Debug)]
+pub struct Grant {
+    service: Service,
+    repository: Repository,
+}
+
+impl Grant {
+    /// The service that may run.
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// The repository in which it may run.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+}
+
+/// Decides about one request. May take as long as the file system, the resolver and the access hook
+/// take, so it belongs on a thread that may wait.
+///
+/// # Errors
+/// The [`Denial`] of the first check that failed; [`Denial::Exhausted`], whatever the checks came to, if
+/// the system ran out of something meanwhile.
+pub fn authorize(
+    policy: &Policy,
+    starter: &Starter,
+    request: &Request,
+    peer: &Peer,
+) -> Result<Grant, Denial> {
+    drop(lack::take());
+    let decision = decide(policy, starter, request, peer);
+    match lack::take() {
+        Some(error) => Err(Denial::cannot_run(request.service, &error)),
+        None => decision,
+    }
+}
+
+fn decide(
+    policy: &Policy,
+    starter: &Starter,
+    request: &Request,
+    peer: &Peer,
+) -> Result<Grant, Denial> {
+    if let Some(template) = &policy.moved_to {
+        return Err(Denial::Moved(moved::url(template, request)));
+    }
+    let service = request.service;
+    let offer = policy.offers[service];
+    if !offer.enabled && !offer.overridable {
+        return Err(Denial::ServiceOff(service));
+    }
+    let host = Host::new(request.virtual_host.as_ref());
+    let repository = path::enter(policy, &request.pathname, &host)?;
+    ownership::check(starter, &repository)?;
+    check_listed(policy, &repository)?;
+    if !policy.export_all && !repository.exported() {
+        return Err(Denial::NotExported(repository.path));
+    }
+    let enabled = if offer.overridable {
+        inquiry::service_enabled(starter, &repository, service)?
+    } else {
+        None
+    };
+    if !enabled.unwrap_or(offer.enabled) {
+        return Err(Denial::ServiceOffFor(service, repository.path));
+    }
+    let finds_out_itself = match service {
+        Service::UploadPack => true,
+        // It would enter what is called .git inside, and never look at what is checked here.
+        Service::ReceivePack => !repository.contains_dot_git(),
+        // It greets the client first.
+        Service::UploadArchive => false,
+    };
+    if !finds_out_itself || policy.access_hook.is_some() {
+        inquiry::check_format(starter, &repository)?;
+    }
+    if let Some(hook) = &policy.access_hook {
+        let question = Question { service, repository: &repository, host: &host, peer };
+        hook::consult(starter, hook, &question)
+            .map_err(|reason| Denial::Hook { path: repository.path.clone(), reason })?;
+    }
+    Ok(Grant { service, repository })
+}
+
+fn check_listed(policy: &Policy, repository: &Repository) -> Result<(), Denial> {
+    if path::is_listed(policy, &repository.path) {
+        Ok(())
+    } else {
+        Err(Denial::NotListed(repository.path.clone()))
+    }
+}

@@ -1,0 +1,62 @@
+//! A retired server: where a request should go instead (`--moved-to`).
+
+use crate::config::template::{Placeholder, Template};
+use crate::protocol::request::Request;
+
+/// The URL for a request. What the client chose in it, host, port and path, is percent-encoded but for
+/// what stands for itself in a URL, so that nothing can hide or break the line that its user reads.
+pub fn url(template: &Template, request: &Request) -> Vec<u8> {
+    let (host, port) = request.virtual_host.as_ref().map_or((Vec::new(), Vec::new()), |named| {
+        let host = encoded(&named.host, b"-._:");
+        // An IPv6 address came without its brackets this far.
+        let host = if host.contains(&b':') { [b"[", host.as_slice(), b"]"].concat() } else { host };
+        (host, encoded(&named.port, b""))
+    });
+    let pathname = encoded(&request.pathname, b"-._~/+,=@:");
+    template.fill(|placeholder| match placeholder {
+        Placeholder::Host => &host,
+        Placeholder::Port => &port,
+        Placeholder::Directory => &pathname,
+        // These need the name server; the configuration has refused them.
+        Placeholder::CanonicalHost | Placeholder::Address => b"",
+    })
+}
+
+fn encoded(text: &[u8], plain: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(text.len());
+    for &octet in text {
+        if octet.is_ascii_alphanumeric() || plain.contains(&octet) {
+            encoded.push(octet);
+        } else {
+            encoded.extend(format!("%{octet:02X}").bytes());
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moved(template: &str, request: &[u8]) -> String {
+        let request = Request::parse(request).unwrap();
+        String::from_utf8(url(&Template::parse(template.as_bytes()), &request)).unwrap()
+    }
+
+    #[test]
+    fn hostile_octets_are_encoded() {
+        let cases: [(&str, &[u8], &str); 8] = [
+            ("https://new%D", b"git-upload-pack /a/b-c_d.git", "https://new/a/b-c_d.git"),
+            ("https://%H%D", b"git-upload-pack /a\0host=Old.org\0", "https://old.org/a"),
+            ("https://%H:%P%D", b"git-upload-pack /a\0host=[::1]:99\0", "https://[::1]:99/a"),
+            ("https://%H%D", b"git-upload-pack /a", "https:///a"),
+            ("x%D", b"git-upload-pack /a\n\x1b[31m\xff b", "x/a%0A%1B%5B31m%FF%20b"),
+            ("x%D", b"git-upload-pack /100%/?q#f\\'\"<>", "x/100%25/%3Fq%23f%5C%27%22%3C%3E"),
+            ("//%H/", b"git-upload-pack /\0host=u@evil/../x y\r\0", "//u%40evil.x%20y%0D/"),
+            ("100%%", b"git-receive-pack /a", "100%"),
+        ];
+        for (template, request, expected) in cases {
+            assert_eq!(moved(template, request), expected, "{}", request.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Whose repository is it? One of another user is refused unless `safe.directory` names it (contract
+//! 45 to 47), for its owner could have put anything into its configuration.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime};
+
+use crate::access::denial::Denial;
+use crate::git::DIFFERENT_OWNER;
+use crate::git::starter::Starter;
+use crate::repository::Repository;
+use crate::repository::pointer;
+use crate::sys::{descriptor, lack};
+
+/// Checks the owners of a repository that was found. What `safe.directory` matches is git's to say,
+/// and git is asked only if its configuration has anything to say.
+///
+/// # Errors
+/// [`Denial::Foreign`]; [`Denial::Config`] when git cannot be asked.
+pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
+    let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
+    if repository.owners().iter().all(ours) && !assumed_different() {
+        return Ok(());
+    }
+    let safe = repository.safe_name();
+    if starter.git().server_config_may_mention("safe") && is_safe(starter, repository, &safe)? {
+        return Ok(());
+    }
+    Err(Denial::Foreign { path: repository.location.clone(), safe, uid: starter.uid })
+}
+
+/// Whether the server's own environment makes every repository another user's. What is no boolean git
+/// complains of, when it is asked.
+fn assumed_different() -> bool {
+    let value = std::env::var_os(DIFFERENT_OWNER).unwrap_or_default().to_ascii_lowercase();
+    !["", "0", "false", "no", "off"].iter().any(|no| value == *no)
+}
+
+/// How often git is asked while somebody changes what it looks at.
+const MAX_ASKED: usize = 3;
+
+/// How long nothing must have changed, at the precision of the coarsest file system.
+const REST: Duration = Duration::from_secs(3);
+
+/// Whether `safe.directory` has the name, by git's own rules.
+///
+/// It is a service that is asked: the other commands look at a gitfile as a part of the directory around
+/// it, and must run inside a repository, which they then take for `.`. Of the services receive-pack asks in
+/// every version; it is told to take every owner for another one, and to show no ref.
+///
+/// Whoever owns the repository may put another in its place between any two looks at a name. So git is asked
+/// in a directory that is held, and its answer counts only if it has entered the repository that shall be
+/// served. What remains is what may change inside that directory between two of git's own looks, for the
+/// stock daemon too: where anything has changed, git must say so several times.
+fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Denial> {
+    let Some(place) = Place::of(starter, repository, name) else { return Ok(false) };
+    let before = place.changed();
+    for _ in 0..MAX_ASKED {
+        if !ask(starter, repository, &place)? {
+            return Ok(false);
+        }
+        let rests = before.is_some_and(|before| before.elapsed().is_ok_and(|time| time > REST));
+        if place.directory.is_none() || rests && place.changed() == before {
+            break;
+        }
+    }
+    Ok(true)
+}
+
+fn ask(starter: &Starter, repository: &Repository, place: &Place) -> Result<bool, Denial> {
+    let different = [(DIFFERENT_OWNER, "1")];
+    let variables = if assumed_different() { &[] } else { different.as_slice() };
+    let arguments = [
+        b"-c".as_slice(),
+        b"transfer.hideRefs=refs",
+        b"-c",
+        b"core.alternateRefsCommand=:",
+        b"receive-pack",
+        &place.called,
+    ];
+    let directory = place.directory.as_ref().map(AsFd::as_fd);
+    let entered = starter.git().enter(
+        &starter.spawner,
+        directory,
+        variables,
+        &arguments.map(OsStr::from_bytes),
+    );
+    let (output, entered) = entered.map_err(|error| Denial::unaskable(&repository.path, &error))?;
+    if let Some(entered) = entered {
+        return Ok(repository.is(entered.as_fd()));
+    }
+    // The advice is a command in every language; other complaints, even of the variable, are about something else.
+    let advice = b"--add safe.directory";
+    if output.stderr.windows(advice.len()).any(|window| window == advice) {
+        return Ok(false);
+    }
+    Err(Denial::refused_by_git(&repository.path, &output))
+}
+
+/// From where git is asked about a repository, and what it is called there.
+struct Place {
+    /// Where gitd runs, for a git that compares the names as they are.
+    directory: Option<OwnedFd>,
+    called: Vec<u8>,
+}
+
+impl Place {
+    /// `None` where git would find something else.
+    fn of(starter: &Starter, repository: &Repository, name: &[u8]) -> Option<Self> {
+        // git looks for a `.git` inside before it takes the directory itself.
+        let around = name.strip_suffix(b"/.git");
+        if around.is_none() && !repository.is_behind_gitfile() && repository.hides_another() {
+            return None;
+        }
+        if !starter.git().resolves_safe_names(&starter.spawner) {
+            return Some(Place { directory: None, called: around.unwrap_or(name).to_vec() });
+        }
+        // Nothing can be put in the place of `.`; but `safe.directory` may have that name too, and mean
+        // another directory.
+        if !repository.is_behind_gitfile() && !starter.git().may_take_here_for_safe() {
+            let directory = repository.directory().try_clone_to_owned();
+            let directory = directory.inspect_err(lack::note).ok()?;
+            return Some(Place { directory: Some(directory), called: b".".to_vec() });
+        }
+        let directory = Some(repository.directory_of(name)?);
+        let (_, last) = pointer::split_last(name);
+        let called = if around.is_some() { b".".to_vec() } else { [b"./", last].concat() };
+        Some(Place { directory, called })
+    }
+
+    /// When something was put there, or taken away.
+    fn changed(&self) -> Option<SystemTime> {
+        Some(descriptor::status_of(self.directory.as_ref()?).ok()?.changed)
+    }
+}

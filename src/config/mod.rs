@@ -1,0 +1,387 @@
+//! The configuration *as meant*: what the options come to once users, groups and paths were looked
+//! up. It never changes afterwards, and what contradicts itself cannot be expressed.
+
+pub mod options;
+pub mod template;
+
+mod daemon;
+
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::config::options::{Options, Port};
+use crate::config::template::Template;
+use crate::escape::Escaped;
+use crate::log::Destination;
+use crate::protocol::request::Request;
+use crate::protocol::service::Offers;
+pub use daemon::{Daemon, GIT_PORT, Identity, Place, SocketRights};
+
+/// How long a client may take to send its request where nobody said otherwise (B4).
+const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The number of clients served at once where nobody said otherwise (contract 61).
+const DEFAULT_MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
+/// The number of requests that wait where nobody said otherwise (B3).
+const DEFAULT_MAX_QUEUE: usize = 256;
+
+/// How long they wait.
+const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The number of clients without a request where nobody said otherwise (B4).
+const DEFAULT_MAX_PENDING: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// Everything that the program goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the log goes.
+    pub destination: Destination,
+    /// Whether ordinary events are logged, or refusals only.
+    pub verbose: bool,
+    /// One client on standard input, or a listening daemon.
+    pub mode: Mode,
+    /// What is served to whom.
+    pub policy: Policy,
+    /// What a client may use up.
+    pub limits: Limits,
+    /// How git is to run.
+    pub git: GitSettings,
+    /// What the administrator should hear at start, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// How clients come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// One client, whose socket is standard input and output.
+    Inetd,
+    /// Any number of clients on listening sockets.
+    Daemon(Daemon),
+}
+
+/// What is served to whom: all that a decision about a request depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Put before each requested path.
+    pub base_path: Option<Vec<u8>>,
+    /// Whether the path as requested is tried where the base path finds nothing.
+    pub base_path_relaxed: bool,
+    /// How paths are made for clients that name a virtual host.
+    pub interpolated_path: Option<Template>,
+    /// The directory below a user's home that `~user` stands for; empty for the home itself.
+    pub user_path: Option<Vec<u8>>,
+    /// Whether paths must match exactly.
+    pub strict_paths: bool,
+    /// The only paths that are served, with all below them; empty for no such limit.
+    pub directories: Vec<Vec<u8>>,
+    /// Whether repositories need no `git-daemon-export-ok`.
+    pub export_all: bool,
+    /// Which services are offered.
+    pub offers: Offers,
+    /// The command that has the last word on each request.
+    pub access_hook: Option<Vec<u8>>,
+    /// Whether clients hear the reason of a refusal.
+    pub informative_errors: bool,
+    /// Where everything has moved to; nothing is served then.
+    pub moved_to: Option<Template>,
+}
+
+impl Policy {
+    /// What the checks of a request may hang over: the repository and, where that is looked up, the name
+    /// that the client gives the server.
+    pub fn subject(&self, request: &Request) -> Vec<u8> {
+        let mut subject = request.pathname.clone();
+        let looked_up = self.access_hook.is_some() || self.interpolated_path.is_some();
+        if let (true, Some(host)) = (looked_up, &request.virtual_host) {
+            // No pathname has a NUL.
+            subject.push(0);
+            subject.extend_from_slice(&host.host);
+        }
+        subject
+    }
+}
+
+/// How git is to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitSettings {
+    /// Configuration of command scope: variables and their values.
+    pub config: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What is added to the niceness of services.
+    pub nice: u8,
+}
+
+/// What a client may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The time from accepting a client to the end of its request; `None` for no limit.
+    pub init_timeout: Option<Duration>,
+    /// The time a session may stand still; `None` for no limit.
+    pub timeout: Option<Duration>,
+    /// The number of services that run at once; `None` for no limit.
+    pub max_connections: Option<NonZeroUsize>,
+    /// The number of them for one address; `None` for no limit.
+    pub max_connections_per_address: Option<NonZeroUsize>,
+    /// The number of requests that wait for one of them to end; `None` for no limit.
+    pub max_queue: Option<usize>,
+    /// How long a request waits; `None` for no limit.
+    pub queue_timeout: Option<Duration>,
+    /// The number of clients that have not sent their request; `None` for no limit.
+    pub max_pending: Option<NonZeroUsize>,
+    /// How long running services may take to finish once the server stops; `None` for no limit.
+    pub shutdown_timeout: Option<Duration>,
+}
+
+/// Options that make no sense, alone or together (contract 7); worded as the stock daemon does.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// `--inetd` with what only a daemon can do.
+    #[error("--detach, --user and --group are incompatible with --inetd")]
+    InetdIdentity,
+    /// `--inetd` with an address to listen on.
+    #[error("--listen= and --port= are incompatible with --inetd")]
+    InetdAddress,
+    /// `--inetd` with what is about listening.
+    #[error("--port-file, --require-all-listeners and --socket-* are incompatible with --inetd")]
+    InetdListening,
+    /// `--group` alone.
+    #[error("--group supplied without --user")]
+    GroupWithoutUser,
+    /// A user that the account database does not have.
+    #[error("user not found - {0}")]
+    User(String),
+    /// A group that the account database does not have.
+    #[error("group not found - {0}")]
+    Group(String),
+    /// `--strict-paths` without the directories it needs.
+    #[error("option --strict-paths requires '<directory>' arguments")]
+    StrictWithoutDirectories,
+    /// A base path that is no directory.
+    #[error("base-path '{0}' does not exist or is not a directory")]
+    BasePath(String),
+    /// A Unix socket that depends on the working directory.
+    #[error("listen address '{0}' is not an absolute path")]
+    RelativeSocket(String),
+    /// A URL that would need the name server for every client.
+    #[error("--moved-to takes no %CH and no %IP")]
+    MovedToNeedsResolver,
+    /// A host to listen on that no resolver can take.
+    #[error("listen address '{0}' contains a NUL byte")]
+    Host(String),
+}
+
+/// Where the log goes: known before anything else can fail, as the failure is told there.
+pub fn destination(options: &Options) -> Destination {
+    let default =
+        if options.inetd || options.detach { Destination::Syslog } else { Destination::Stderr };
+    options.log_destination.unwrap_or(default)
+}
+
+impl Config {
+    /// Understands the options, in the stock daemon's order of complaints.
+    pub fn understand(options: Options) -> Result<Self, ConfigError> {
+        if options.inetd && (options.detach || options.user.is_some() || options.group.is_some()) {
+            return Err(ConfigError::InetdIdentity);
+        }
+        if options.inetd && (!options.listen.is_empty() || named(options.port)) {
+            return Err(ConfigError::InetdAddress);
+        }
+        if options.inetd && listens(&options) {
+            return Err(ConfigError::InetdListening);
+        }
+        let identity = Identity::understand(options.user.as_deref(), options.group.as_deref())?;
+        if options.strict_paths && options.directories.is_empty() {
+            return Err(ConfigError::StrictWithoutDirectories);
+        }
+        if let Some(path) = &options.base_path
+            && !Path::new(OsStr::from_bytes(path)).is_dir()
+        {
+            return Err(ConfigError::BasePath(Escaped(path).to_string()));
+        }
+        Ok(Config {
+            destination: destination(&options),
+            verbose: options.verbose,
+            mode: match options.inetd {
+                true => Mode::Inetd,
+                false => Mode::Daemon(Daemon::understand(&options, identity)?),
+            },
+            limits: limits(&options),
+            git: GitSettings {
+                config: options.git_config.clone(),
+                nice: options.nice.unwrap_or_default(),
+            },
+            warnings: unmatchable(&options.directories, options.strict_paths),
+            policy: policy(options)?,
+        })
+    }
+}
+
+fn named(port: Option<Port>) -> bool {
+    port.is_some_and(|port| port != Port::Number(0))
+}
+
+fn listens(options: &Options) -> bool {
+    options.port_file.is_some()
+        || options.require_all_listeners
+        || options.socket_mode.is_some()
+        || options.socket_owner.is_some()
+}
+
+fn limits(options: &Options) -> Limits {
+    let seconds = |n: u32| (n > 0).then(|| Duration::from_secs(n.into()));
+    let timeout = options.timeout.and_then(seconds);
+    // Where no time for the request was named, that for the session counts (contract 60).
+    let init_timeout = match options.init_timeout {
+        Some(0) => timeout,
+        Some(n) => seconds(n),
+        None => timeout.or(Some(DEFAULT_INIT_TIMEOUT)),
+    };
+    let count = |n: i32| usize::try_from(n).ok().and_then(NonZeroUsize::new);
+    Limits {
+        init_timeout,
+        timeout,
+        max_connections: options.max_connections.map_or(Some(DEFAULT_MAX_CONNECTIONS), count),
+        max_connections_per_address: options.max_connections_per_address.and_then(count),
+        max_queue: options.max_queue.map_or(Some(DEFAULT_MAX_QUEUE), |n| usize::try_from(n).ok()),
+        queue_timeout: options.queue_timeout.map_or(Some(DEFAULT_QUEUE_TIMEOUT), seconds),
+        max_pending: options.max_pending.map_or(Some(DEFAULT_MAX_PENDING), count),
+        shutdown_timeout: options.shutdown_timeout.and_then(seconds),
+    }
+}
+
+fn policy(options: Options) -> Result<Policy, ConfigError> {
+    let moved_to = options.moved_to.as_deref().map(Template::parse);
+    if moved_to.as_ref().is_some_and(Template::needs_resolver) {
+        return Err(ConfigError::MovedToNeedsResolver);
+    }
+    Ok(Policy {
+        base_path: options.base_path,
+        base_path_relaxed: options.base_path_relaxed,
+        interpolated_path: options.interpolated_path.as_deref().map(Template::parse),
+        user_path: options.user_path,
+        strict_paths: options.strict_paths,
+        directories: options.directories,
+        export_all: options.export_all,
+        offers: options.offers,
+        access_hook: options.access_hook,
+        informative_errors: options.informative_errors,
+        moved_to,
+    })
+}
+
+/// Directories that can match no repository (contract 40, B18). With strict paths a trailing slash
+/// is part of the name and can match.
+fn unmatchable(directories: &[Vec<u8>], strict: bool) -> Vec<String> {
+    let ends_in_slash = |directory: &&Vec<u8>| !strict && directory.ends_with(b"/");
+    let warning = |directory: &Vec<u8>| {
+        let shorter = &directory[..directory.iter().rposition(|&o| o != b'/').map_or(0, |i| i + 1)];
+        let remedy = match shorter {
+            [] => "to serve everything, name no directory".to_owned(),
+            _ => format!("write '{}'", Escaped(shorter)),
+        };
+        format!("directory '{}' matches no repository; {remedy}", Escaped(directory))
+    };
+    directories.iter().filter(ends_in_slash).map(warning).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Result<Config, String> {
+        let options = Options::parse(arguments.iter().map(OsString::from)).unwrap();
+        Config::understand(options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn contradictions_in_order() {
+        let cases: [(&[&str], &str); 14] = [
+            (
+                &["--inetd", "--detach"],
+                "--detach, --user and --group are incompatible with --inetd",
+            ),
+            (
+                &["--inetd", "--user=x", "--port=1"],
+                "--detach, --user and --group are incompatible with --inetd",
+            ),
+            (&["--inetd", "--port=1"], "--listen= and --port= are incompatible with --inetd"),
+            (&["--inetd", "--listen=h"], "--listen= and --port= are incompatible with --inetd"),
+            (&["--inetd", "--port=auto"], "--listen= and --port= are incompatible with --inetd"),
+            (
+                &["--inetd", "--port-file=x"],
+                "--port-file, --require-all-listeners and --socket-* are incompatible with --inetd",
+            ),
+            (&["--socket-owner=no-such-user"], "user not found - no-such-user"),
+            (&["--listen=unix:x"], "listen address 'unix:x' is not an absolute path"),
+            (&["--moved-to=https://%CH%D"], "--moved-to takes no %CH and no %IP"),
+            (&["--group=root"], "--group supplied without --user"),
+            (&["--user=0", "--strict-paths"], "user not found - 0"),
+            (&["--user=root", "--group=no-such-group"], "group not found - no-such-group"),
+            (&["--strict-paths"], "option --strict-paths requires '<directory>' arguments"),
+            (&["--base-path="], "base-path '' does not exist or is not a directory"),
+        ];
+        for (arguments, text) in cases {
+            assert_eq!(config(arguments), Err(text.to_owned()), "{arguments:?}");
+        }
+        assert_eq!(config(&["--inetd", "--port=0"]).unwrap().mode, Mode::Inetd);
+    }
+
+    #[test]
+    fn the_log_goes_where_it_is_read() {
+        let destination = |arguments: &[&str]| config(arguments).unwrap().destination;
+        assert_eq!(destination(&[]), Destination::Stderr);
+        assert_eq!(destination(&["--inetd"]), Destination::Syslog);
+        assert_eq!(destination(&["--detach"]), Destination::Syslog);
+        assert_eq!(destination(&["--inetd", "--log-destination=none"]), Destination::None);
+    }
+
+    #[test]
+    fn limits_have_defaults() {
+        let limits = |arguments: &[&str]| config(arguments).unwrap().limits;
+        let seconds = |n| Some(Duration::from_secs(n));
+        let init = |arguments: &[&str]| limits(arguments).init_timeout;
+        assert_eq!(init(&[]), seconds(60));
+        assert_eq!(init(&["--init-timeout=0"]), None);
+        assert_eq!(init(&["--timeout=5"]), seconds(5));
+        assert_eq!(init(&["--timeout=5", "--init-timeout=0"]), seconds(5));
+        assert_eq!(init(&["--timeout=5", "--init-timeout=9"]), seconds(9));
+        let most = |arguments: &[&str]| limits(arguments).max_connections.map(NonZeroUsize::get);
+        assert_eq!(most(&[]), Some(32));
+        assert_eq!(most(&["--max-connections=0"]), None);
+        assert_eq!(most(&["--max-connections=-7"]), None);
+        assert_eq!(most(&["--max-connections=7"]), Some(7));
+        let plain = limits(&[]);
+        assert_eq!(plain.max_connections_per_address, None);
+        let each = limits(&["--max-connections-per-address=2"]).max_connections_per_address;
+        assert_eq!(each.map(NonZeroUsize::get), Some(2));
+        assert_eq!((plain.max_queue, plain.queue_timeout), (Some(256), seconds(30)));
+        assert_eq!(plain.max_pending.map(NonZeroUsize::get), Some(4096));
+        assert_eq!(plain.shutdown_timeout, None);
+        let queue = |arguments: &[&str]| limits(arguments).max_queue;
+        assert_eq!((queue(&["--max-queue=0"]), queue(&["--max-queue=-1"])), (Some(0), None));
+        assert_eq!(limits(&["--queue-timeout=0"]).queue_timeout, None);
+        assert_eq!(limits(&["--max-pending=0"]).max_pending, None);
+        assert_eq!(limits(&["--shutdown-timeout=3"]).shutdown_timeout, seconds(3));
+    }
+
+    #[test]
+    fn directories_that_match_nothing_are_named() {
+        let warnings = |arguments: &[&str]| config(arguments).unwrap().warnings;
+        assert_eq!(
+            warnings(&["/srv/git/", "/srv/ok", "/"]),
+            [
+                "directory '/srv/git/' matches no repository; write '/srv/git'",
+                "directory '/' matches no repository; to serve everything, name no directory",
+            ]
+        );
+        assert!(warnings(&["--strict-paths", "/srv/git/"]).is_empty());
+        assert!(warnings(&[""]).is_empty());
+    }
+}

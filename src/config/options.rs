@@ -1,0 +1,259 @@
+//! The command line *as typed*: which options were given, in which spelling, nothing looked up.
+//!
+//! git daemon takes options in one spelling only, `--name` or `--name=value`, never a separate value;
+//! so whatever stands before the first argument without a dash is an option, and all from there on
+//! are directories (contract 1 to 3). The parser works on exactly that part.
+
+mod table;
+mod value;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use clap::{ArgMatches, error::ErrorKind};
+use thiserror::Error;
+
+use crate::log::Destination;
+use crate::protocol::service::{Offers, Service};
+pub use value::Rejected;
+
+/// Whether to listen for Multipath TCP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Multipath {
+    /// Listen for TCP only.
+    #[default]
+    Off,
+    /// Listen for both, and for TCP where the kernel refuses.
+    Prefer,
+    /// Listen for both, or not at all.
+    Require,
+}
+
+/// Which port to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// This one; 0 stands for git's port, 9418.
+    Number(u16),
+    /// One that is free.
+    Auto,
+}
+
+/// What was typed. `None` and empty lists stand for what was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// `--verbose`
+    pub verbose: bool,
+    /// `--export-all`
+    pub export_all: bool,
+    /// `--strict-paths`
+    pub strict_paths: bool,
+    /// `--base-path-relaxed`
+    pub base_path_relaxed: bool,
+    /// The last of `--mptcp`, `--mptcp=require` and `--no-mptcp`
+    pub multipath: Multipath,
+    /// `--reuseaddr`
+    pub reuse_address: bool,
+    /// `--detach`
+    pub detach: bool,
+    /// `--inetd`
+    pub inetd: bool,
+    /// `--informative-errors`, unless `--no-informative-errors` came after it
+    pub informative_errors: bool,
+    /// The last of `--log-destination=` and `--syslog`
+    pub log_destination: Option<Destination>,
+    /// `--listen=`, repeatable; hosts in lower case, paths of `unix:` as they are
+    pub listen: Vec<Vec<u8>>,
+    /// `--port=`
+    pub port: Option<Port>,
+    /// `--port-file=`
+    pub port_file: Option<Vec<u8>>,
+    /// `--require-all-listeners`
+    pub require_all_listeners: bool,
+    /// `--socket-mode=`
+    pub socket_mode: Option<u32>,
+    /// `--socket-owner=`
+    pub socket_owner: Option<Vec<u8>>,
+    /// `--pid-file=`
+    pub pid_file: Option<Vec<u8>>,
+    /// `--user=`
+    pub user: Option<Vec<u8>>,
+    /// `--group=`
+    pub group: Option<Vec<u8>>,
+    /// `--base-path=`
+    pub base_path: Option<Vec<u8>>,
+    /// `--interpolated-path=`
+    pub interpolated_path: Option<Vec<u8>>,
+    /// `--user-path` (empty) or `--user-path=<path>`
+    pub user_path: Option<Vec<u8>>,
+    /// `--access-hook=`
+    pub access_hook: Option<Vec<u8>>,
+    /// `--moved-to=`
+    pub moved_to: Option<Vec<u8>>,
+    /// `--git-config=`, repeatable, split at the first equals sign
+    pub git_config: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `--nice=`
+    pub nice: Option<u8>,
+    /// `--timeout=`, in seconds
+    pub timeout: Option<u32>,
+    /// `--init-timeout=`, in seconds
+    pub init_timeout: Option<u32>,
+    /// `--max-connections=`; 0 and less stand for no limit
+    pub max_connections: Option<i32>,
+    /// `--max-connections-per-address=`; 0 and less stand for no limit
+    pub max_connections_per_address: Option<i32>,
+    /// `--max-pending=`; 0 and less stand for no limit
+    pub max_pending: Option<i32>,
+    /// `--max-queue=`; less than 0 stands for no limit
+    pub max_queue: Option<i32>,
+    /// `--queue-timeout=`, in seconds
+    pub queue_timeout: Option<u32>,
+    /// `--shutdown-timeout=`, in seconds
+    pub shutdown_timeout: Option<u32>,
+    /// What `--enable`, `--disable`, `--allow-override` and `--forbid-override` come to, in their
+    /// order on the command line
+    pub offers: Offers,
+    /// The directories behind the options
+    pub directories: Vec<Vec<u8>>,
+}
+
+/// Why there are no options to go on with.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Stop {
+    /// `--help` or `--version`: the answer for standard output (B17).
+    #[error("{0}")]
+    Answer(String),
+    /// An option that does not exist or is misspelt: the usage for standard error, exit 129.
+    #[error("{0}")]
+    Usage(String),
+    /// A value that cannot be: `fatal: …` on standard error, exit 128.
+    #[error("{0}")]
+    Fatal(Rejected),
+}
+
+impl Options {
+    /// Parses the arguments after the program's name.
+    ///
+    /// # Errors
+    /// [`Stop`], for the leftmost argument that has something wrong with it.
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        let mut options: Vec<OsString> = arguments.into_iter().collect();
+        let ends = |argument: &OsString| !argument.as_bytes().starts_with(b"-") || argument == "--";
+        let end = options.iter().position(ends).unwrap_or(options.len());
+        let mut directories = options.split_off(end);
+        if directories.first().is_some_and(|first| first == "--") {
+            directories.remove(0);
+        }
+        let matches = table::command().try_get_matches_from(options).map_err(stop)?;
+        Ok(collect(&matches, directories))
+    }
+}
+
+fn stop(error: clap::Error) -> Stop {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(error.to_string()),
+        _ => match std::error::Error::source(&error).and_then(|s| s.downcast_ref::<Rejected>()) {
+            Some(Rejected::Misspelt) | None => Stop::Usage(table::usage()),
+            Some(rejected) => Stop::Fatal(rejected.clone()),
+        },
+    }
+}
+
+fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
+    let flag = |name| matches.get_flag(name);
+    let bytes = |name| matches.get_one::<Vec<u8>>(name).cloned();
+    Options {
+        verbose: flag("verbose"),
+        export_all: flag("export-all"),
+        strict_paths: flag("strict-paths"),
+        base_path_relaxed: flag("base-path-relaxed"),
+        multipath: multipath(matches),
+        reuse_address: flag("reuseaddr"),
+        detach: flag("detach"),
+        inetd: flag("inetd"),
+        informative_errors: flag("informative-errors"),
+        log_destination: log_destination(matches),
+        listen: matches
+            .get_many::<Vec<u8>>("listen")
+            .map_or_else(Vec::new, |hosts| hosts.map(|host| in_lower_case(host)).collect()),
+        port: matches.get_one("port").copied(),
+        port_file: bytes("port-file"),
+        require_all_listeners: flag("require-all-listeners"),
+        socket_mode: matches.get_one("socket-mode").copied(),
+        socket_owner: bytes("socket-owner"),
+        pid_file: bytes("pid-file"),
+        user: bytes("user"),
+        group: bytes("group"),
+        base_path: bytes("base-path"),
+        interpolated_path: bytes("interpolated-path"),
+        user_path: bytes("user-path"),
+        access_hook: bytes("access-hook"),
+        moved_to: bytes("moved-to"),
+        git_config: matches
+            .get_many("git-config")
+            .map_or_else(Vec::new, |settings| settings.cloned().collect()),
+        nice: matches.get_one("nice").copied(),
+        timeout: matches.get_one("timeout").copied(),
+        init_timeout: matches.get_one("init-timeout").copied(),
+        max_connections: matches.get_one("max-connections").copied(),
+        max_connections_per_address: matches.get_one("max-connections-per-address").copied(),
+        max_pending: matches.get_one("max-pending").copied(),
+        max_queue: matches.get_one("max-queue").copied(),
+        queue_timeout: matches.get_one("queue-timeout").copied(),
+        shutdown_timeout: matches.get_one("shutdown-timeout").copied(),
+        offers: offers(matches),
+        directories: directories.into_iter().map(OsString::into_vec).collect(),
+    }
+}
+
+/// Hosts are the same in either case (contract 11), paths are not.
+fn in_lower_case(host: &[u8]) -> Vec<u8> {
+    if host.starts_with(b"unix:") { host.to_vec() } else { host.to_ascii_lowercase() }
+}
+
+/// Where on the command line an option stands last; `None` if nowhere.
+fn place(matches: &ArgMatches, name: &str) -> Option<usize> {
+    (matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine))
+        .then(|| matches.indices_of(name).and_then(Iterator::last))
+        .flatten()
+}
+
+fn multipath(matches: &ArgMatches) -> Multipath {
+    if place(matches, "no-mptcp") > place(matches, "mptcp") {
+        return Multipath::Off;
+    }
+    matches.get_one("mptcp").copied().unwrap_or_default()
+}
+
+/// Of `--syslog` and `--log-destination` the last one counts, whichever it is.
+fn log_destination(matches: &ArgMatches) -> Option<Destination> {
+    if place(matches, "syslog") > place(matches, "log-destination") {
+        Some(Destination::Syslog)
+    } else {
+        matches.get_one("log-destination").copied()
+    }
+}
+
+/// The four options about services change one state, each from its place on the command line.
+fn offers(matches: &ArgMatches) -> Offers {
+    let mut changes: Vec<(usize, &str, Service)> = Vec::new();
+    for name in ["enable", "disable", "allow-override", "forbid-override"] {
+        let services = matches.get_many::<Service>(name).into_iter().flatten();
+        let places = matches.indices_of(name).into_iter().flatten();
+        changes.extend(places.zip(services).map(|(place, service)| (place, name, *service)));
+    }
+    changes.sort_by_key(|(place, ..)| *place);
+    let mut offers = Offers::default();
+    for (_, name, service) in changes {
+        let offer = &mut offers[service];
+        match name {
+            "enable" => offer.enabled = true,
+            "disable" => offer.enabled = false,
+            "allow-override" => offer.overridable = true,
+            _ => offer.overridable = false,
+        }
+    }
+    offers
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! The values of options, read as exactly as the stock daemon reads them (contract 4 to 6).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use thiserror::Error;
+
+use super::{Multipath, Port};
+use crate::escape::Escaped;
+use crate::log::Destination;
+use crate::protocol::service::Service;
+
+/// A value that an option does not take.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Rejected {
+    /// Not even a value of the right form: answered with the usage.
+    #[error("misspelt option")]
+    Misspelt,
+    /// A number of seconds that is none.
+    #[error("invalid {option} '{value}', expecting a non-negative integer")]
+    Seconds {
+        /// The option's name without dashes.
+        option: &'static str,
+        /// What was typed, escaped.
+        value: String,
+    },
+    /// A count that is none.
+    #[error("invalid {option} '{value}', expecting an integer")]
+    Count {
+        /// The option's name without dashes.
+        option: &'static str,
+        /// What was typed, escaped.
+        value: String,
+    },
+    /// A port that TCP does not have (B10).
+    #[error("invalid port '{0}', expecting a number from 1 to 65535, or 0 for 9418")]
+    Port(String),
+    /// Permissions that are none.
+    #[error("invalid socket-mode '{0}', expecting an octal number from 0 to 777")]
+    Mode(String),
+    /// What git would not take as configuration.
+    #[error("invalid git-config '{0}', expecting <section>.<name>=<value>")]
+    Setting(String),
+    /// A niceness that not every process can give itself.
+    #[error("invalid nice '{0}', expecting a number from 0 to 19")]
+    Niceness(String),
+    /// What `--mptcp` does not take.
+    #[error("invalid mptcp '{0}', expecting nothing or 'require'")]
+    Multipath(String),
+    /// A log destination that does not exist.
+    #[error("unknown log destination '{0}'")]
+    LogDestination(String),
+    /// A service that git does not have.
+    #[error("No such service {0}")]
+    Service(String),
+}
+
+fn shown(value: &OsString) -> String {
+    Escaped(value.as_bytes()).to_string()
+}
+
+pub(super) fn bytes(value: OsString) -> Result<Vec<u8>, Rejected> {
+    Ok(value.into_vec())
+}
+
+/// A port in C's notation: decimal, octal after `0`, hexadecimal after `0x`, blanks and a sign before
+/// it. What is no number is misspelt; what is no port is refused, where stock listens on a remainder.
+pub(super) fn port(value: OsString) -> Result<Port, Rejected> {
+    if value == "auto" {
+        return Ok(Port::Auto);
+    }
+    let text = value.to_str().ok_or(Rejected::Misspelt)?;
+    let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
+    let negative = text.starts_with('-');
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (digits, radix) = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+        Some(hexadecimal) => (hexadecimal, 16),
+        None if digits.starts_with('0') => (digits, 8),
+        None => (digits, 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err(Rejected::Misspelt);
+    }
+    match u16::from_str_radix(digits, radix) {
+        Ok(0) => Ok(Port::Number(0)),
+        Ok(port) if !negative => Ok(Port::Number(port)),
+        _ => Err(Rejected::Port(shown(&value))),
+    }
+}
+
+/// Seconds: decimal, blanks and a plus sign before it, at most what fits 32 bits.
+pub(super) fn seconds(
+    option: &'static str,
+) -> impl Fn(OsString) -> Result<u32, Rejected> + Clone + Send + Sync {
+    move |value| {
+        let digits = value.to_str().and_then(decimal);
+        let number =
+            digits.filter(|text| !text.starts_with('-')).and_then(|text| text.parse().ok());
+        number.ok_or_else(|| Rejected::Seconds { option, value: shown(&value) })
+    }
+}
+
+/// A count that may be negative.
+pub(super) fn count(
+    option: &'static str,
+) -> impl Fn(OsString) -> Result<i32, Rejected> + Clone + Send + Sync {
+    move |value| {
+        let number = value.to_str().and_then(decimal).and_then(|text| text.parse().ok());
+        number.ok_or_else(|| Rejected::Count { option, value: shown(&value) })
+    }
+}
+
+/// Permissions in octal, as chmod(1) takes them.
+pub(super) fn mode(value: OsString) -> Result<u32, Rejected> {
+    let digits = value.to_str().filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
+    let mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok());
+    mode.filter(|&mode| mode <= 0o777).ok_or_else(|| Rejected::Mode(shown(&value)))
+}
+
+/// A number that is added to gitd's own niceness; less than nothing only root could add.
+pub(super) fn niceness(value: OsString) -> Result<u8, Rejected> {
+    let number = value.to_str().and_then(decimal).and_then(|text| text.parse().ok());
+    number.filter(|&number| number <= 19).ok_or_else(|| Rejected::Niceness(shown(&value)))
+}
+
+/// A variable of git's configuration and its value. A key that git does not take would make it refuse
+/// every request, so it is refused here.
+pub(super) fn setting(value: OsString) -> Result<(Vec<u8>, Vec<u8>), Rejected> {
+    let bytes = value.as_bytes();
+    let split = bytes.iter().position(|&octet| octet == b'=').filter(|&at| is_key(&bytes[..at]));
+    let at = split.ok_or_else(|| Rejected::Setting(shown(&value)))?;
+    Ok((bytes[..at].to_vec(), bytes[at + 1..].to_vec()))
+}
+
+/// `section.name` or `section.<anything>.name` (git-config(1), syntax).
+fn is_key(key: &[u8]) -> bool {
+    let plain = |part: &[u8]| part.iter().all(|o| o.is_ascii_alphanumeric() || *o == b'-');
+    let Some(first) = key.iter().position(|&octet| octet == b'.') else { return false };
+    let last = key.iter().rposition(|&octet| octet == b'.').unwrap_or(first);
+    let (section, subsection, name) = (&key[..first], &key[first..last], &key[last + 1..]);
+    !section.is_empty()
+        && plain(section)
+        && !subsection.contains(&b'\n')
+        && name.first().is_some_and(u8::is_ascii_alphabetic)
+        && plain(name)
+}
+
+/// The text without the blanks that C's number functions skip. Rust's parser takes a sign and digits,
+/// nothing else, which is the rest of the grammar.
+fn decimal(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
+    (!text.is_empty()).then_some(text)
+}
+
+pub(super) fn log_destination(value: OsString) -> Result<Destination, Rejected> {
+    match value.as_bytes() {
+        b"stderr" => Ok(Destination::Stderr),
+        b"syslog" => Ok(Destination::Syslog),
+        b"none" => Ok(Destination::None),
+        _ => Err(Rejected::LogDestination(shown(&value))),
+    }
+}
+
+pub(super) fn multipath(value: OsString) -> Result<Multipath, Rejected> {
+    match value.as_bytes() {
+        b"" => Ok(Multipath::Prefer),
+        b"require" => Ok(Multipath::Require),
+        _ => Err(Rejected::Multipath(shown(&value))),
+    }
+}
+
+pub(super) fn service(value: OsString) -> Result<Service, Rejected> {
+    Service::from_name(value.as_bytes()).ok_or_else(|| Rejected::Service(shown(&value)))
+}

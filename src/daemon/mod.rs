@@ -1,0 +1,5 @@
+//! From the command line to a running server, and back to an exit status.
+
+pub mod init;
+pub mod startup;
+pub mod state_file;

@@ -1,0 +1,60 @@
+//! Files that say something of a running server: its process id, its ports. They are there exactly as
+//! long as it listens (B11).
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::listen::place::Place;
+use crate::log::event;
+use crate::sys::errno_text;
+
+/// Such a file; removed when dropped, unless it speaks of a successor, or was something before that is
+/// no plain file.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    /// Where it is, and the file itself: a successor's may say the same. `None` where it stays.
+    made: Option<(Place, File)>,
+    text: Vec<u8>,
+}
+
+impl StateFile {
+    /// Writes it under another name first, so that nobody ever reads half of it.
+    ///
+    /// # Errors
+    /// Those of writing and renaming; as root, where another user could have a file of somebody else's
+    /// overwritten.
+    pub fn write(path: &[u8], text: Vec<u8>) -> io::Result<Self> {
+        let place = Place::find(path)?;
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        // What is not a plain file, such as a pipe or /dev/stdout, is written through, and stays.
+        if place.look()?.is_some_and(|found| !found.is_file()) {
+            place.write_through(&text)?;
+            return Ok(StateFile { path, made: None, text });
+        }
+        let file = place.replace(&text)?;
+        Ok(StateFile { path, made: Some((place, file)), text })
+    }
+
+    fn says_the_same(&self, place: &Place) -> bool {
+        let mut found = Vec::new();
+        let most = self.text.len() as u64 + 1;
+        let read = place.open().and_then(|file| file.take(most).read_to_end(&mut found));
+        read.is_ok() && found == self.text
+    }
+}
+
+impl Drop for StateFile {
+    fn drop(&mut self) {
+        if let Some((place, file)) = &self.made
+            && place.is(file)
+            && self.says_the_same(place)
+            && let Err(error) = place.remove()
+        {
+            event::file_left(&self.path, &errno_text(&error));
+        }
+    }
+}

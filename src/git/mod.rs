@@ -1,0 +1,377 @@
+//! The installed git: where it is, the environment its processes start from, and what its
+//! configuration could say. All of it is found once, at start.
+
+pub mod starter;
+
+mod files;
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Output};
+use std::sync::OnceLock;
+
+use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_config};
+use crate::sys::child::{Child, End};
+use crate::sys::descriptor::{self, Access, Base, Kind};
+use crate::sys::process::{Spawn, Spawner};
+use crate::sys::wait::{Wait, wait};
+
+/// Variables that no child gets from gitd's own environment, as they would be about something else (B16).
+/// All others reach the services as those of a stock daemon do, for some of them narrow what is served.
+const SCRUBBED: [&str; 10] = [
+    // Of one client, if at all.
+    "GIT_PROTOCOL",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+    // Each child has its own.
+    "GIT_DIR",
+    // What the service manager tells gitd is for gitd.
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// Variables that the services get, but that must not change what git answers when gitd asks: a stock
+/// daemon looks at the same things itself, and does not heed them there.
+const OF_SERVICES: [&str; 13] = [
+    // `git config` alone would read this file instead of all others.
+    "GIT_CONFIG",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_GRAFT_FILE",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+];
+
+/// Makes git take every repository for one of another user; there to test git itself.
+pub const DIFFERENT_OWNER: &str = "GIT_TEST_ASSUME_DIFFERENT_OWNER";
+
+/// The installed git.
+#[derive(Debug)]
+pub struct Git {
+    /// Where `git` may be: one file for each directory of PATH.
+    pub candidates: Vec<CString>,
+    /// The environment of every child, as `NAME=value`, without what concerns one repository or
+    /// one client.
+    pub environment: Vec<CString>,
+    /// The configuration files outside repositories; `None` when nobody knows.
+    config_files: OnceLock<Option<Vec<CString>>>,
+    /// The text of configuration that comes from the environment.
+    command_config: Vec<u8>,
+    /// See [`Git::resolves_safe_names`].
+    resolves_safe_names: OnceLock<bool>,
+}
+
+impl Git {
+    /// Looks at this process's environment, and adds `config` to it in command scope. Without a usable git
+    /// this succeeds too: it may be installed later, and each request will tell.
+    #[must_use]
+    pub fn find(config: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
+            .filter(|(name, _)| !SCRUBBED.iter().any(|scrubbed| name == scrubbed))
+            .collect();
+        append(&mut variables, config);
+        let path =
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/bin:/usr/bin".into());
+        let mut git = Git {
+            candidates: candidates(&path, "git"),
+            environment: variables
+                .iter()
+                .filter_map(|(name, value)| {
+                    CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+                })
+                .collect(),
+            config_files: OnceLock::new(),
+            resolves_safe_names: OnceLock::new(),
+            command_config: variables
+                .iter()
+                .filter(|(name, _)| name.as_bytes().starts_with(b"GIT_CONFIG_"))
+                .flat_map(|(_, value)| [value.as_bytes(), b"\n"].concat())
+                .collect(),
+        };
+        // The one that is there now is tried first, so that each start spares the others. If it goes
+        // away, the search goes on as usual.
+        if let Some(found) = git.candidates.iter().position(|file| is_program(file)) {
+            git.candidates[..=found].rotate_right(1);
+        }
+        git
+    }
+
+    /// Asks git where its configuration is, which is worth two processes where many requests come. Else it is
+    /// known if the environment names it, and git must be asked each question if not.
+    pub fn survey(&self, spawner: &Spawner) {
+        self.config_files.get_or_init(|| files::asked(self, spawner));
+    }
+
+    /// Whether any configuration that git would read for `repository` may mention one of `words`, or
+    /// includes other files, or cannot be known. As section names cannot be spelt in another way than
+    /// letter by letter, a `false` is certain, and there is nothing to ask git.
+    #[must_use]
+    pub fn config_may_mention(&self, repository: &Repository, word: &str) -> bool {
+        let words = [word, "include", "worktreeconfig"];
+        repository.config().is_none_or(|text| contains_any(&text, &words))
+            || self.server_config_may(|text| contains_any(text, &words))
+    }
+
+    /// The same about the configuration outside repositories, which is all that decides about
+    /// ownership.
+    #[must_use]
+    pub fn server_config_may_mention(&self, word: &str) -> bool {
+        self.server_config_may(|text| contains_any(text, &[word, "include"]))
+    }
+
+    /// Whether `.` may be among the names of `safe.directory`.
+    #[must_use]
+    pub fn may_take_here_for_safe(&self) -> bool {
+        self.server_config_may(|text| {
+            let ends = |octet: Option<&u8>| {
+                octet.is_none_or(|octet| !octet.is_ascii_graphic() || b"='\"\\;#".contains(octet))
+            };
+            let alone = |at: usize| {
+                ends(at.checked_sub(1).and_then(|at| text.get(at))) && ends(text.get(at + 1))
+            };
+            contains_any(text, &["include"])
+                || (0..text.len()).any(|at| text[at] == b'.' && alone(at))
+        })
+    }
+
+    fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
+        let named = || files::named(self.candidates.first()?, |name| std::env::var_os(name));
+        let Some(files) = self.config_files.get_or_init(named) else { return true };
+        mention(&self.command_config)
+            || files.iter().any(|file| {
+                read_config(Base::WorkingDirectory, file).is_none_or(|text| mention(&text))
+            })
+    }
+
+    /// Runs git with more variables, in `directory` or where gitd runs, and gathers what it says.
+    ///
+    /// # Errors
+    /// When git cannot be started.
+    pub fn ask(
+        &self,
+        spawner: &Spawner,
+        directory: Option<BorrowedFd<'_>>,
+        variables: &[(&str, &str)],
+        arguments: &[impl AsRef<OsStr>],
+    ) -> io::Result<Output> {
+        let environment = self.environment_without(&OF_SERVICES, variables)?;
+        let (child, mut said) = self.start(spawner, directory, &environment, arguments, None)?;
+        said.read_while(|_| true)?;
+        said.output(child.wait()?)
+    }
+
+    /// Has git enter a repository by `name`, from `directory` or where gitd runs, as a service that waits for
+    /// its client; and looks where git is by then. It has looked at the owner before, and it may have been
+    /// led elsewhere.
+    ///
+    /// # Errors
+    /// When git cannot be started.
+    pub fn enter(
+        &self,
+        spawner: &Spawner,
+        directory: Option<BorrowedFd<'_>>,
+        variables: &[(&str, &str)],
+        arguments: &[impl AsRef<OsStr>],
+    ) -> io::Result<(Output, Option<OwnedFd>)> {
+        let elsewhere = [OF_SERVICES.as_slice(), &[COMMON_DIRECTORY, OBJECT_DIRECTORY]].concat();
+        let environment = self.environment_without(&elsewhere, variables)?;
+        let (input, client) = descriptor::pipe()?;
+        let (child, mut said) =
+            self.start(spawner, directory, &environment, arguments, Some(input.as_fd()))?;
+        drop(input);
+        // A service sends what it sends before its client speaks: packets up to a flush.
+        let greets = |answer: &[u8]| answer.ends_with(b"0000");
+        said.read_while(|answer| !greets(answer))?;
+        let place = greets(&said.texts[0]).then(|| format!("/proc/{}/cwd", child.pid));
+        let place = place.and_then(|place| CString::new(place).ok());
+        let place = place.and_then(|place| descriptor::locate(Base::WorkingDirectory, &place).ok());
+        // A client that wants nothing. Where git has ended, nobody reads it.
+        let _ = File::from(client).write_all(b"0000");
+        said.read_while(|_| true)?;
+        Ok((said.output(child.wait()?)?, place))
+    }
+
+    /// The search is the one that finds the services' git, and the spawn the one that no hung file system
+    /// holds up.
+    fn start(
+        &self,
+        spawner: &Spawner,
+        directory: Option<BorrowedFd<'_>>,
+        environment: &[CString],
+        arguments: &[impl AsRef<OsStr>],
+        input: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Child, Said)> {
+        let arguments: Vec<CString> = arguments
+            .iter()
+            .map(|argument| CString::new(argument.as_ref().as_bytes()))
+            .collect::<Result<_, _>>()?;
+        let arguments: Vec<&CStr> =
+            [c"git"].into_iter().chain(arguments.iter().map(CString::as_c_str)).collect();
+        let environment: Vec<&CStr> = environment.iter().map(CString::as_c_str).collect();
+        let (stdout, answer) = descriptor::pipe()?;
+        let (stderr, complaints) = descriptor::pipe()?;
+        let child = spawner.spawn(&Spawn {
+            candidates: &self.candidates,
+            arguments: &arguments,
+            environment: &environment,
+            directory,
+            streams: [input, Some(answer.as_fd()), Some(complaints.as_fd())],
+            outlives: false,
+            niceness: None,
+        })?;
+        Ok((child, Said::new([stdout, stderr])))
+    }
+
+    /// The environment of the services without some variables, and with others.
+    fn environment_without(
+        &self,
+        names: &[&str],
+        variables: &[(&str, &str)],
+    ) -> io::Result<Vec<CString>> {
+        let is = |variable: &CString, name: &str| {
+            variable.to_bytes().strip_prefix(name.as_bytes()).is_some_and(|v| v.starts_with(b"="))
+        };
+        let dropped = |variable: &CString| {
+            names
+                .iter()
+                .chain(variables.iter().map(|(name, _)| name))
+                .any(|name| is(variable, name))
+        };
+        let kept = self.environment.iter().filter(|variable| !dropped(variable)).cloned().map(Ok);
+        let more =
+            variables.iter().map(|(name, value)| Ok(CString::new(format!("{name}={value}"))?));
+        kept.chain(more).collect()
+    }
+
+    /// Whether the names of `safe.directory` are compared with where a repository is, and not with how it
+    /// was called: since git 2.46. Asked once, and only where a repository is another user's.
+    pub fn resolves_safe_names(&self, spawner: &Spawner) -> bool {
+        let since = |version| version >= (2, 46);
+        *self.resolves_safe_names.get_or_init(|| self.ask_version(spawner).is_none_or(since))
+    }
+
+    /// Major and minor number.
+    fn ask_version(&self, spawner: &Spawner) -> Option<(u32, u32)> {
+        let output = self.ask(spawner, None, &[], &["version"]).ok()?;
+        let text = std::str::from_utf8(&output.stdout).ok()?.strip_prefix("git version ")?;
+        let mut numbers = text.trim_end().split('.').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+}
+
+/// How much of a stream is kept; the rest is read and dropped.
+const MAX_SAID: usize = 1 << 20;
+
+/// What a process says on standard output and standard error.
+struct Said {
+    streams: [Option<File>; 2],
+    texts: [Vec<u8>; 2],
+}
+
+impl Said {
+    fn new(streams: [OwnedFd; 2]) -> Self {
+        Said { streams: streams.map(|stream| Some(stream.into())), texts: [Vec::new(), Vec::new()] }
+    }
+
+    /// Reads for as long as the text of standard output is `wanting`, and there is anything to come.
+    fn read_while(&mut self, wanting: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        while wanting(&self.texts[0]) && self.streams.iter().any(Option::is_some) {
+            let mut waits: Vec<Wait<'_>> = self
+                .streams
+                .iter()
+                .flatten()
+                .map(|stream| Wait::readable(stream.as_fd()))
+                .collect();
+            match wait(&mut waits, None) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                waited => waited?,
+            };
+            let mut ready = waits.iter().map(Wait::is_ready).collect::<Vec<_>>().into_iter();
+            for (stream, text) in self.streams.iter_mut().zip(&mut self.texts) {
+                if stream.is_some() && ready.next() == Some(true) {
+                    read_some(stream, text)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn output(self, end: End) -> io::Result<Output> {
+        let status = ExitStatus::from_raw(match end {
+            End::Exited(status) => status << 8,
+            End::Killed(signal) => signal,
+        });
+        let [stdout, stderr] = self.texts;
+        Ok(Output { status, stdout, stderr })
+    }
+}
+
+fn read_some(stream: &mut Option<File>, text: &mut Vec<u8>) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    let Some(file) = stream else { return Ok(()) };
+    match file.read(&mut buffer) {
+        Ok(0) => *stream = None,
+        Ok(read) => {
+            let room = MAX_SAID.saturating_sub(text.len());
+            text.extend_from_slice(&buffer[..read.min(room)]);
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Adds settings behind those that are in the environment already, where they count more.
+fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>)]) {
+    const COUNT: &str = "GIT_CONFIG_COUNT";
+    if config.is_empty() {
+        return;
+    }
+    let place = variables.iter().position(|(name, _)| name == COUNT);
+    let before = place.map(|place| variables.swap_remove(place).1);
+    let before: usize = before.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(0);
+    variables.push((COUNT.into(), (before + config.len()).to_string().into()));
+    for (number, (key, value)) in (before..).zip(config) {
+        for (kind, text) in [("KEY", key), ("VALUE", value)] {
+            let name = OsString::from(format!("GIT_CONFIG_{kind}_{number}"));
+            variables.retain(|(taken, _)| *taken != name);
+            variables.push((name, OsString::from_vec(text.clone())));
+        }
+    }
+}
+
+/// The files that a search for `name` along `path` would try. Relative directories of `path` are
+/// passed over: the search happens inside a repository, whose owner must not choose the program.
+fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
+    std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .filter_map(|directory| CString::new(directory.join(name).into_os_string().into_vec()).ok())
+        .collect()
+}
+
+fn is_program(file: &CStr) -> bool {
+    let base = Base::WorkingDirectory;
+    descriptor::access(base, file, Access::Execute).is_ok()
+        && descriptor::status(base, file, true).is_ok_and(|found| found.kind == Kind::Regular)
+}
+
+/// Whether `text` contains one of `words`, which are in lower case, in any case.
+fn contains_any(text: &[u8], words: &[&str]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    words.iter().any(|word| lower.windows(word.len()).any(|window| window == word.as_bytes()))
+}

@@ -1,0 +1,86 @@
+//! What every start of a process needs: found once, when privileges are dropped.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::sync::OnceLock;
+
+use crate::config::GitSettings;
+use crate::git::Git;
+use crate::net::peer::Peer;
+use crate::sys::account;
+use crate::sys::limit;
+use crate::sys::process::Spawner;
+
+/// What every start of a process needs; made once.
+#[derive(Debug)]
+pub struct Starter {
+    /// Where processes are made.
+    pub spawner: Spawner,
+    git: OnceLock<Git>,
+    settings: GitSettings,
+    /// The user that gitd runs as.
+    pub uid: u32,
+    /// The user that called sudo to make gitd run as root (contract 45).
+    pub sudo_uid: Option<u32>,
+    /// The niceness of services, if it is another than gitd's own.
+    pub niceness: Option<i32>,
+    /// The value of upload-pack's `--timeout`, in seconds; 0 for none.
+    pub timeout: u64,
+}
+
+impl Starter {
+    /// Looks around once privileges are dropped: whose processes these will be.
+    pub fn new(spawner: Spawner, settings: GitSettings, timeout: u64) -> Self {
+        let uid = account::effective_uid();
+        // As git reads it: blanks in front do not count, and of a larger number the lower 32 bits do.
+        let number = |text: String| Some(text.trim_ascii_start().parse::<u64>().ok()? as u32);
+        let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
+        let niceness = (settings.nice > 0).then(|| limit::niceness() + i32::from(settings.nice));
+        Starter {
+            git: OnceLock::new(),
+            settings,
+            spawner,
+            uid,
+            sudo_uid: sudo_uid.filter(|_| uid == 0),
+            niceness,
+            timeout,
+        }
+    }
+
+    /// Learns of git what spares each of many requests a question.
+    pub fn survey(self) -> Self {
+        self.git().survey(&self.spawner);
+        self
+    }
+
+    /// The installed git. It is looked for when it is first needed: many a client is refused without.
+    pub fn git(&self) -> &Git {
+        self.git.get_or_init(|| Git::find(&self.settings.config))
+    }
+
+    /// The environment of a child: the server's own, and what concerns this client (contract 50, 51).
+    ///
+    /// # Errors
+    /// When a value contains a NUL byte.
+    pub fn environment(
+        &self,
+        peer: &Peer,
+        extra_parameters: Option<&[u8]>,
+    ) -> io::Result<Vec<Cow<'_, CStr>>> {
+        let client = [
+            ("REMOTE_ADDR=", peer.address.as_deref()),
+            ("REMOTE_PORT=", peer.port.as_deref()),
+            ("GIT_PROTOCOL=", extra_parameters),
+        ];
+        let mut environment: Vec<Cow<'_, CStr>> =
+            self.git().environment.iter().map(|variable| Cow::from(variable.as_c_str())).collect();
+        environment.push(Cow::from(c"GIT_DIR=."));
+        for (name, value) in client {
+            if let Some(value) = value {
+                environment.push(CString::new([name.as_bytes(), value].concat())?.into());
+            }
+        }
+        Ok(environment)
+    }
+}

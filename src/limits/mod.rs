@@ -1,0 +1,5 @@
+//! Bounds on what clients can take: places for services, idle connections, and threads that may hang.
+
+pub mod admission;
+pub mod pending;
+pub mod threads;

@@ -1,0 +1,6 @@
+//! Sockets to accept from: TCP, MPTCP, Unix, or passed on by a service manager.
+
+pub mod activation;
+pub mod listener;
+pub mod place;
+pub mod unix;

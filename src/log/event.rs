@@ -1,0 +1,255 @@
+//! Every line that gitd logs, one function each. What stands here is the vocabulary of the log; the
+//! stock daemon's words are kept where it has words for the event (contract 18), and refusals add who
+//! was refused and what the administrator can do.
+//!
+//! Levels say who can cause a line: `error` a client or a repository's owner, `warn` the system,
+//! `info` ordinary work (only with `--verbose`). A `pid` field names another process than gitd as the
+//! one that the line is about.
+
+use std::fmt::Display;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use crate::escape::{Escaped, Piece};
+use crate::net::peer::Peer;
+use crate::protocol::inbound::Unread;
+use crate::protocol::request::Malformed;
+use crate::protocol::service::Service;
+use crate::sys::child::End;
+use crate::sys::errno_text;
+
+/// All sockets listen and privileges are dropped; the first line of a verbose daemon.
+pub fn ready() {
+    info!("Ready to rumble");
+}
+
+/// One of the places where the server listens.
+pub fn listening(address: &dyn Display) {
+    info!("Listening on {address}");
+}
+
+/// An address could not be listened on; others may be.
+pub fn bind_failed(address: &dyn Display, reason: &str) {
+    error!("Could not bind to {address}: {reason}");
+}
+
+/// A host to listen on has no address.
+pub fn resolve_failed(host: &[u8], reason: &dyn Display) {
+    error!("getaddrinfo() for {} failed: {reason}", Escaped(host));
+}
+
+/// None of a host's addresses could be listened on.
+pub fn host_failed(host: &[u8], port: &dyn Display) {
+    error!("unable to allocate any listen sockets for host {} on port {port}", Escaped(host));
+}
+
+/// Something about the configuration is allowed but surely not meant.
+pub fn warning(text: &str) {
+    warn!("warning: {text}");
+}
+
+/// A client was accepted.
+pub fn connection(peer: &dyn Display) {
+    info!("Connection from {peer}");
+}
+
+/// No packet came, for a reason that is more or less worth a line. `false` for what is no error at all.
+pub fn unread(reason: &Unread, peer: &Peer) -> bool {
+    match reason {
+        Unread::Nothing => probe(peer),
+        Unread::Dismissed => dismissed(peer),
+        Unread::Broken(error) => connection_lost(peer, &errno_text(error)),
+        Unread::HungUp | Unread::Length(_) | Unread::TimedOut(_) => {
+            died(reason, peer);
+            return true;
+        }
+    }
+    false
+}
+
+/// A packet is no request.
+pub fn malformed(reason: &Malformed, peer: &Peer) {
+    match reason {
+        Malformed::UnknownCommand(_) => protocol_error(reason, peer),
+        Malformed::Invalid | Malformed::UnclosedBracket | Malformed::GarbageAfterHost => {
+            died(reason, peer);
+        }
+    }
+}
+
+/// The client named the server.
+pub fn host_parameter(value: &[u8]) {
+    info!("Extended attribute \"host\": {}", Escaped(value));
+}
+
+/// The client asked for a protocol version or the like.
+pub fn protocol_parameter(value: &[u8]) {
+    info!("Extended attribute \"protocol\": {}", Escaped(value));
+}
+
+/// The request was understood.
+pub fn request(service: Service, pathname: &[u8]) {
+    info!("Request {} for '{}'", service.name(), Escaped(pathname));
+}
+
+/// A user's path was taken apart.
+pub fn user_path(below: &[u8], pathname: &[u8], user: &[u8], rest: &[u8]) {
+    info!(
+        "userpath <{}>, request <{}>, namlen {}, restlen {}, slash <{}>",
+        Escaped(below),
+        Escaped(pathname),
+        user.len(),
+        rest.len(),
+        Escaped(rest),
+    );
+}
+
+/// The template gave this path.
+pub fn interpolated(path: &[u8]) {
+    info!("Interpolated dir '{}'", Escaped(path));
+}
+
+/// What the client sent is no request: one of the ends that the stock daemon calls fatal, though only
+/// this connection ends. The client hears nothing.
+pub fn died(reason: &dyn Display, peer: &dyn Display) {
+    error!(fatal = true, "{reason} (client {peer})");
+}
+
+/// The request names none of git's services. The client hears nothing.
+pub fn protocol_error(reason: &dyn Display, peer: &dyn Display) {
+    error!("{reason} (client {peer})");
+}
+
+/// A client that connected and closed without a byte, as load balancers do to see whether a server
+/// lives (B12).
+pub fn probe(peer: &dyn Display) {
+    info!("{peer} closed without a request");
+}
+
+/// A client without a request had to make room for another.
+pub fn dismissed(peer: &dyn Display) {
+    info!("no request, and no room for more clients without one: closing (client {peer})");
+}
+
+/// The first one had to make room, after a time in which nobody had to.
+pub fn crowded(most: usize) {
+    warn!(
+        "{most} clients have sent no request; from now on the one silent longest makes room for each \
+         new one (see --max-pending)"
+    );
+}
+
+/// The checks of a request take so long that something must be wrong.
+pub fn check_hangs(pathname: &[u8], after: Duration, peer: &dyn Display) {
+    warn!(
+        "'{}': not decided after {} s; does its file system, the resolver or the access hook hang? \
+         (client {peer})",
+        Escaped(pathname),
+        after.as_secs()
+    );
+}
+
+/// The request was refused: the reason, to whom, and how the administrator could mend it.
+pub fn denied(reason: &dyn Display, remedy: &str, peer: &dyn Display) {
+    match remedy {
+        "" => error!("{reason} (client {peer})"),
+        _ => error!("{reason} (client {peer}; {remedy})"),
+    }
+}
+
+/// The access hook could not be run.
+pub fn hook_failed(hook: &[u8], reason: &str) {
+    error!("daemon access hook '{}' failed to start", Escaped(hook));
+    error!(fatal = true, "cannot exec '{}': {reason}", Escaped(hook));
+}
+
+/// The access hook was killed.
+pub fn hook_killed(hook: &[u8], signal: i32) {
+    error!("error: {} died of signal {signal}", Escaped(hook));
+}
+
+/// One line that a service wrote to its standard error, or a piece of it. The service's name goes before
+/// it, with a colon: no line of gitd's own begins like that, and what a service writes may be a
+/// client's words.
+pub fn service_said(service: Service, pid: u32, piece: &[u8]) {
+    error!(pid, "{}: {}", service.name(), Piece(piece));
+}
+
+/// A session is ended from here: its client is gone, or nothing has moved for as long as allowed.
+pub fn session_stuck(pid: u32, vanished: bool, still: Duration) {
+    let reason = if vanished { "client is gone" } else { "session stands still" };
+    error!(pid, "{reason}: no byte moved for {} s; ending it", still.as_secs());
+}
+
+/// The kernel has no memory to watch a client or its service with; gitd tries again.
+pub fn unwatched(reason: &str) {
+    warn!("cannot watch a connection: {reason}; trying again");
+}
+
+/// A service could not be waited for; its end is unknown.
+pub fn service_lost(pid: u32, reason: &str) {
+    error!(pid, "lost track of the service: {reason}");
+}
+
+/// The service has ended and its connection is closed. `None` for an end that nobody saw.
+pub fn ended(pid: u32, service: Service, end: Option<End>, summary: &dyn Display) {
+    if let Some(End::Killed(signal)) = end {
+        error!(pid, "error: {} died of signal {signal}", service.name());
+    }
+    let result = if end == Some(End::Exited(0)) { "" } else { " (with error)" };
+    info!("[{pid}] Disconnected{result}, {summary}");
+}
+
+/// The connection has ended before there was a service.
+pub fn refused(summary: &dyn Display) {
+    info!("[{}] Disconnected (with error), {summary}", std::process::id());
+}
+
+/// The kernel has no client for gitd, be it for `lack` of descriptors or memory; gitd tries again.
+pub fn accept_failed(reason: &str, lack: bool) {
+    let remedy = if lack { " (raise the limit of open files?)" } else { "" };
+    warn!("accept returned: {reason}; trying again{remedy}");
+}
+
+/// A connection's task broke: a bug of gitd, kept to the one connection.
+pub fn panicked() {
+    error!("internal error while serving a client; the others go on; please report it");
+}
+
+/// The runtime does nothing for anybody: a bug of gitd, or a system call that hangs.
+pub fn stuck(after: Duration, activities: &str) {
+    error!("gitd has been stuck for {} s and serves nobody: {activities}", after.as_secs());
+}
+
+/// The runtime works again.
+pub fn goes_on(after: Duration) {
+    warn!("gitd goes on after {} s; please report what it was stuck in", after.as_secs());
+}
+
+/// The connection broke before there was a service: the client's affair, or its network's.
+pub fn connection_lost(peer: &dyn Display, reason: &str) {
+    info!("connection lost: {reason} (client {peer})");
+}
+
+/// A file about the running server could not be removed at the end.
+pub fn file_left(path: &Path, reason: &str) {
+    warn!("could not remove '{}': {reason}", Escaped(path.as_os_str().as_bytes()));
+}
+
+/// A signal asked gitd to end; what has been accepted may still be served.
+pub fn draining(clients: usize) {
+    info!("stopped listening; waiting for {clients} clients to finish");
+}
+
+/// The drain has taken as long as it may.
+pub fn cutting(clients: usize, after: Duration) {
+    warn!("{clients} clients have not finished within {} s; ending them", after.as_secs());
+}
+
+/// The server cannot start or go on.
+pub fn fatal(reason: &dyn Display) {
+    error!("{reason}");
+}

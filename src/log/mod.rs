@@ -1,0 +1,111 @@
+//! From events to lines: which are logged, and what they say (contract 18 to 20). How they get out is
+//! the [outlet](crate::log::outlet)'s affair.
+
+pub mod event;
+pub mod outlet;
+
+use std::fmt::{self, Debug, Write as _};
+use std::sync::Arc;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::log::outlet::{Kind, Outlet};
+use crate::sys::syslog::Severity;
+
+/// Where log lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Standard error.
+    Stderr,
+    /// `syslog(3)`.
+    Syslog,
+    /// Nowhere.
+    None,
+}
+
+impl Destination {
+    /// The exit status of what the stock daemon calls a fatal error (contract 7).
+    #[must_use]
+    pub fn fatal_status(self) -> u8 {
+        if self == Destination::Syslog { 1 } else { 128 }
+    }
+}
+
+/// Sends every event from now on to `destination`; ordinary ones only if `verbose`. To be called once;
+/// returns the way out, if there is one.
+pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
+    let outlet = Outlet::new(match destination {
+        Destination::None => return None,
+        Destination::Stderr => Kind::of_stderr(),
+        Destination::Syslog => Kind::Syslog,
+    });
+    let most = if verbose { Level::INFO } else { Level::WARN };
+    let sink =
+        Sink { most, fatal: destination == Destination::Stderr, outlet: Arc::clone(&outlet) };
+    let subscriber = tracing_subscriber::registry().with(sink);
+    let installed = tracing::subscriber::set_global_default(subscriber);
+    debug_assert!(installed.is_ok(), "the log was started twice");
+    Some(outlet)
+}
+
+struct Sink {
+    most: Level,
+    /// Whether `fatal: ` goes before lines of that kind: it does not in syslog.
+    fatal: bool,
+    outlet: Arc<Outlet>,
+}
+
+impl<S: Subscriber> Layer<S> for Sink {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        // The runtime's own events are none of the administrator's business.
+        *metadata.level() <= self.most && metadata.target().starts_with("gitd")
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line =
+            Line { pid: u64::from(std::process::id()), fatal: false, text: String::new() };
+        event.record(&mut line);
+        if line.fatal && self.fatal {
+            line.text.insert_str(0, "fatal: ");
+        }
+        self.outlet.send(severity(*event.metadata().level()), line.pid, line.text);
+    }
+}
+
+/// An event's text and the process that it is about.
+struct Line {
+    pid: u64,
+    /// Whether it is one of stock's last words (contract 19, 20).
+    fatal: bool,
+    text: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            let _: fmt::Result = write!(self.text, "{value:?}");
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if field.name() == "fatal" {
+            self.fatal = value;
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "pid" {
+            self.pid = value;
+        }
+    }
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::ERROR => Severity::Error,
+        Level::WARN => Severity::Warning,
+        _ => Severity::Info,
+    }
+}

@@ -1,0 +1,6 @@
+//! Connections as the kernel knows them: addresses, socket options, counters, and readiness.
+
+pub mod address;
+pub mod peer;
+pub mod registered;
+pub mod watch;

@@ -1,0 +1,153 @@
+//! Reading the one packet that a client sends before it belongs to git, to the octet.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::protocol::pktline::{self, BadLength, PREFIX};
+use crate::sys::{descriptor, errno_text};
+
+/// How much room is made before a client has sent anything: an announcement alone costs no memory.
+const FIRST_ROOM: usize = 1024;
+
+/// Why there is no packet.
+#[derive(Debug, Error)]
+pub enum Unread {
+    /// The client connected and left without a byte: a probe.
+    #[error("closed without a request")]
+    Nothing,
+    /// The client left in mid-packet.
+    #[error("the remote end hung up unexpectedly")]
+    HungUp,
+    /// What came is no packet.
+    #[error("{0}")]
+    Length(#[from] BadLength),
+    /// The packet was not complete in this time.
+    #[error("no request within {} seconds", .0.as_secs())]
+    TimedOut(Duration),
+    /// Others came, and this one had been silent longest.
+    #[error("no request, and no room for more clients without one")]
+    Dismissed,
+    /// The connection broke.
+    #[error("read error: {}", errno_text(.0))]
+    Broken(#[from] io::Error),
+}
+
+/// A packet on its way in: says how many octets it wants next, and never asks for one that is not
+/// its own.
+#[derive(Debug, Default)]
+pub struct Packet {
+    prefix: [u8; PREFIX],
+    /// The octets that have arrived, with the prefix.
+    arrived: usize,
+    payload: Vec<u8>,
+    announced: Option<usize>,
+}
+
+impl Packet {
+    /// Where the next octets belong; empty when the packet is complete.
+    pub fn room(&mut self) -> &mut [u8] {
+        let Some(announced) = self.announced else { return &mut self.prefix[self.arrived..] };
+        let have = self.arrived - PREFIX;
+        if self.payload.len() == have && have < announced {
+            self.payload.resize(announced.min((have * 2).max(FIRST_ROOM)), 0);
+        }
+        &mut self.payload[have..]
+    }
+
+    /// Takes note of `read` octets in the room; 0 stands for the end of input.
+    ///
+    /// # Errors
+    /// [`Unread`], when the packet cannot become one any more.
+    pub fn advance(&mut self, read: usize) -> Result<(), Unread> {
+        if read == 0 {
+            return Err(if self.arrived == 0 { Unread::Nothing } else { Unread::HungUp });
+        }
+        self.arrived += read;
+        if self.announced.is_none() && self.arrived == PREFIX {
+            self.announced = Some(pktline::announced(self.prefix)?);
+        }
+        Ok(())
+    }
+
+    /// The payload once it is complete.
+    pub fn complete(&mut self) -> Option<Vec<u8>> {
+        let complete = self.announced == Some(self.arrived.checked_sub(PREFIX)?);
+        complete.then(|| std::mem::take(&mut self.payload))
+    }
+}
+
+/// Reads one packet from a descriptor that may wait, as inetd's standard input.
+pub fn read(input: impl AsFd, limit: Option<Duration>) -> Result<Vec<u8>, Unread> {
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    let mut packet = Packet::default();
+    loop {
+        if let Some(payload) = packet.complete() {
+            return Ok(payload);
+        }
+        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        if !descriptor::wait_readable(&input, left)? {
+            return Err(Unread::TimedOut(limit.unwrap_or_default()));
+        }
+        match descriptor::read(&input, packet.room()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => packet.advance(read?)?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(octets: &[u8], step: usize) -> (Result<Vec<u8>, String>, usize) {
+        let mut packet = Packet::default();
+        let mut used = 0;
+        loop {
+            if let Some(payload) = packet.complete() {
+                return (Ok(payload), used);
+            }
+            let room = packet.room();
+            let take = room.len().min(step).min(octets.len() - used);
+            room[..take].copy_from_slice(&octets[used..used + take]);
+            used += take;
+            if let Err(error) = packet.advance(take) {
+                return (Err(error.to_string()), used);
+            }
+        }
+    }
+
+    #[test]
+    fn takes_its_own_octets_only() {
+        for step in [1, 2, 3, 5, 100] {
+            assert_eq!(feed(b"0009hello0000next", step), (Ok(b"hello".to_vec()), 9), "{step}");
+            assert_eq!(feed(b"0004more", step), (Ok(Vec::new()), 4), "{step}");
+            assert_eq!(feed(b"0000", step), (Ok(Vec::new()), 4), "{step}");
+        }
+        let long = [b"fff3".as_slice(), &[b'x'; 65519], b"y"].concat();
+        for step in [1, 1000, 70_000] {
+            assert_eq!(feed(&long, step), (Ok(vec![b'x'; 65519]), 65523));
+        }
+    }
+
+    #[test]
+    fn every_early_end_is_named() {
+        assert_eq!(feed(b"", 9).0, Err("closed without a request".to_owned()));
+        for end in 1..9 {
+            let text = "the remote end hung up unexpectedly".to_owned();
+            assert_eq!(feed(&b"0009hello"[..end], 9).0, Err(text), "{end}");
+        }
+        let text = "protocol error: bad line length character: GET ".to_owned();
+        assert_eq!(feed(b"GET / HTTP/1.1", 9), (Err(text), 4));
+    }
+
+    #[test]
+    fn an_announcement_costs_no_memory() {
+        let mut packet = Packet::default();
+        packet.room().copy_from_slice(b"fff3");
+        packet.advance(4).unwrap();
+        assert_eq!(packet.room().len(), FIRST_ROOM);
+    }
+}

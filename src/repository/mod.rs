@@ -1,0 +1,355 @@
+//! Finding a repository on disk: the search for suffixes, gitfiles, and the question whether a
+//! directory is a git directory at all (contract 36 to 39).
+//!
+//! What is found is held open as an `O_PATH` descriptor, so that what was checked is what is served,
+//! whatever happens to its name meanwhile; and every later check names its files relative to it.
+
+pub mod name;
+pub mod pointer;
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use crate::repository::name::{MAX_PATH, Named};
+use crate::repository::pointer::{MAX_GITFILE, MAX_HEAD};
+use crate::sys::descriptor::{self, Access, Base, Kind};
+use crate::sys::{account, errno_text};
+
+/// A `commondir` is read up to here; no path is as long.
+const MAX_COMMON_DIRECTORY: usize = 1 << 16;
+
+/// Most files that gitd reads are smaller than this.
+const FIRST_READ: usize = 2048;
+
+/// The most symbolic links on the way to a name.
+const MAX_LINKS: usize = 32;
+
+/// A configuration file larger than this is not searched for words; git is asked instead.
+const MAX_CONFIG: usize = 1 << 20;
+
+/// The suffixes that are tried, in this order.
+const SUFFIXES: [&[u8]; 4] = [b"/.git", b"", b".git/.git", b".git"];
+
+/// What is called so inside a directory may be another repository.
+const DOT_GIT: &[u8] = b".git";
+
+/// Variables by which git has the refs and the configuration, or the objects, of every repository
+/// elsewhere.
+pub const COMMON_DIRECTORY: &str = "GIT_COMMON_DIR";
+/// The same for the objects.
+pub const OBJECT_DIRECTORY: &str = "GIT_OBJECT_DIRECTORY";
+
+/// Why no repository was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// There is none; it may be looked for elsewhere.
+    Nothing,
+    /// What is there is broken: git looks no further.
+    Broken,
+}
+
+/// A git directory that exists. Nothing is said about whether it may be served.
+#[derive(Debug)]
+pub struct Repository {
+    /// The path it was found under: as requested, with the suffix that matched, without trailing
+    /// slashes, no symbolic link resolved.
+    pub path: Vec<u8>,
+    /// The same as the file system knows it: behind a gitfile, the git directory.
+    pub location: Vec<u8>,
+    directory: OwnedFd,
+    /// Where the objects, refs and configuration are, if the git directory is a worktree's.
+    common: Option<OwnedFd>,
+    owners: Vec<u32>,
+    /// The gitfile that it was found through.
+    gitfile: Option<OwnedFd>,
+}
+
+impl Repository {
+    /// Searches `path` with git's suffixes. A regular file that is a gitfile stands for the git
+    /// directory it names; any other regular file ends the search as if nothing were there, so that
+    /// nobody can probe for files (B7).
+    pub fn search(path: &[u8]) -> Result<Self, Miss> {
+        if path.is_empty() {
+            return Err(Miss::Nothing);
+        }
+        Self::search_behind(stem(path))
+    }
+
+    /// The same, with the suffixes put behind `stem` as it is.
+    pub fn search_behind(stem: &[u8]) -> Result<Self, Miss> {
+        let mut found = SUFFIXES.iter().map(|suffix| Self::look([stem, suffix].concat()));
+        found.find(|look| !matches!(look, Err(Miss::Nothing))).unwrap_or(Err(Miss::Nothing))
+    }
+
+    /// Takes `path` literally, as `--strict-paths` wants it; what is found through a gitfile is named
+    /// as it is. What is not there, or not ours, ends the search: git asks whose it is before it asks
+    /// what it is (contract 44).
+    pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
+        let named = Named::hold(Base::WorkingDirectory, path).map_err(|_| Miss::Broken)?;
+        let is_ours = named.owner == account::effective_uid();
+        match Self::of(named, path.to_vec()) {
+            Ok(found) => Ok(Repository { path: found.location.clone(), ..found }),
+            Err(Miss::Nothing) if is_ours => Err(Miss::Nothing),
+            Err(_) => Err(Miss::Broken),
+        }
+    }
+
+    /// The git directory itself, good for `fchdir` and as a base of relative names.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// The users that own the name it was found under and, behind a gitfile, its git directory. Of a
+    /// symbolic link the link's own owner counts (contract 45).
+    pub fn owners(&self) -> &[u32] {
+        &self.owners
+    }
+
+    /// The name that `safe.directory` must have, without any symbolic link: that of the gitfile where
+    /// there is one, else that of the directory.
+    pub fn safe_name(&self) -> Vec<u8> {
+        descriptor::real_path(self.named()).unwrap_or_default()
+    }
+
+    /// Whether it was found through a gitfile.
+    pub fn is_behind_gitfile(&self) -> bool {
+        self.gitfile.is_some()
+    }
+
+    /// The directory in which it is called the last part of `name`, or the gitfile is that it was found
+    /// through; `None` if it is not there any more.
+    pub fn directory_of(&self, name: &[u8]) -> Option<OwnedFd> {
+        let (parent, last) = pointer::split_last(name);
+        let parent = CString::new(parent).ok()?;
+        let parent = descriptor::locate(Base::WorkingDirectory, &parent).ok()?;
+        let last = CString::new(last).ok()?;
+        let there = descriptor::locate_itself(Base::Directory(parent.as_fd()), &last).ok()?;
+        descriptor::same(&there, self.named()).then_some(parent)
+    }
+
+    /// What `safe.directory` must name.
+    fn named(&self) -> BorrowedFd<'_> {
+        self.gitfile.as_ref().unwrap_or(&self.directory).as_fd()
+    }
+
+    /// Whether there is something called `.git` in it.
+    pub fn contains_dot_git(&self) -> bool {
+        descriptor::status(Base::Directory(self.directory()), c".git", false).is_ok()
+    }
+
+    /// Whether git, given this directory, would find another repository inside it first. One that is bare
+    /// may have a link to itself there, for programs that want a `.git`.
+    pub fn hides_another(&self) -> bool {
+        match Named::hold(Base::Directory(self.directory()), DOT_GIT) {
+            Ok(named) => match Self::of(named, DOT_GIT.to_vec()) {
+                Ok(inside) => inside.gitfile.is_some() || !self.is(inside.directory()),
+                Err(miss) => !matches!(miss, Miss::Nothing),
+            },
+            Err(_) => false,
+        }
+    }
+
+    /// Whether `directory` is its git directory.
+    pub fn is(&self, directory: BorrowedFd<'_>) -> bool {
+        descriptor::same(self.directory(), directory)
+    }
+
+    /// Whether its owner exported it (contract 54).
+    pub fn exported(&self) -> bool {
+        let base = Base::Directory(self.directory.as_fd());
+        descriptor::access(base, c"git-daemon-export-ok", Access::Exists).is_ok()
+    }
+
+    /// The text of its configuration file; `None` where only git can tell what it says: it cannot be
+    /// read, or is too large to be looked through. A missing file is empty.
+    pub fn config(&self) -> Option<Vec<u8>> {
+        let directory = self.common.as_ref().unwrap_or(&self.directory);
+        read_config(Base::Directory(directory.as_fd()), c"config")
+    }
+
+    fn look(path: Vec<u8>) -> Result<Self, Miss> {
+        let named = Named::hold(Base::WorkingDirectory, &path).map_err(|_| Miss::Nothing)?;
+        Self::of(named, path)
+    }
+
+    fn of(named: Named, path: Vec<u8>) -> Result<Self, Miss> {
+        let Named { owner, thing, parent } = named;
+        let (found, status) = thing.ok_or(Miss::Nothing)?;
+        match status.kind {
+            Kind::Directory => {
+                let common = common_directory(found.as_fd())?;
+                Ok(Repository {
+                    location: path.clone(),
+                    path,
+                    directory: found,
+                    common,
+                    owners: vec![owner],
+                    gitfile: None,
+                })
+            }
+            Kind::Regular => Self::follow_gitfile(path, owner, found, parent).ok_or(Miss::Broken),
+            Kind::Symlink | Kind::Other => Err(Miss::Nothing),
+        }
+    }
+
+    fn follow_gitfile(
+        path: Vec<u8>,
+        owner: u32,
+        gitfile: OwnedFd,
+        parent: Option<OwnedFd>,
+    ) -> Option<Self> {
+        let text = read_all(descriptor::reopen_to_read(&gitfile).ok()?, MAX_GITFILE + 1).ok()?;
+        if text.len() > MAX_GITFILE {
+            return None;
+        }
+        let target = pointer::gitfile_target(&text)?;
+        // git puts the two together and knows no longer path.
+        let (before, _) = pointer::split_last(&path);
+        if !target.starts_with(b"/") && before.len() + target.len() >= MAX_PATH {
+            return None;
+        }
+        let base = Base::Directory(parent.as_ref()?.as_fd());
+        let directory = descriptor::locate(base, &CString::new(target).ok()?).ok()?;
+        let common = common_directory(directory.as_fd()).ok()?;
+        // A symbolic link in the place of the target does not count: its own target does.
+        let owners = vec![owner, descriptor::status_of(&directory).ok()?.owner];
+        let location = descriptor::real_path(&directory).ok()?;
+        let gitfile = Some(gitfile);
+        Some(Repository { path, location, directory, common, owners, gitfile })
+    }
+}
+
+/// The path without slashes at its end, which suffixes are put behind.
+pub fn stem(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|&octet| octet != b'/').map_or(1, |last| last + 1);
+    path.get(..end).unwrap_or_default()
+}
+
+/// Whether `directory` is a git directory (contract 39), and where its common directory is if that is
+/// another one.
+fn common_directory(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> {
+    let base = Base::Directory(directory);
+    if !head_is_valid(base) {
+        return Err(Miss::Nothing);
+    }
+    let common =
+        match (of_environment(COMMON_DIRECTORY)?, descriptor::status(base, c"commondir", false)) {
+            (Some(common), _) => Some(common),
+            (None, Ok(_)) => Some(follow_common_directory(base)?),
+            (None, Err(_)) => None,
+        };
+    let shared = common.as_ref().map_or(base, |common| Base::Directory(common.as_fd()));
+    match of_environment(OBJECT_DIRECTORY)? {
+        Some(objects) => reach(Base::Directory(objects.as_fd()), c".")?,
+        None => reach(shared, c"objects")?,
+    }
+    reach(shared, c"refs")?;
+    Ok(common)
+}
+
+fn reach(base: Base<'_>, name: &CStr) -> Result<(), Miss> {
+    descriptor::access(base, name, Access::Execute).map_err(|_| Miss::Nothing)
+}
+
+/// The directory that a variable puts in the place of every repository's own, for the services too. git
+/// takes a relative one for several directories, none of which is everywhere: then nothing is a repository.
+fn of_environment(variable: &str) -> Result<Option<OwnedFd>, Miss> {
+    let Some(path) = std::env::var_os(variable) else { return Ok(None) };
+    let path = CString::new(path.into_vec()).map_err(|_| Miss::Nothing)?;
+    if !path.to_bytes().starts_with(b"/") {
+        return Err(Miss::Nothing);
+    }
+    descriptor::locate(Base::WorkingDirectory, &path).map(Some).map_err(|_| Miss::Nothing)
+}
+
+/// git dies of a `commondir` that it cannot read or resolve; but where only the last part of the path
+/// is missing, it is as if this were no git directory.
+fn follow_common_directory(base: Base<'_>) -> Result<OwnedFd, Miss> {
+    let text = read(base, c"commondir", MAX_COMMON_DIRECTORY).map_err(|_| Miss::Broken)?;
+    let path = pointer::common_directory(&text).ok_or(Miss::Broken)?;
+    let name = CString::new(path).map_err(|_| Miss::Broken)?;
+    let missing = || if lacks_last_part(base, path) { Miss::Nothing } else { Miss::Broken };
+    descriptor::locate(base, &name).map_err(|_| missing())
+}
+
+/// Whether nothing but the last part of `path` is missing, also when that is a symbolic link.
+fn lacks_last_part(base: Base<'_>, path: &[u8]) -> bool {
+    let mut path = path.to_vec();
+    let mut held: Option<OwnedFd> = None;
+    for _ in 0..MAX_LINKS {
+        let base = held.as_ref().map_or(base, |held| Base::Directory(held.as_fd()));
+        let (parent, last) = pointer::split_last(&path);
+        let (Ok(parent), Ok(last)) = (CString::new(parent), CString::new(last)) else {
+            return false;
+        };
+        let Ok(parent) = descriptor::locate(base, &parent) else { return false };
+        match descriptor::read_link(Base::Directory(parent.as_fd()), &last) {
+            Ok(target) => path = target,
+            Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        }
+        held = Some(parent);
+    }
+    false
+}
+
+fn head_is_valid(base: Base<'_>) -> bool {
+    match descriptor::read_link(base, c"HEAD") {
+        Ok(target) => pointer::head_link_is_valid(&target),
+        Err(_) => read(base, c"HEAD", MAX_HEAD).is_ok_and(|text| pointer::head_is_valid(&text)),
+    }
+}
+
+/// What keeps `path` from being a repository, in words for the log. Only asked after a search found
+/// nothing; the client never hears it.
+pub fn diagnose(path: &[u8]) -> String {
+    let Ok(name) = CString::new(path) else { return "the path contains a NUL byte".to_owned() };
+    let found = match descriptor::locate(Base::WorkingDirectory, &name) {
+        Ok(found) => found,
+        Err(error) => return errno_text(&error),
+    };
+    match descriptor::status_of(&found).map(|status| status.kind) {
+        Ok(Kind::Directory) => {}
+        Ok(Kind::Regular) => {
+            return "it is a file, and does not lead to a git directory".to_owned();
+        }
+        Ok(Kind::Symlink | Kind::Other) => return "it is neither directory nor file".to_owned(),
+        Err(error) => return errno_text(&error),
+    }
+    let base = Base::Directory(found.as_fd());
+    for (name, access) in
+        [(c"HEAD", Access::Exists), (c"objects", Access::Execute), (c"refs", Access::Execute)]
+    {
+        if let Err(error) = descriptor::access(base, name, access) {
+            return format!("{}: {}", name.to_string_lossy(), errno_text(&error));
+        }
+    }
+    "HEAD or commondir: unreadable or invalid".to_owned()
+}
+
+/// The text of a configuration file, as [`Repository::config`] says.
+pub fn read_config(base: Base<'_>, name: &CStr) -> Option<Vec<u8>> {
+    match read(base, name, MAX_CONFIG) {
+        Ok(text) if text.len() < MAX_CONFIG => Some(text),
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+        Err(_) => None,
+    }
+}
+
+fn read(base: Base<'_>, name: &CStr, most: usize) -> io::Result<Vec<u8>> {
+    read_all(descriptor::open_to_read(base, name)?, most)
+}
+
+fn read_all(mut file: File, most: usize) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; FIRST_READ.min(most)];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    // A short read need not be the whole file: network and FUSE file systems may give less.
+    if length > 0 {
+        file.take((most - length) as u64).read_to_end(&mut text)?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,393 @@
+//! The life of one client, from accept to close: read the request, wait for a place, decide, hand the
+//! socket to git, watch, say how it ended.
+
+use std::future::pending;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::sync::oneshot;
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::access::authorize;
+use crate::access::denial::Denial;
+use crate::config::{Limits, Policy};
+use crate::git::starter::Starter;
+use crate::limits::admission::{Admission, Answer, Burden, Place};
+use crate::limits::pending::{Entry, Pending};
+use crate::limits::threads::Threads;
+use crate::log::event;
+use crate::net::peer::{Origin, Peer};
+use crate::net::watch;
+use crate::protocol::inbound::{Packet, Unread};
+use crate::protocol::pktline::PREFIX;
+use crate::protocol::request::{Fields, Request};
+use crate::server::activity::{Activities, Activity, Stage};
+use crate::server::farewell;
+use crate::session::child::{self, Running};
+use crate::session::rest::Exchange;
+use crate::session::stderr::{Left, Stderr};
+use crate::session::summary::Summary;
+use crate::session::{Session, Wire, patiently, register};
+use crate::sys::socket;
+
+/// How long a client that has not sent its request may still do so once the server stops.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// From when on a check counts as slow: it gives its place to others until it is done.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// From when on a slow check is told of.
+const HANGING: Duration = Duration::from_secs(10);
+
+/// How far a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It accepts clients.
+    Serving,
+    /// It lets those finish that it has.
+    Draining,
+    /// It ends those that have not finished.
+    Ending,
+}
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub struct House {
+    /// What is served to whom.
+    pub policy: Policy,
+    /// What a client may use up.
+    pub limits: Limits,
+    /// How processes are started.
+    pub starter: Starter,
+    /// Who runs and who waits.
+    pub admission: Arc<Admission>,
+    /// Who has not sent a request.
+    pub pending: Arc<Pending>,
+    /// Where requests are checked.
+    pub threads: Threads,
+    /// Where services' processes are looked at.
+    pub observers: Threads,
+    /// What all connections are doing.
+    pub activities: Arc<Activities>,
+    /// Whether the server is stopping.
+    pub phase: Receiver<Phase>,
+}
+
+impl House {
+    fn enter(&self) -> Entry {
+        let (entry, crowded) = self.pending.enter();
+        if crowded {
+            event::crowded(self.limits.max_pending.map_or(0, NonZeroUsize::get));
+        }
+        entry
+    }
+
+    async fn reaches(&self, phase: Phase) {
+        // An error means that the server is gone, which is as final.
+        let _ = self.phase.clone().wait_for(|&now| now >= phase).await;
+    }
+}
+
+/// Why nothing is started for a client.
+enum Stop {
+    /// It is told why.
+    Refused(Denial),
+    /// Nobody is left to be told: its connection broke while it waited.
+    Gone,
+}
+
+impl From<Denial> for Stop {
+    fn from(denial: Denial) -> Self {
+        Stop::Refused(denial)
+    }
+}
+
+/// One client.
+struct Client {
+    socket: Arc<Socket>,
+    origin: Origin,
+    accepted: Instant,
+    activity: Arc<Activity>,
+}
+
+/// Serves one client until it is gone.
+pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin, activity: Arc<Activity>) {
+    event::connection(&Peer::from(origin));
+    watch::prepare(&socket);
+    let accepted = Instant::now();
+    let client = Client { socket: Arc::new(socket), origin, accepted, activity };
+    let Some((wire, request, exchange)) = client.request(&house).await else { return };
+    // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
+    Box::pin(client.admit_and_serve(house, wire, request, exchange)).await;
+}
+
+impl Client {
+    fn peer(&self) -> Peer {
+        Peer::from(self.origin)
+    }
+
+    /// Reads and understands the request; `None` when there is none, which has been logged.
+    async fn request(&self, house: &House) -> Option<(Wire, Request, Exchange)> {
+        let (wire, payload) = match self.read_packet(house).await {
+            Ok(received) => received,
+            Err(reason) => {
+                if event::unread(&reason, &self.peer()) {
+                    event::refused(&self.summary(None, None));
+                }
+                return None;
+            }
+        };
+        match understand(&payload) {
+            Ok(request) => {
+                let exchange = Exchange::new(&request, PREFIX + payload.len());
+                Some((wire, request, exchange))
+            }
+            Err(reason) => {
+                event::malformed(&reason, &self.peer());
+                event::refused(&self.summary(None, None));
+                None
+            }
+        }
+    }
+
+    /// The registration that it needs serves watching the session too.
+    async fn read_packet(&self, house: &House) -> Result<(Wire, Vec<u8>), Unread> {
+        let mut packet = Packet::default();
+        // One deadline from accept on: a byte a second must not move it.
+        let limit = house.limits.init_timeout;
+        let stopped = async {
+            house.reaches(Phase::Draining).await;
+            sleep(GRACE).await;
+        };
+        let mut entry = house.enter();
+        let read = async {
+            let wire = tokio::select! {
+                wire = patiently(|| register(&self.socket)) => wire,
+                () = entry.dismissed() => return Err(Unread::Dismissed),
+            };
+            loop {
+                if let Some(payload) = packet.complete() {
+                    return Ok((wire, payload));
+                }
+                let room = packet.room();
+                let receive = |client: &Arc<Socket>| socket::receive(client, room);
+                let read = tokio::select! {
+                    read = wire.perform(Interest::READABLE, receive) => read?,
+                    () = entry.dismissed() => return Err(Unread::Dismissed),
+                };
+                packet.advance(read)?;
+                entry.spoke();
+            }
+        };
+        tokio::select! {
+            result = read => result,
+            () = until(limit.map(|limit| self.accepted + limit)) => {
+                Err(Unread::TimedOut(limit.unwrap_or_default()))
+            }
+            () = stopped => Err(Unread::Nothing),
+        }
+    }
+
+    async fn admit_and_serve(
+        self,
+        house: Arc<House>,
+        wire: Wire,
+        request: Request,
+        exchange: Exchange,
+    ) {
+        let request = Arc::new(request);
+        match self.admit_and_start(&house, &wire, &request).await {
+            Ok((mut place, Running { process, stderr }, corked)) => {
+                place.checked();
+                let timeout = house.limits.timeout;
+                let service = request.service;
+                let stderr = Stderr::new(service, process.pid, stderr);
+                let session = Session { wire, process, service, stderr, corked, timeout, exchange };
+                self.attend(&house, &request, session, place).await;
+            }
+            Err(Stop::Refused(denial)) => self.turn_away(&house, wire, &request, &denial).await,
+            Err(Stop::Gone) => event::refused(&self.summary(Some(&request), None)),
+        }
+    }
+
+    async fn admit_and_start(
+        &self,
+        house: &Arc<House>,
+        wire: &Wire,
+        request: &Arc<Request>,
+    ) -> Result<(Place, Running, bool), Stop> {
+        let mut place = self.admit(house, wire, request).await?;
+        let corked = watch::cork_if_far(&self.socket);
+        let mut result = self.check_and_start(house, wire, request, &mut place).await;
+        if matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })))
+            && house.pending.make_room()
+        {
+            // They close when they are next to run, which is before this task runs again.
+            tokio::task::yield_now().await;
+            result = self.check_and_start(house, wire, request, &mut place).await;
+        }
+        Ok((place, result?, corked))
+    }
+
+    async fn admit(&self, house: &House, wire: &Wire, request: &Request) -> Result<Place, Stop> {
+        self.activity.enter(Stage::Queued);
+        let subject = house.policy.subject(request);
+        let busy = || match house.admission.waits_for_checks(&subject) {
+            true => Denial::Hanging(request.pathname.clone()),
+            false => Denial::Busy,
+        };
+        let place = match house.admission.ask(self.origin.ip(), &subject) {
+            Answer::Now(place) => return Ok(place),
+            Answer::Never => None,
+            Answer::Later(place) => {
+                let limit = house.limits.queue_timeout;
+                tokio::select! {
+                    place = place => place.ok(),
+                    () = wire.broken() => return Err(Stop::Gone),
+                    () = house.reaches(Phase::Ending) => None,
+                    () = until(limit.map(|limit| Instant::now() + limit)) => None,
+                }
+            }
+        };
+        Ok(place.ok_or_else(busy)?)
+    }
+
+    /// Decides and starts the service, on a thread that may wait: for a slow file system, a resolver,
+    /// an access hook. What takes long gives its permit back meanwhile. Where the client goes in the
+    /// meantime, the check keeps its place until it is over, and nothing is started.
+    async fn check_and_start(
+        &self,
+        house: &Arc<House>,
+        wire: &Wire,
+        request: &Arc<Request>,
+        place: &mut Place,
+    ) -> Result<Running, Stop> {
+        self.activity.enter(Stage::Checking);
+        let started = Instant::now();
+        let service = request.service;
+        let gone = Arc::new(AtomicBool::new(false));
+        let work = self.begin_check(Arc::clone(house), Arc::clone(request), Arc::clone(&gone));
+        let mut work = work.map_err(|error| Denial::cannot_run(service, &error))?;
+        let mut told = false;
+        loop {
+            tokio::select! {
+                result = &mut work => {
+                    let reason = "internal error".to_owned();
+                    return result.unwrap_or(Err(Denial::Spawn { service, reason }.into()));
+                }
+                () = wire.broken(), if !gone.load(Relaxed) => {
+                    gone.store(true, Relaxed);
+                    place.rest(Burden::Light);
+                }
+                () = house.reaches(Phase::Ending) => {
+                    gone.store(true, Relaxed);
+                    return Err(Denial::Busy.into());
+                }
+                () = sleep(SLOW) => {
+                    place.rest(Burden::Light);
+                    if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {
+                        event::check_hangs(&request.pathname, HANGING, &self.peer());
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_check(
+        &self,
+        house: Arc<House>,
+        request: Arc<Request>,
+        gone: Arc<AtomicBool>,
+    ) -> io::Result<oneshot::Receiver<Result<Running, Stop>>> {
+        let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
+        house.clone().threads.run(move || {
+            let grant = authorize(&house.policy, &house.starter, &request, &peer)?;
+            if gone.load(Relaxed) {
+                return Err(Stop::Gone);
+            }
+            let extra = request.extra_parameters.as_deref();
+            watch::acknowledge(&socket);
+            child::start(&house.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
+                .map_err(|error| Denial::cannot_run(service, &error).into())
+        })
+    }
+
+    /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
+    /// duplicate, the client does not see the end of the answer.
+    async fn attend(self, house: &House, request: &Request, session: Session, mut place: Place) {
+        let pid = session.process.pid;
+        self.activity.enter(Stage::Watching(pid));
+        let (outcome, mut stderr) =
+            session.watch(&mut place, &house.observers, house.reaches(Phase::Ending)).await;
+        let summary = self.summary(Some(request), outcome.counters);
+        let unheard = outcome.stillborn().then_some(self);
+        drop(place);
+        if stderr.read_now() != Left::Ended {
+            tokio::spawn(stderr.read_to_end());
+        }
+        if let Some(client) = unheard {
+            let denial = Denial::Stillborn { service: request.service, pid };
+            client.refuse(house, request, &denial).await;
+        }
+        event::ended(pid, request.service, outcome.end, &summary);
+    }
+
+    /// Ends a connection for which nothing was started.
+    async fn turn_away(&self, house: &House, wire: Wire, request: &Request, denial: &Denial) {
+        // A socket can be registered once.
+        drop(wire);
+        self.refuse(house, request, denial).await;
+        event::refused(&self.summary(Some(request), None));
+    }
+
+    async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
+        self.activity.enter(Stage::Refusing);
+        event::denied(denial, &denial.remedy(), &self.peer());
+        let packet = denial.packet(house.policy.informative_errors, &request.pathname);
+        let mut entry = house.enter();
+        tokio::select! {
+            () = farewell::say(&self.socket, &packet) => {}
+            () = entry.dismissed() => {}
+        }
+    }
+
+    fn summary(&self, request: Option<&Request>, counters: Option<watch::Counters>) -> Summary {
+        Summary {
+            peer: self.peer().to_string(),
+            request: request.map(|request| (request.service, request.pathname.clone())),
+            duration: self.accepted.elapsed(),
+            counters,
+        }
+    }
+}
+
+/// Splits and understands a request, and logs what it says on the way: what makes no sense as a whole
+/// is logged as far as it does.
+pub(crate) fn understand(payload: &[u8]) -> Result<Request, crate::protocol::request::Malformed> {
+    let fields = Fields::split(payload);
+    if let Some(host) = fields.host {
+        event::host_parameter(host);
+    }
+    let parameters = fields.parameters()?;
+    if let Some(extra) = &parameters.extra_parameters {
+        event::protocol_parameter(extra);
+    }
+    let request = Request::understand(fields.line, parameters)?;
+    event::request(request.service, &request.pathname);
+    Ok(request)
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,204 @@
+//! Notices when the runtime stops: a loop that spins, a system call that hangs. All that gitd does for its
+//! clients happens on one thread, so nothing else could tell.
+//!
+//! The runtime says when it goes to sleep and when it wakes. A thread of its own looks at that once a second
+//! while there is work, and sleeps as long as the runtime sleeps. When the runtime has neither slept nor
+//! answered for [`LIMIT`], the thread logs what each connection was last doing. The service manager's
+//! watchdog is fed by the runtime itself, so it goes hungry meanwhile, and the manager restarts the service.
+
+use std::io;
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::log::event;
+use crate::server::activity::Activities;
+
+/// How long the runtime may be busy with one thing.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a runtime that works is looked at.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is told of the runtime.
+#[derive(Debug)]
+enum News {
+    /// It has neither slept nor answered for so long.
+    Stuck(Duration),
+    /// It goes on, so long after it was last heard of.
+    GoesOn(Duration),
+}
+
+/// What is known of the runtime.
+#[derive(Debug, Default)]
+pub struct Heartbeat {
+    /// Whether the runtime sleeps until something happens.
+    parked: AtomicBool,
+    /// Grows whenever the runtime wakes, or answers.
+    beats: AtomicU64,
+    /// Whether the watching thread sleeps until the runtime wakes.
+    asleep: AtomicBool,
+    watcher: OnceLock<Thread>,
+}
+
+impl Heartbeat {
+    /// Makes a runtime of one thread that tells when it sleeps.
+    ///
+    /// # Errors
+    /// When there is no descriptor for its epoll.
+    pub fn runtime(self: &Arc<Self>) -> io::Result<Runtime> {
+        let (parks, wakes) = (Arc::clone(self), Arc::clone(self));
+        Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || parks.parked.store(true, SeqCst))
+            .on_thread_unpark(move || wakes.wake())
+            .build()
+    }
+
+    fn wake(&self) {
+        self.parked.store(false, SeqCst);
+        self.beat();
+        if self.asleep.load(SeqCst)
+            && let Some(watcher) = self.watcher.get()
+        {
+            watcher.unpark();
+        }
+    }
+
+    fn beat(&self) {
+        self.beats.fetch_add(1, Release);
+    }
+
+    /// Starts the thread that watches `runtime`, for as long as the process lives.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn watch(self: &Arc<Self>, runtime: Handle, activities: Arc<Activities>) -> io::Result<()> {
+        let heartbeat = Arc::clone(self);
+        let watcher =
+            thread::Builder::new().name("gitd-heartbeat".to_owned()).spawn(move || {
+                loop {
+                    heartbeat.sleep_with_the_runtime();
+                    heartbeat.listen(&runtime, (PAUSE, LIMIT), |news| match news {
+                        News::Stuck(time) => event::stuck(time, &activities.report()),
+                        News::GoesOn(time) => event::goes_on(time),
+                    });
+                }
+            })?;
+        // It was not set before: this is called once.
+        let _ = self.watcher.set(watcher.thread().clone());
+        Ok(())
+    }
+
+    /// Returns when the runtime is awake.
+    fn sleep_with_the_runtime(&self) {
+        self.asleep.store(true, SeqCst);
+        while self.parked.load(SeqCst) {
+            thread::park();
+        }
+        self.asleep.store(false, SeqCst);
+    }
+
+    /// Looks after each pause, and tells of a runtime that is silent until the limit. Returns when it has slept
+    /// for a whole pause.
+    fn listen(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        (pause, limit): (Duration, Duration),
+        mut tell: impl FnMut(News),
+    ) {
+        let mut beats = self.beats.load(Acquire);
+        let mut silent: Option<Instant> = None;
+        let mut told = false;
+        loop {
+            thread::sleep(pause);
+            let before = std::mem::replace(&mut beats, self.beats.load(Acquire));
+            if before != beats {
+                if let (Some(since), true) = (silent.take(), std::mem::take(&mut told)) {
+                    tell(News::GoesOn(since.elapsed()));
+                }
+                continue;
+            }
+            if self.parked.load(SeqCst) {
+                return;
+            }
+            match silent {
+                // One that has always something to do never sleeps; then it is asked.
+                None => {
+                    silent = Some(Instant::now());
+                    let heartbeat = Arc::clone(self);
+                    runtime.spawn(async move { heartbeat.beat() });
+                }
+                Some(since) if since.elapsed() >= limit && !told => {
+                    told = true;
+                    tell(News::Stuck(since.elapsed()));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    const SHORT_PAUSE: Duration = Duration::from_millis(10);
+    const SHORT_LIMIT: Duration = Duration::from_secs(1);
+
+    /// Listens to a runtime that does this and then sleeps.
+    fn listen(work: impl Future<Output = ()> + Send + 'static, tell: impl FnMut(News)) {
+        let heartbeat = Arc::new(Heartbeat::default());
+        let runtime = heartbeat.runtime().unwrap();
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || {
+            runtime.block_on(async {
+                work.await;
+                // The end comes as an error.
+                let _ = ended.await;
+            });
+        });
+        heartbeat.listen(&handle, (SHORT_PAUSE, SHORT_LIMIT), tell);
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    /// One that has always something to do never sleeps, but answers.
+    #[test]
+    fn a_busy_runtime_is_not_stuck() {
+        let busy = async {
+            let begun = Instant::now();
+            while begun.elapsed() < 2 * SHORT_LIMIT {
+                yield_now().await;
+            }
+        };
+        listen(busy, |news| panic!("{news:?}"));
+    }
+
+    #[test]
+    fn a_runtime_that_hangs_is_stuck() {
+        let (release, hang) = mpsc::channel();
+        let mut told = Vec::new();
+        // Until it is told of, or for much too long.
+        let hangs = async move {
+            let _ = hang.recv_timeout(20 * SHORT_LIMIT);
+        };
+        listen(hangs, |news| {
+            // Once it goes on, nobody waits for this.
+            let _ = release.send(());
+            told.push(news);
+        });
+        let [News::Stuck(before), News::GoesOn(after)] = told[..] else { panic!("{told:?}") };
+        assert!(SHORT_LIMIT <= before && before <= after, "{told:?}");
+    }
+}

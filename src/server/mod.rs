@@ -1,0 +1,241 @@
+//! The accept loop, and stopping.
+
+pub mod activity;
+pub mod connection;
+pub mod farewell;
+pub mod heartbeat;
+pub mod inetd;
+pub mod notify;
+
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::sync::watch::Sender;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::log::event;
+use crate::net::peer::Origin;
+use crate::net::registered::Registered;
+use crate::server::connection::{House, Phase};
+use crate::server::notify::{Census, Manager};
+use crate::sys::errno_text;
+use crate::sys::lack::is_lack;
+use crate::sys::readiness::wait_for;
+use crate::sys::signal::Signals;
+use crate::sys::socket::peer_user;
+
+/// How long to wait before asking again a kernel that had no descriptor or memory left, or whatever else
+/// was in the way.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How long not to say again that there is none: clients can make it come and go as they like.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long services may take to end once they were told to.
+const LAST_MOMENT: Duration = Duration::from_secs(5);
+
+/// How many clients are taken from one queue before the others get their turn, and those that are in
+/// theirs: the runtime runs 61 tasks between two turns of the accept loop, and a client needs several.
+const BATCH: usize = 16;
+
+/// How many clients the kernel may have queued (`net.core.somaxconn`, unless it was raised). In a flood the
+/// queue is never empty.
+const QUEUED: usize = 4096;
+
+/// Serves until one of `signals` arrives and returns it once all running services have ended, which
+/// may have a limit; or at once when a second one arrives.
+///
+/// # Errors
+/// When the listening sockets or the signals cannot be watched, for lack of memory.
+pub async fn serve(
+    house: Arc<House>,
+    listeners: Vec<Socket>,
+    signals: Signals,
+    phase: Sender<Phase>,
+    manager: Arc<Manager>,
+) -> io::Result<i32> {
+    let signals = Registered::new(signals, Interest::READABLE)?;
+    let census = Arc::default();
+    let running = Arc::clone(&house.admission);
+    tokio::spawn(notify::keep_informed(Arc::clone(&manager), Arc::clone(&census), running));
+    let mut server = Server { house, connections: JoinSet::new(), census };
+    let listeners: Vec<AsyncFd<Socket>> = listeners
+        .into_iter()
+        .map(|listener| wait_for(listener, Interest::READABLE))
+        .collect::<io::Result<_>>()?;
+    let signal = tokio::select! {
+        signal = next(&signals) => signal?,
+        never = server.accept_for_ever(&listeners) => match never {},
+    };
+    manager.stopping();
+    // Who has already been queued by the kernel would be reset when the sockets close.
+    for listener in &listeners {
+        let _ = server.take_in(listener.get_ref(), QUEUED);
+    }
+    drop(listeners);
+    phase.send_replace(Phase::Draining);
+    if !server.connections.is_empty() {
+        event::draining(server.connections.len());
+    }
+    tokio::select! {
+        () = server.finish(&phase) => Ok(signal),
+        second = next(&signals) => second,
+    }
+}
+
+async fn next(signals: &Registered<Signals>) -> io::Result<i32> {
+    signals.perform(Interest::READABLE, Signals::next).await
+}
+
+type Ready<'a> = AsyncFdReadyGuard<'a, Socket>;
+
+struct Server {
+    house: Arc<House>,
+    connections: JoinSet<()>,
+    census: Arc<Census>,
+}
+
+enum Never {}
+
+impl Server {
+    async fn accept_for_ever(&mut self, listeners: &[AsyncFd<Socket>]) -> Never {
+        let mut first = 0;
+        let mut told: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                (index, ready) = readable(listeners, first) => {
+                    // Each listener in turn: a flood on one address must not starve another.
+                    first = index + 1;
+                    self.take_leave();
+                    match self.take_in(listeners[index].get_ref(), BATCH) {
+                        Ok(()) => tokio::task::yield_now().await,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            if let Ok(mut ready) = ready { ready.clear_ready() }
+                        }
+                        Err(error) => {
+                            if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                                told = Some(Instant::now());
+                                event::accept_failed(&errno_text(&error), is_lack(&error));
+                            }
+                            self.make_room(is_lack(&error)).await;
+                        }
+                    }
+                }
+                Some(ended) = self.connections.join_next() => self.farewell(&ended),
+            }
+        }
+    }
+
+    /// Forgets all that have ended: while clients come without a pause, the other branch is seldom taken.
+    fn take_leave(&mut self) {
+        while let Some(ended) = self.connections.try_join_next() {
+            self.farewell(&ended);
+        }
+    }
+
+    fn farewell(&mut self, ended: &Result<(), tokio::task::JoinError>) {
+        report(ended);
+        self.census.left(self.connections.len());
+    }
+
+    /// Accepts at most `most` clients. An error says that there is none left, that the kernel has no room
+    /// for one, or whatever else would be said again at once.
+    fn take_in(&mut self, listener: &Socket, most: usize) -> io::Result<()> {
+        for _ in 0..most {
+            match listener.accept() {
+                Ok((socket, address)) => self.welcome(socket, &address),
+                // The next one waits behind it.
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, socket: Socket, address: &socket2::SockAddr) {
+        let origin = match address.as_socket() {
+            Some(address) => Origin::Inet(address),
+            None => Origin::Local(peer_user(&socket)),
+        };
+        let house = Arc::clone(&self.house);
+        let activities = Arc::clone(&house.activities);
+        let serve = move |activity| connection::serve(house, socket, origin, activity);
+        self.connections.spawn(activities.track(origin, serve));
+        self.census.arrived(self.connections.len());
+    }
+
+    /// Those that have been silent longest give their descriptors to those that come, if that is what is
+    /// missing.
+    async fn make_room(&mut self, lack: bool) {
+        if !(lack && self.house.pending.make_room()) {
+            tokio::time::sleep(BACK_OFF).await;
+        }
+        // They close when they are next to run, which is before this task runs again.
+        tokio::task::yield_now().await;
+    }
+
+    async fn finish(&mut self, phase: &Sender<Phase>) {
+        if let Some(limit) = self.house.limits.shutdown_timeout {
+            if tokio::time::timeout(limit, self.wait_for_all()).await.is_ok() {
+                return;
+            }
+            event::cutting(self.connections.len(), limit);
+            phase.send_replace(Phase::Ending);
+            // What does not end now is out of anybody's reach, such as a check that hangs.
+            let _ = tokio::time::timeout(LAST_MOMENT, self.wait_for_all()).await;
+        } else {
+            self.wait_for_all().await;
+        }
+    }
+
+    async fn wait_for_all(&mut self) {
+        while let Some(ended) = self.connections.join_next().await {
+            self.farewell(&ended);
+        }
+    }
+}
+
+/// Waits for a listener with clients; the one at `first` is asked first.
+async fn readable(listeners: &[AsyncFd<Socket>], first: usize) -> (usize, io::Result<Ready<'_>>) {
+    std::future::poll_fn(|context| {
+        for turn in 0..listeners.len() {
+            let index = (first + turn) % listeners.len();
+            if let Poll::Ready(ready) = listeners[index].poll_read_ready(context) {
+                return Poll::Ready((index, ready));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether the error is of the one client that would have been next, which has gone meanwhile, or its
+/// network: those that accept(2) says to treat so.
+fn is_the_clients(error: &io::Error) -> bool {
+    const GONE: [libc::c_int; 10] = [
+        libc::ECONNABORTED,
+        libc::EINTR,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENONET,
+        libc::EOPNOTSUPP,
+    ];
+    error.raw_os_error().is_some_and(|errno| GONE.contains(&errno))
+}
+
+/// A connection's task never fails; if it panicked, that is told and the others go on.
+fn report(ended: &Result<(), tokio::task::JoinError>) {
+    if ended.as_ref().is_err_and(tokio::task::JoinError::is_panic) {
+        event::panicked();
+    }
+}

@@ -1,0 +1,68 @@
+//! Starting git, the one process that a connection costs, and hearing how it ended.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::access::Grant;
+use crate::git::starter::Starter;
+use crate::net::peer::Peer;
+use crate::protocol::service::Service;
+use crate::sys::child::{Child, End};
+use crate::sys::descriptor;
+use crate::sys::process::Spawn;
+
+/// A running service.
+#[derive(Debug)]
+pub struct Running {
+    /// The process, which must be waited for.
+    pub process: Child,
+    /// Its standard error; reading ends when it and all that it left behind are gone.
+    pub stderr: OwnedFd,
+}
+
+/// Starts the granted service with the client's connection as its standard input and output
+/// (contract 50). `input` and `output` stay open here and may be the same; they must be blocking.
+pub fn start(
+    starter: &Starter,
+    grant: &Grant,
+    peer: &Peer,
+    extra_parameters: Option<&[u8]>,
+    (input, output): (BorrowedFd<'_>, BorrowedFd<'_>),
+) -> io::Result<Running> {
+    let (stderr, writer) = descriptor::pipe()?;
+    let environment = starter.environment(peer, extra_parameters)?;
+    let environment: Vec<&CStr> = environment.iter().map(AsRef::as_ref).collect();
+    let timeout = CString::new(format!("--timeout={}", starter.timeout))?;
+    let arguments: &[&CStr] = match grant.service() {
+        Service::UploadPack => &[c"git", c"upload-pack", c"--strict", &timeout, c"."],
+        Service::UploadArchive => &[c"git", c"upload-archive", c"."],
+        Service::ReceivePack => &[c"git", c"receive-pack", c"."],
+    };
+    let process = starter.spawner.spawn(&Spawn {
+        candidates: &starter.git().candidates,
+        arguments,
+        environment: &environment,
+        directory: Some(grant.repository().directory()),
+        streams: [Some(input), Some(output), Some(writer.as_fd())],
+        outlives: true,
+        niceness: starter.niceness,
+    })?;
+    Ok(Running { process, stderr })
+}
+
+/// How a service ended, once it has; `None` while it runs. Reaps it. `forced` tells that gitd has ended it.
+///
+/// When upload-pack or upload-archive fails, as over a client that is gone, its children work for nobody
+/// and hold nobody's permit: git would end pack-objects by SIGTERM, which is ignored below gitd. What
+/// receive-pack leaves behind may be its hooks' intention; but where gitd has ended it, its hooks end too,
+/// or they would outgrow every limit.
+pub fn ended(process: &Child, service: Service, forced: bool) -> io::Result<Option<End>> {
+    let Some(end) = process.look()? else { return Ok(None) };
+    if forced {
+        process.signal_group(libc::SIGKILL);
+    } else if !end.success() && service != Service::ReceivePack {
+        process.signal_group(libc::SIGHUP);
+    }
+    process.try_wait()
+}

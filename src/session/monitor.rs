@@ -1,0 +1,101 @@
+//! The connection of a running service: reads what is known of it, and does what [`Traffic`] decides.
+//!
+//! Whoever has the session waits, be it with a runtime ([`crate::session`]) or without ([`crate::server::inetd`]).
+
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use socket2::Socket;
+
+use crate::log::event;
+use crate::net::watch::{self, Counters, Queues};
+use crate::session::traffic::{Actions, Seen, Segments, Traffic};
+use crate::sys::socket;
+
+/// One session's connection.
+#[derive(Debug)]
+pub struct Monitor {
+    client: Arc<Socket>,
+    pid: u32,
+    /// What is decided for it.
+    pub traffic: Traffic,
+}
+
+impl Monitor {
+    /// Begins to look after `client`, which the service `pid` was just given.
+    pub fn new(client: Arc<Socket>, pid: u32, traffic: Traffic) -> Self {
+        Monitor { client, pid, traffic }
+    }
+
+    /// The client's socket, to wait for arrivals.
+    pub fn client(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    /// Something has arrived or left, or a direction of the connection has ended.
+    pub fn arrived(&mut self, now: Instant, ended: bool) {
+        if self.traffic.arrived(now, ended) {
+            watch::acknowledge(&self.client);
+        }
+    }
+
+    /// Looks at the connection, and does what is to be done. Answers with the signal that is to end the service,
+    /// which has not noticed that its connection was shut down.
+    pub fn look(&mut self, now: Instant) -> Option<i32> {
+        let questions = self.traffic.questions();
+        let counters = Counters::read(&self.client);
+        let seen = Seen {
+            counters,
+            queues: counters.map_or_else(|| Queues::read(&self.client), |_| Queues::default()),
+            ended: questions.ended && watch::has_ended(&self.client),
+            broken: questions.broken && watch::is_broken(&self.client),
+            unsent: questions.unsent.then(|| socket::unsent(&self.client).ok()).flatten(),
+        };
+        let actions = self.traffic.look(now, &seen);
+        self.act(&actions);
+        actions.signal
+    }
+
+    fn act(&self, actions: &Actions) {
+        if actions.uncork {
+            watch::uncork(&self.client);
+        }
+        match actions.segments {
+            Some(Segments::Prompt) => {
+                watch::prefer_prompt_segments(&self.client);
+                watch::acknowledge(&self.client);
+            }
+            Some(Segments::Full) => watch::prefer_full_segments(&self.client),
+            None => {}
+        }
+        if let Some(stuck) = actions.stuck {
+            event::session_stuck(self.pid, stuck.gone, stuck.still);
+            self.shut_down(stuck.shutdown);
+        }
+    }
+
+    /// Shuts the connection down: the server ends, and the service with it.
+    pub fn seal(&mut self, now: Instant) {
+        self.shut_down(Shutdown::Both);
+        self.traffic.seal(now);
+    }
+
+    fn shut_down(&self, how: Shutdown) {
+        // ENOTCONN says that it is down already.
+        let _ = self.client.shutdown(how);
+    }
+
+    /// Whether there is something to read for the service, or nothing ever again.
+    pub fn has_input(&self) -> bool {
+        self.traffic.has_ended() || socket::unread(&self.client).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// The last counters, with the most paths that there ever were. Lets go of the connection: the
+    /// client sees its end as soon as the caller's own duplicate is closed.
+    pub fn finish(self) -> Option<Counters> {
+        let last = Counters::read(&self.client)?;
+        Some(Counters { transport: last.transport.max(self.traffic.transport()), ..last })
+    }
+}

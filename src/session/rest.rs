@@ -1,0 +1,317 @@
+//! Does the service wait for its client, and if so, is the client done with what it asked for?
+//!
+//! A service that waits for its client does no work, whatever the client's reasons: it takes its answer
+//! slowly or not at all, stops in the middle of a push, or has asked for nothing. Its place is of more
+//! use to others; once it works again it needs one. So says [`observe`], when next to nothing ([`LITTLE`])
+//! has moved for [`STILL`].
+//!
+//! Such a client may be stuck, and `--timeout` ends it. But a client of protocol version 2 keeps its
+//! connection until it exits: after the pack has arrived it unpacks, resolves deltas and writes a
+//! working tree, and asks for nothing more. That is not the same. Such a session is *at rest*: the
+//! service is upload-pack in version 2, the client has sent a command and was answered after it, has
+//! acknowledged all of the answer, nothing has moved since, and git waits in a read of the connection:
+//! it has no answer in the making. (Counters are looked at every 25 ms while they move. Who gets an
+//! answer and begins another question between two looks, and stops in the middle of it, is at rest
+//! too: as may be anybody who finishes a question.)
+
+use std::sync::OnceLock;
+use std::time::Duration;
+use std::{fs, process};
+
+use crate::net::watch::Counters;
+use crate::protocol::request::Request;
+use crate::protocol::service::Service;
+
+/// For how long next to nothing must have moved.
+pub const STILL: Duration = Duration::from_millis(250);
+
+/// What is next to nothing, in octets: so little keeps neither a processor nor a disk at work.
+pub const LITTLE: u64 = 4 * 1024;
+
+/// What is little memory, in pages: 16 MiB where a page has 4 KiB.
+const LITTLE_MEMORY: u64 = 4096;
+
+/// What has been said on a connection, as far as counters can tell.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The octets of the request; what came after them is git's. `None` where no session rests.
+    request: Option<u64>,
+    /// Whether the last octets that were seen to move were the service's.
+    answered: bool,
+}
+
+impl Exchange {
+    /// Begins with a request of so many octets.
+    pub fn new(request: &Request, octets: usize) -> Self {
+        let parameters = request.extra_parameters.as_deref().unwrap_or_default();
+        let version_2 = parameters.split(|&octet| octet == b':').any(|p| p == b"version=2");
+        let may_rest = version_2 && request.service == Service::UploadPack;
+        Exchange { request: may_rest.then_some(octets as u64), answered: false }
+    }
+
+    /// Whether a session of this kind can be at rest.
+    pub fn may_rest(&self) -> bool {
+        self.request.is_some()
+    }
+
+    /// Takes note of what has moved since the last look.
+    pub fn look(&mut self, before: Option<&Counters>, seen: &Counters) {
+        let (sent, received) = before.map_or((0, 0), |before| (before.sent, before.received));
+        if seen.sent > sent {
+            self.answered = true;
+        } else if seen.received > received {
+            self.answered = false;
+        }
+    }
+
+    /// Whether nothing is under way, if the service waits for its client: see the module's text.
+    pub fn is_over(&self, seen: &Counters) -> bool {
+        self.request.is_some_and(|request| seen.received > request)
+            && self.answered
+            && seen.unacknowledged == 0
+    }
+}
+
+/// What a look at a service's processes says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// Whether the service waits for its client.
+    pub waits: bool,
+    /// Whether that is in a read from it, and none of a child's.
+    pub reads: bool,
+    /// Whether it holds little memory of its own.
+    pub light: bool,
+}
+
+impl Observation {
+    /// What is said of a service about which nothing is known.
+    pub const WORKS: Observation = Observation { waits: false, reads: false, light: false };
+}
+
+/// What the service does, as far as the last looks tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It has something to do.
+    Works,
+    /// It waits for its client.
+    Waits {
+        /// Whether it does so in a read.
+        reads: bool,
+        /// Whether it holds little meanwhile.
+        light: bool,
+    },
+    /// Nobody has looked since bytes stopped to move.
+    Unknown,
+}
+
+/// Looks at a service's processes. May take as long as a file system that one of them executes a program on:
+/// the kernel lets nobody look at a process in the middle of that.
+pub fn observe(pid: u32) -> Observation {
+    let waiting = waits_for_client(pid);
+    let waits = waiting.is_some();
+    Observation { waits, reads: waiting == Some(In::OwnRead), light: waits && holds_little(pid) }
+}
+
+/// Where a service waits for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum In {
+    /// In a read of its own: it holds nothing that others wait for.
+    OwnRead,
+    /// In a read of a child's, or in a write.
+    Other,
+}
+
+/// Whether a service sleeps until its client sends something or takes something. For receive-pack and
+/// upload-archive it is a child that reads from the client, by an inherited descriptor. A child that
+/// makes an answer is at work until it cannot get rid of it either.
+fn waits_for_client(pid: u32) -> Option<In> {
+    if !shows_our_processes() {
+        return None;
+    }
+    let call = blocked_on(pid);
+    if call == Some((libc::SYS_read, 0)) {
+        return Some(In::OwnRead);
+    }
+    // Without CONFIG_PROC_CHILDREN nobody knows what else works for this service.
+    let mut children = children(pid)?.into_iter();
+    if call == Some((libc::SYS_write, 1)) {
+        let writes = |child| blocked_on(child).is_some_and(|(call, _)| call == libc::SYS_write);
+        let idle = |child| writes(child) || has_ended(child);
+        return children.all(idle).then_some(In::Other);
+    }
+    let reads = |child| {
+        let input = |pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
+        blocked_on(child) == Some((libc::SYS_read, 0))
+            && input(child).is_some_and(|connection| input(pid) == Some(connection))
+    };
+    children.any(reads).then_some(In::Other)
+}
+
+/// Whether a process has ended and was not waited for. Everybody may know, but only root what call it is in.
+fn has_ended(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:\tZ"))
+}
+
+/// Whether /proc is that of our own PID namespace. In another one's, our numbers are other processes'.
+fn shows_our_processes() -> bool {
+    static SHOWS: OnceLock<bool> = OnceLock::new();
+    *SHOWS.get_or_init(|| {
+        fs::read_link("/proc/self")
+            .is_ok_and(|name| name.as_os_str() == &*process::id().to_string())
+    })
+}
+
+fn children(pid: u32) -> Option<Vec<u32>> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    Some(children.split_whitespace().filter_map(|child| child.parse().ok()).collect())
+}
+
+/// Whether a process holds little memory of its own, what it maps of files not counted. After one answer
+/// upload-pack may hold every commit of a long history, for the next.
+fn holds_little(pid: u32) -> bool {
+    let pages = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let mut pages = pages.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
+    let (Some(resident), Some(shared)) = (pages.next(), pages.next()) else { return false };
+    resident.saturating_sub(shared) <= LITTLE_MEMORY
+}
+
+/// The system call that a process sleeps in, and its first argument. The kernel tells a parent about its
+/// descendants; where it does not, no service waits and no session rests.
+fn blocked_on(pid: u32) -> Option<(libc::c_long, u64)> {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let mut words = call.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    Some((number, u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::net::watch::Transport;
+
+    fn exchange(payload: &[u8]) -> Exchange {
+        let request = Request::parse(payload).unwrap();
+        Exchange::new(&request, 50)
+    }
+
+    fn counters(sent: u64, received: u64, unacknowledged: u64) -> Counters {
+        Counters { sent, received, unacknowledged, transport: Transport::Tcp }
+    }
+
+    #[test]
+    fn only_version_2_of_upload_pack() {
+        for (payload, rests) in [
+            (&b"git-upload-pack /a\0host=x\0\0version=2\0"[..], true),
+            (b"git-upload-pack /a\0host=x\0\0foo\0version=2\0", true),
+            (b"git-upload-pack /a\0host=x\0\0version=20\0", false),
+            (b"git-upload-pack /a\0host=x\0\0version=1\0", false),
+            (b"git-upload-pack /a\0host=x\0", false),
+            (b"git-receive-pack /a\0host=x\0\0version=2\0", false),
+        ] {
+            assert_eq!(exchange(payload).request.is_some(), rests, "{payload:?}");
+        }
+    }
+
+    fn shell(script: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        shell
+    }
+
+    /// A process that ends with its test, however that ends.
+    struct Process(Child);
+
+    impl Process {
+        fn start(mut command: Command) -> Self {
+            Process(command.spawn().unwrap())
+        }
+
+        fn id(&self) -> u32 {
+            self.0.id()
+        }
+
+        #[track_caller]
+        fn wait_until(&self, condition: impl Fn(u32) -> bool) {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !condition(self.id()) {
+                assert!(Instant::now() < deadline, "in vain");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn services_that_wait() {
+        for script in ["exec cat", "exec cat /dev/zero", "cat; :"] {
+            Process::start(shell(script)).wait_until(|pid| waits_for_client(pid).is_some());
+        }
+    }
+
+    #[test]
+    fn services_that_work() {
+        let child = Process::start(shell("exec sleep 9"));
+        child.wait_until(|pid| {
+            blocked_on(pid).is_some_and(|call| call.0 == libc::SYS_clock_nanosleep)
+        });
+        assert_eq!(waits_for_client(child.id()), None);
+        // A child that waits for something else, here for the pipe in the place of standard output.
+        let (another, _open) = std::io::pipe().unwrap();
+        let mut command = shell("(exec cat <&1 >/dev/null); :");
+        command.stdout(another);
+        let child = Process::start(command);
+        let reads = |pid| blocked_on(pid) == Some((libc::SYS_read, 0));
+        child.wait_until(|pid| children(pid).unwrap().into_iter().any(reads));
+        assert_eq!(waits_for_client(child.id()), None);
+    }
+
+    #[test]
+    fn a_child_at_work_on_an_answer() {
+        // The shell's own printf fills the pipe in the place of the connection.
+        let filled = "sleep 9 & while :; do printf 0123456789abcdef; done";
+        let child = Process::start(shell(filled));
+        child.wait_until(|pid| blocked_on(pid) == Some((libc::SYS_write, 1)));
+        assert_eq!(waits_for_client(child.id()), None);
+        let [worker] = children(child.id()).unwrap()[..] else { panic!("one child") };
+        // The shell cannot wait for it now.
+        Command::new("kill").arg(worker.to_string()).status().unwrap();
+        child.wait_until(|pid| waits_for_client(pid).is_some());
+    }
+
+    #[test]
+    fn memory_of_its_own() {
+        let mut child = Process::start(shell("exec tail -c 40000000"));
+        assert!(holds_little(child.id()));
+        let zeros = vec![0; 40_000_000];
+        std::io::Write::write_all(child.0.stdin.as_mut().unwrap(), &zeros).unwrap();
+        child.wait_until(|pid| !holds_little(pid));
+        assert!(!holds_little(u32::MAX), "nothing is known of it");
+    }
+
+    #[test]
+    fn an_answer_must_follow_a_command() {
+        let mut exchange = exchange(b"git-upload-pack /a\0host=x\0\0version=2\0");
+        let mut last = None;
+        let mut over = |seen: Counters| {
+            exchange.look(last.as_ref(), &seen);
+            last = Some(seen);
+            exchange.is_over(&seen)
+        };
+        assert!(!over(counters(300, 50, 0)), "the greeting alone");
+        assert!(!over(counters(300, 90, 0)), "a command without an answer");
+        assert!(!over(counters(300, 90, 700)), "an answer on its way");
+        assert!(over(counters(1000, 90, 0)));
+        assert!(!over(counters(1000, 93, 0)), "half of the next command");
+        assert!(over(counters(1500, 120, 0)), "both between two looks");
+    }
+}
