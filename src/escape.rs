@@ -4,18 +4,18 @@ use std::ascii;
 use std::char;
 use std::fmt::{self, Display, Formatter, Write};
 
-/// How many octets a field has at most once it is shown. With some three fields a line stays below what
+/// How many bytes a field has at most once it is shown. With some three fields a line stays below what
 /// readers of logs take for one ([`crate::log::outlet`]), and a request below what waits to be read.
 pub const MOST: usize = 1024;
 
 /// What is kept of that for telling how long the field was.
 const MARK: usize = "...(18446744073709551615 bytes)".len();
 
-/// How many octets a [`Piece`] may have so that all of it is shown. With a service's name before it, it is
+/// How many bytes a [`Piece`] may have so that all of it is shown. With a service's name before it, it is
 /// a message that syslog does not cut.
 pub const MOST_OF_PIECE: usize = 1000;
 
-/// The most that one octet becomes: `\u{1b}`.
+/// The most that one byte becomes: `\u{1b}`.
 const MOST_OF_OCTET: usize = 6;
 
 /// Shows bytes as text in which nobody can forge, split or hide a line: control characters, invalid
@@ -26,7 +26,7 @@ const MOST_OF_OCTET: usize = 6;
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
-/// The same for a piece of what a service wrote, of at most [`MOST_OF_PIECE`] octets, shown whole.
+/// The same for a piece of what a service wrote, of at most [`MOST_OF_PIECE`] bytes, shown whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a>(pub &'a [u8]);
 
@@ -43,7 +43,7 @@ impl Display for Piece<'_> {
 }
 
 fn show(f: &mut Formatter<'_>, bytes: &[u8], most: usize) -> fmt::Result {
-    // No octet is shown by less than one: what is too long as it is need not be counted.
+    // No byte is shown by less than one: what is too long as it is need not be counted.
     let fits = bytes.len() <= most && units(bytes).map(|unit| unit.len()).sum::<usize>() <= most;
     let mut room = if fits { most } else { most - MARK };
     for unit in units(bytes) {
@@ -67,7 +67,7 @@ enum Unit {
 fn units(bytes: &[u8]) -> impl Iterator<Item = Unit> {
     bytes.utf8_chunks().flat_map(|chunk| {
         let invalid = chunk.invalid().iter();
-        let invalid = invalid.map(|&octet| Unit::Invalid(ascii::escape_default(octet)));
+        let invalid = invalid.map(|&byte| Unit::Invalid(ascii::escape_default(byte)));
         chunk.valid().chars().map(Unit::of).chain(invalid)
     })
 }

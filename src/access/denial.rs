@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::escape::Escaped;
 use crate::protocol::pktline;
 use crate::protocol::service::Service;
-use crate::sys::lack;
+use crate::sys::shortage;
 
 /// Why a request is refused. `Display` is the line for the log, in the stock daemon's words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -89,7 +89,7 @@ pub enum Denial {
     /// git ended before it said a word, as it does over a format or configuration that it refuses
     /// (contract 33, 49).
     #[error("{} failed before it answered", service.name())]
-    Stillborn {
+    FailedSilently {
         /// The service that ran.
         service: Service,
         /// The process, whose lines in the log say why.
@@ -110,7 +110,7 @@ impl Denial {
     /// git could not be started for this reason.
     pub fn cannot_run(service: Service, error: &std::io::Error) -> Self {
         let reason = crate::sys::errno_text(error);
-        if lack::is_lack(error) {
+        if shortage::is_shortage(error) {
             Denial::Exhausted { service, reason }
         } else {
             Denial::Spawn { service, reason }
@@ -119,7 +119,7 @@ impl Denial {
 
     /// Only git could have answered a question about the repository, and it could not be run.
     pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
-        lack::note(error);
+        shortage::note(error);
         let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
         Denial::Config { path: path.to_vec(), reason }
     }
@@ -150,7 +150,7 @@ impl Denial {
             Denial::Config { .. } => b"repository has a configuration that git refuses",
             Denial::Hook { reason, .. } => reason,
             Denial::Spawn { .. } => b"server cannot run git",
-            Denial::Stillborn { .. } => b"git cannot serve this repository",
+            Denial::FailedSilently { .. } => b"git cannot serve this repository",
         }
     }
 
@@ -187,7 +187,7 @@ impl Denial {
             Denial::Spawn { .. } => {
                 "is git installed, in PATH, and executable for gitd's user?".to_owned()
             }
-            Denial::Stillborn { pid, .. } => format!("the lines of [{pid}] say why"),
+            Denial::FailedSilently { pid, .. } => format!("the lines of [{pid}] say why"),
             Denial::Exhausted { .. } => {
                 "raise the limits of open files and processes, or lower --max-connections"
                     .to_owned()

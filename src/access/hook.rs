@@ -15,8 +15,8 @@ use crate::protocol::service::Service;
 use crate::repository::Repository;
 use crate::sys::child::{Child, End};
 use crate::sys::descriptor::{self, Base, Kind};
-use crate::sys::lack;
 use crate::sys::process::Spawn;
+use crate::sys::shortage;
 
 /// The most bytes of a hook's answer that are kept; one packet cannot carry more.
 const MAX_ANSWER: usize = 65516;
@@ -40,8 +40,8 @@ pub struct Question<'a> {
 pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Result<(), Vec<u8>> {
     let (end, said) = match run(starter, hook, question) {
         Ok(answer) => answer,
-        Err(error) if lack::is_lack(&error) => {
-            lack::note(&error);
+        Err(error) if shortage::is_shortage(&error) => {
+            shortage::note(&error);
             return Err(Vec::new());
         }
         Err(error) => {
@@ -62,7 +62,7 @@ fn first_line(said: &[u8]) -> Vec<u8> {
     match said.trim_ascii_start() {
         b"" => b"service rejected".to_vec(),
         said => {
-            let end = said.iter().position(|octet| matches!(octet, b'\n' | 0));
+            let end = said.iter().position(|byte| matches!(byte, b'\n' | 0));
             said[..end.unwrap_or(said.len())].to_vec()
         }
     }
@@ -117,7 +117,7 @@ fn start(
 
 /// The characters that make a shell necessary.
 fn is_shell_code(hook: &[u8]) -> bool {
-    hook.iter().any(|octet| b"|&;<>()$`\\\"' \t\n*?[#~=%".contains(octet))
+    hook.iter().any(|byte| b"|&;<>()$`\\\"' \t\n*?[#~=%".contains(byte))
 }
 
 /// The program that a hook's name stands for: without a slash the first in PATH, which is found as the

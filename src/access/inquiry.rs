@@ -53,7 +53,7 @@ fn last_value(
     let pattern = format!("^{}$", key.replace('.', "[.]"));
     let arguments = ["config", "--null", "--get-regexp", &pattern];
     let all = ask_inside(starter, repository, &[], &arguments)?.stdout;
-    let last = all.strip_suffix(b"\0").unwrap_or(&all).rsplit(|&octet| octet == 0).next();
+    let last = all.strip_suffix(b"\0").unwrap_or(&all).rsplit(|&byte| byte == 0).next();
     let Some(value) = last.and_then(|last| last.strip_prefix(key.as_bytes())) else {
         return Ok(None);
     };

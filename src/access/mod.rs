@@ -21,7 +21,7 @@ use crate::net::peer::Peer;
 use crate::protocol::request::Request;
 use crate::protocol::service::Service;
 use crate::repository::Repository;
-use crate::sys::lack;
+use crate::sys::shortage;
 
 /// The permission to run one service in one repository. Only [`authorize`] makes it.
 #[derive(Debug)]
@@ -54,9 +54,9 @@ pub fn authorize(
     request: &Request,
     peer: &Peer,
 ) -> Result<Grant, Denial> {
-    drop(lack::take());
+    drop(shortage::take());
     let decision = decide(policy, starter, request, peer);
-    match lack::take() {
+    match shortage::take() {
         Some(error) => Err(Denial::cannot_run(request.service, &error)),
         None => decision,
     }

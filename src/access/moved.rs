@@ -24,11 +24,11 @@ pub fn url(template: &Template, request: &Request) -> Vec<u8> {
 
 fn encoded(text: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(text.len());
-    for &octet in text {
-        if octet.is_ascii_alphanumeric() || plain.contains(&octet) {
-            encoded.push(octet);
+    for &byte in text {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+            encoded.push(byte);
         } else {
-            encoded.extend(format!("%{octet:02X}").bytes());
+            encoded.extend(format!("%{byte:02X}").bytes());
         }
     }
     encoded

@@ -11,7 +11,7 @@ use crate::git::DIFFERENT_OWNER;
 use crate::git::starter::Starter;
 use crate::repository::Repository;
 use crate::repository::pointer;
-use crate::sys::{descriptor, lack};
+use crate::sys::{descriptor, shortage};
 
 /// Checks the owners of a repository that was found. What `safe.directory` matches is git's to say,
 /// and git is asked only if its configuration has anything to say.
@@ -54,7 +54,7 @@ const REST: Duration = Duration::from_secs(3);
 /// served. What remains is what may change inside that directory between two of git's own looks, for the
 /// stock daemon too: where anything has changed, git must say so several times.
 fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Denial> {
-    let Some(place) = Place::of(starter, repository, name) else { return Ok(false) };
+    let Some(place) = Asked::of(starter, repository, name) else { return Ok(false) };
     let before = place.changed();
     for _ in 0..MAX_ASKED {
         if !ask(starter, repository, &place)? {
@@ -68,7 +68,7 @@ fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bo
     Ok(true)
 }
 
-fn ask(starter: &Starter, repository: &Repository, place: &Place) -> Result<bool, Denial> {
+fn ask(starter: &Starter, repository: &Repository, place: &Asked) -> Result<bool, Denial> {
     let different = [(DIFFERENT_OWNER, "1")];
     let variables = if assumed_different() { &[] } else { different.as_slice() };
     let arguments = [
@@ -99,13 +99,13 @@ fn ask(starter: &Starter, repository: &Repository, place: &Place) -> Result<bool
 }
 
 /// From where git is asked about a repository, and what it is called there.
-struct Place {
+struct Asked {
     /// Where gitd runs, for a git that compares the names as they are.
     directory: Option<OwnedFd>,
     called: Vec<u8>,
 }
 
-impl Place {
+impl Asked {
     /// `None` where git would find something else.
     fn of(starter: &Starter, repository: &Repository, name: &[u8]) -> Option<Self> {
         // git looks for a `.git` inside before it takes the directory itself.
@@ -114,19 +114,19 @@ impl Place {
             return None;
         }
         if !starter.git().resolves_safe_names(&starter.spawner) {
-            return Some(Place { directory: None, called: around.unwrap_or(name).to_vec() });
+            return Some(Asked { directory: None, called: around.unwrap_or(name).to_vec() });
         }
         // Nothing can be put in the place of `.`; but `safe.directory` may have that name too, and mean
         // another directory.
         if !repository.is_behind_gitfile() && !starter.git().may_take_here_for_safe() {
             let directory = repository.directory().try_clone_to_owned();
-            let directory = directory.inspect_err(lack::note).ok()?;
-            return Some(Place { directory: Some(directory), called: b".".to_vec() });
+            let directory = directory.inspect_err(shortage::note).ok()?;
+            return Some(Asked { directory: Some(directory), called: b".".to_vec() });
         }
         let directory = Some(repository.directory_of(name)?);
         let (_, last) = pointer::split_last(name);
         let called = if around.is_some() { b".".to_vec() } else { [b"./", last].concat() };
-        Some(Place { directory, called })
+        Some(Asked { directory, called })
     }
 
     /// When something was put there, or taken away.

@@ -38,7 +38,7 @@ fn is_plain(pathname: &[u8]) -> bool {
     let Some((b'/' | b'~', rest)) = pathname.split_first() else { return false };
     let rest = rest.strip_suffix(b"/").filter(|rest| !rest.is_empty()).unwrap_or(rest);
     rest.is_empty()
-        || rest.split(|&octet| octet == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+        || rest.split(|&byte| byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 /// The path to look for, by the first rule that applies.
@@ -78,7 +78,7 @@ fn user_candidate(policy: &Policy, pathname: &[u8]) -> Result<Vec<u8>, Denial> {
 
 /// `~user` and what follows it, with its slash.
 fn split_user(path: &[u8]) -> (&[u8], &[u8]) {
-    let end = path.iter().position(|&octet| octet == b'/').unwrap_or(path.len());
+    let end = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
     path.split_at(end)
 }
 

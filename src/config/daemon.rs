@@ -21,7 +21,7 @@ const SOCKET_MODE: u32 = 0o666;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
     /// Where to listen; nothing stands for every address, unless sockets were passed on.
-    pub places: Vec<Place>,
+    pub places: Vec<ListenOn>,
     /// The port to listen on, 1 to 65535, or a free one.
     pub port: Port,
     /// Whether a place to listen was named, be it only the port.
@@ -46,7 +46,7 @@ pub struct Daemon {
 
 /// A place to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenOn {
     /// All addresses of a host, with the port.
     Host(CString),
     /// A socket in the file system.
@@ -77,12 +77,12 @@ pub struct Identity {
 
 impl Daemon {
     /// Understands what the options say of listening.
-    pub(super) fn understand(
+    pub(super) fn from_options(
         options: &Options,
         identity: Option<Identity>,
     ) -> Result<Self, ConfigError> {
-        let places: Vec<Place> =
-            options.listen.iter().map(|host| Place::understand(host)).collect::<Result<_, _>>()?;
+        let places: Vec<ListenOn> =
+            options.listen.iter().map(|host| ListenOn::parse(host)).collect::<Result<_, _>>()?;
         Ok(Daemon {
             place_named: options.port.is_some() || !places.is_empty(),
             places,
@@ -91,7 +91,7 @@ impl Daemon {
                 Some(port) => port,
             },
             require_all: options.require_all_listeners,
-            socket_rights: SocketRights::understand(options)?,
+            socket_rights: SocketRights::from_options(options)?,
             multipath: options.multipath,
             reuse_address: options.reuse_address,
             detach: options.detach,
@@ -102,25 +102,25 @@ impl Daemon {
     }
 }
 
-impl Place {
-    fn understand(text: &[u8]) -> Result<Self, ConfigError> {
+impl ListenOn {
+    fn parse(text: &[u8]) -> Result<Self, ConfigError> {
         if let Some(path) = text.strip_prefix(b"unix:") {
             let path = Path::new(OsStr::from_bytes(path));
             return match path.is_absolute() {
-                true => Ok(Place::Unix(path.to_owned())),
+                true => Ok(ListenOn::Unix(path.to_owned())),
                 false => Err(ConfigError::RelativeSocket(Escaped(text).to_string())),
             };
         }
         let host = CString::new(text);
-        host.map(Place::Host).map_err(|_| ConfigError::Host(Escaped(text).to_string()))
+        host.map(ListenOn::Host).map_err(|_| ConfigError::Host(Escaped(text).to_string()))
     }
 }
 
 impl SocketRights {
-    fn understand(options: &Options) -> Result<Self, ConfigError> {
+    fn from_options(options: &Options) -> Result<Self, ConfigError> {
         let mode = options.socket_mode.unwrap_or(SOCKET_MODE);
         let owner = options.socket_owner.as_deref().unwrap_or_default();
-        let (user, group) = match owner.iter().position(|&octet| octet == b':') {
+        let (user, group) = match owner.iter().position(|&byte| byte == b':') {
             Some(colon) => (&owner[..colon], &owner[colon + 1..]),
             None => (owner, [].as_slice()),
         };
@@ -133,7 +133,7 @@ impl SocketRights {
 
 impl Identity {
     /// Looks up `--user` and `--group`.
-    pub(super) fn understand(
+    pub(super) fn from_options(
         user: Option<&[u8]>,
         group: Option<&[u8]>,
     ) -> Result<Option<Self>, ConfigError> {

@@ -20,7 +20,7 @@ use crate::escape::Escaped;
 use crate::log::Destination;
 use crate::protocol::request::Request;
 use crate::protocol::service::Offers;
-pub use daemon::{Daemon, GIT_PORT, Identity, Place, SocketRights};
+pub use daemon::{Daemon, GIT_PORT, Identity, ListenOn, SocketRights};
 
 /// How long a client may take to send its request where nobody said otherwise (B4).
 const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -184,7 +184,7 @@ pub fn destination(options: &Options) -> Destination {
 
 impl Config {
     /// Understands the options, in the stock daemon's order of complaints.
-    pub fn understand(options: Options) -> Result<Self, ConfigError> {
+    pub fn from_options(options: Options) -> Result<Self, ConfigError> {
         if options.inetd && (options.detach || options.user.is_some() || options.group.is_some()) {
             return Err(ConfigError::InetdIdentity);
         }
@@ -194,7 +194,7 @@ impl Config {
         if options.inetd && listens(&options) {
             return Err(ConfigError::InetdListening);
         }
-        let identity = Identity::understand(options.user.as_deref(), options.group.as_deref())?;
+        let identity = Identity::from_options(options.user.as_deref(), options.group.as_deref())?;
         if options.strict_paths && options.directories.is_empty() {
             return Err(ConfigError::StrictWithoutDirectories);
         }
@@ -208,7 +208,7 @@ impl Config {
             verbose: options.verbose,
             mode: match options.inetd {
                 true => Mode::Inetd,
-                false => Mode::Daemon(Daemon::understand(&options, identity)?),
+                false => Mode::Daemon(Daemon::from_options(&options, identity)?),
             },
             limits: limits(&options),
             git: GitSettings {
@@ -297,7 +297,7 @@ mod tests {
 
     fn config(arguments: &[&str]) -> Result<Config, String> {
         let options = Options::parse(arguments.iter().map(OsString::from)).unwrap();
-        Config::understand(options).map_err(|error| error.to_string())
+        Config::from_options(options).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -43,17 +43,17 @@ impl Template {
         let mut segments = Vec::new();
         let mut literal = Vec::new();
         let mut rest = text;
-        while let Some((&octet, tail)) = rest.split_first() {
+        while let Some((&byte, tail)) = rest.split_first() {
             rest = tail;
             let placeholder =
-                Placeholder::NAMES.iter().find(|(name, _)| octet == b'%' && tail.starts_with(name));
+                Placeholder::NAMES.iter().find(|(name, _)| byte == b'%' && tail.starts_with(name));
             if let Some((name, placeholder)) = placeholder {
                 rest = &tail[name.len()..];
                 segments.push(Segment::Literal(std::mem::take(&mut literal)));
                 segments.push(Segment::Value(*placeholder));
             } else {
-                literal.push(octet);
-                if octet == b'%' && tail.first() == Some(&b'%') {
+                literal.push(byte);
+                if byte == b'%' && tail.first() == Some(&b'%') {
                     rest = &tail[1..];
                 }
             }

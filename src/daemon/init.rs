@@ -26,7 +26,7 @@ const PASSED_ON: [libc::c_int; 7] = [
 /// Forks if this is process 1. The child gets its `belongings` back and goes on, as it does where there
 /// is nothing to do. The parent lets go of them, and gets the child's end when it is time to end as
 /// well. To be called while there is one thread.
-pub fn divide<T>(belongings: T) -> io::Result<Result<T, End>> {
+pub fn fork_server<T>(belongings: T) -> io::Result<Result<T, End>> {
     if std::process::id() != 1 {
         return Ok(Ok(belongings));
     }

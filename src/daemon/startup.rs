@@ -1,5 +1,5 @@
 //! From the command line to a running server, in a straight line with no thread before its last step:
-//! understand → bind → detach → pid file → drop privileges → start the runtime → `Ready to rumble`.
+//! from_options → bind → detach → pid file → drop privileges → start the runtime → `Ready to rumble`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,7 +29,7 @@ use crate::log::Destination;
 use crate::log::event;
 use crate::log::outlet::Outlet;
 use crate::net::address::Address;
-use crate::server::connection::{House, Phase};
+use crate::server::connection::{Phase, Shared};
 use crate::server::heartbeat::Heartbeat;
 use crate::server::inetd;
 use crate::server::notify::Manager;
@@ -108,7 +108,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
     };
     let destination = config::destination(&options);
     let log = log::start(destination, options.verbose);
-    let config = Config::understand(options).map_err(Failure::from);
+    let config = Config::from_options(options).map_err(Failure::from);
     let ending = match config.and_then(|config| start(&config, passed, log.as_ref())) {
         Ok(ending) => ending,
         Err(failure) => Ending::Exit(ExitCode::from(complain(destination, &failure))),
@@ -167,7 +167,7 @@ fn start_daemon(
     passed: Vec<OwnedFd>,
     log: Option<&Arc<Outlet>>,
 ) -> Result<Ending, Failure> {
-    let passed = match init::divide(passed)? {
+    let passed = match init::fork_server(passed)? {
         Ok(passed) => passed,
         Err(end) => return Ok(end.into()),
     };
@@ -206,7 +206,7 @@ fn start_daemon(
         room: limits.max_queue,
     };
     let room = raise_descriptors(&bounds);
-    let house = Arc::new(House {
+    let shared = Arc::new(Shared {
         policy: config.policy.clone(),
         starter,
         admission: Admission::new(bounds),
@@ -226,7 +226,7 @@ fn start_daemon(
         let _ = log.serve();
     }
     // Without a thread nobody notices when the runtime stops; it serves all the same.
-    let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&house.activities));
+    let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&shared.activities));
     // The first line that tools wait for; everything else comes after it.
     event::ready();
     let Listening { listeners, warnings: more, .. } = listening;
@@ -243,7 +243,7 @@ fn start_daemon(
     let manager = Arc::new(Manager::find());
     manager.ready();
     let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
-    let signal = runtime.block_on(server::serve(house, sockets, signals, phase, manager))?;
+    let signal = runtime.block_on(server::serve(shared, sockets, signals, phase, manager))?;
     drop(files);
     Ok(Ending::Signal(signal))
 }

@@ -26,7 +26,7 @@ pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
             (Some(0), _) => files.extend(
                 output
                     .stdout
-                    .split(|&octet| octet == b'\n')
+                    .split(|&byte| byte == b'\n')
                     .filter(|path| !path.is_empty())
                     .filter_map(|path| CString::new(path).ok()),
             ),

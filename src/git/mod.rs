@@ -138,8 +138,8 @@ impl Git {
     #[must_use]
     pub fn may_take_here_for_safe(&self) -> bool {
         self.server_config_may(|text| {
-            let ends = |octet: Option<&u8>| {
-                octet.is_none_or(|octet| !octet.is_ascii_graphic() || b"='\"\\;#".contains(octet))
+            let ends = |byte: Option<&u8>| {
+                byte.is_none_or(|byte| !byte.is_ascii_graphic() || b"='\"\\;#".contains(byte))
             };
             let alone = |at: usize| {
                 ends(at.checked_sub(1).and_then(|at| text.get(at))) && ends(text.get(at + 1))

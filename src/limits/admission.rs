@@ -1,15 +1,15 @@
-//! Who runs, who rests, who waits, and who goes next: bookkeeping without sockets or clocks.
+//! Which session works, which is idle, which request waits, and which is next. Bookkeeping without sockets or
+//! clocks.
 //!
-//! A client that has sent its request asks for a place. While there are places it gets one; then it
-//! waits in a queue that serves client addresses in turn, so that an address with a thousand requests
-//! delays the others by no more than its share. When the queue is full, the address that waits most
-//! often loses its latest request, which may be the one that just came.
+//! A request needs a permit to be served. There are as many permits as `--max-connections` says. Without a free
+//! permit the request waits in a queue that serves client addresses in turn, so an address with a thousand
+//! requests delays the others by its share. When the queue is full, the address with the most waiting requests
+//! loses its latest one, which may be the new one.
 //!
-//! A place comes with a permit to work. A holder that has nothing to do gives the permit back: it *rests*,
-//! and somebody else works. Once it has work again it asks for a permit; those that ask so and the queue
-//! take turns. A holder that cannot wait for one works over the limit, and so does one that has waited for
-//! long; there are at most as many of them as places. How many may rest has a bound, so that there is one for
-//! all processes and threads.
+//! A session that waits for its client gives its permit back and is *idle*. When it has work again it asks for a
+//! permit. Idle sessions that ask and the queue get permits in turn. A session that cannot wait works over the
+//! limit, and so does one that has waited for long. At most as many sessions as permits work over the limit. The
+//! number of idle sessions has a bound, so all processes and threads have one.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
@@ -23,23 +23,23 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-/// How many may rest for each place that there is.
-const RESTING: usize = 4;
+/// Idle sessions per permit.
+const IDLE_PER_PERMIT: usize = 4;
 
-/// How many of them may hold the memory of an answer for each place that there is. Whoever reckons with so many
-/// packs at a time finds at most twice as many.
-const LADEN: usize = 1;
+/// Idle sessions per permit that may hold the memory of an answer. So at most twice as many packs are in memory as
+/// there are permits.
+const HEAVY_PER_PERMIT: usize = 1;
 
-/// How many requests may be in their checks where places have no limit: each takes a thread.
+/// The requests that may be in their checks where permits have no limit. Each takes a thread.
 const CHECKS: usize = 4096;
 
-/// Who counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has.
+/// What counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Address(IpAddr);
+pub struct ClientAddress(IpAddr);
 
-impl From<IpAddr> for Address {
+impl From<IpAddr> for ClientAddress {
     fn from(address: IpAddr) -> Self {
-        Address(match address.to_canonical() {
+        ClientAddress(match address.to_canonical() {
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
             v4 @ IpAddr::V4(_) => v4,
         })
@@ -49,31 +49,31 @@ impl From<IpAddr> for Address {
 /// What is limited; `None` for what is not.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bounds {
-    /// Places for running services.
+    /// Permits.
     pub places: Option<NonZeroUsize>,
-    /// How many of them one address may have; those that rest count too.
+    /// The sessions of one address, with its idle ones.
     pub per_address: Option<NonZeroUsize>,
-    /// How many requests may wait.
+    /// The requests that may wait.
     pub room: Option<usize>,
 }
 
 impl Bounds {
-    /// How many may be at work, running and resting.
+    /// The sessions at a time, with the idle ones.
     pub fn most(&self) -> Option<usize> {
-        self.places.map(|places| places.get().saturating_mul(1 + RESTING))
+        self.places.map(|places| places.get().saturating_mul(1 + IDLE_PER_PERMIT))
     }
 
-    /// How many requests may be in their checks: all that may be at work.
+    /// The requests that may be in their checks: all that may be sessions.
     pub fn checks(&self) -> usize {
         self.most().unwrap_or(CHECKS)
     }
 
-    /// How many of them may be about one subject, a pathname or what else they may hang over. A file system
-    /// or an access hook that hangs over one repository must leave places to the others.
+    /// The requests in their checks that may be about one subject, such as a pathname. A file system or an access hook
+    /// that hangs over one repository must leave permits to the others.
     fn checks_of_one(&self) -> Checks {
         match self.places.map(|places| places.get().div_ceil(2)) {
-            // Half of the places at a time, so that the others are not even late. Checks that take long
-            // give their permit back, so nobody waits long for a place that is free.
+            // Half of the permits, so that the others are not late. A check that takes long gives its permit
+            // back, so no request waits long for a permit that is free.
             Some(half) => Checks { all: self.checks() - half, working: half },
             None => Checks { all: CHECKS / 4 * 3, working: CHECKS },
         }
@@ -88,23 +88,23 @@ struct Checks {
     working: usize,
 }
 
-/// The places of a server and the queue before them.
+/// The permits of a server, and the queue for them.
 #[derive(Debug)]
 pub struct Admission {
     bounds: Bounds,
     state: Mutex<State>,
 }
 
-/// A place among the running services, or among the resting; free again when dropped.
+/// A request that was admitted: a session that works or is idle. Dropping it ends that.
 #[derive(Debug)]
-pub struct Place {
-    house: Arc<Admission>,
-    client: Address,
+pub struct Admitted {
+    admission: Arc<Admission>,
+    client: ClientAddress,
     /// The subject, until its checks are over.
     checking: Option<Box<[u8]>>,
-    /// What is held while it rests.
-    resting: Option<Burden>,
-    /// Missing while it rests.
+    /// What an idle session holds.
+    idle: Option<Holding>,
+    /// An idle session has none.
     permit: Option<Permit>,
 }
 
@@ -112,50 +112,50 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Permit(Arc<Admission>);
 
-/// The answer to a holder of a place that has work again.
+/// The answer to an idle session that has work again.
 #[derive(Debug)]
 pub enum Wake {
     /// It may work.
     Now,
-    /// It must not work before the receiver brings a permit, which goes to [`Place::work`].
+    /// It must not work before the receiver brings a permit, which goes to [`Admitted::work`].
     Later(oneshot::Receiver<Permit>),
 }
 
-/// What those hold that rest.
+/// What an idle session holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Burden {
+pub enum Holding {
     /// Hardly anything: a check, or a service that has answered and kept little memory.
     Light,
     /// Whatever an answer takes that has not been finished.
-    Laden,
+    Heavy,
 }
 
-/// The answer to a client that asks for a place.
+/// The answer to a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// There is one.
-    Now(Place),
-    /// It must wait: the receiver brings the place, or an error if the request was pushed out.
-    Later(oneshot::Receiver<Place>),
-    /// There is no room to wait either.
+    /// It is admitted.
+    Now(Admitted),
+    /// It waits. The receiver brings the admission, or an error if another request took its room.
+    Later(oneshot::Receiver<Admitted>),
+    /// The queue is full.
     Never,
 }
 
 impl Admission {
-    /// Opens an empty house.
+    /// Opens an empty admission.
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Admission { bounds, state: Mutex::default() })
     }
 
-    /// Asks for a place in the name of a client address, for a request about `subject`.
-    pub fn ask(self: &Arc<Self>, client: impl Into<Address>, subject: &[u8]) -> Answer {
+    /// Asks to serve a request of `client` about `subject`.
+    pub fn ask(self: &Arc<Self>, client: impl Into<ClientAddress>, subject: &[u8]) -> Answer {
         let client = client.into();
         let mut state = self.lock();
         let may_have = state.has_free(&self.bounds)
             && state.may_have_more(&self.bounds, client)
             && state.may_check(&self.bounds, subject);
         if may_have {
-            let place = self.give(&mut state, client, subject.into());
+            let place = self.admit(&mut state, client, subject.into());
             return Answer::Now(place);
         }
         state.forget_the_gone();
@@ -168,10 +168,10 @@ impl Admission {
         Answer::Later(receiver)
     }
 
-    /// How many have been let in and have not left, with those that rest.
+    /// The sessions, with the idle ones.
     pub fn admitted(&self) -> usize {
         let state = self.lock();
-        state.running + state.resting
+        state.running + state.idle
     }
 
     /// Whether requests about `subject` wait for its checks, of which too many are under way, and not for a
@@ -180,13 +180,24 @@ impl Admission {
         !self.lock().may_check(&self.bounds, subject)
     }
 
-    fn give(self: &Arc<Self>, state: &mut State, client: Address, subject: Box<[u8]>) -> Place {
+    fn admit(
+        self: &Arc<Self>,
+        state: &mut State,
+        client: ClientAddress,
+        subject: Box<[u8]>,
+    ) -> Admitted {
         state.accounts.entry(client).or_default().held += 1;
         let checks = state.checks.entry(subject.clone()).or_default();
         checks.all += 1;
         checks.working += 1;
         let permit = Some(self.permit(state));
-        Place { house: Arc::clone(self), client, checking: Some(subject), resting: None, permit }
+        Admitted {
+            admission: Arc::clone(self),
+            client,
+            checking: Some(subject),
+            idle: None,
+            permit,
+        }
     }
 
     fn permit(self: &Arc<Self>, state: &mut State) -> Permit {
@@ -205,7 +216,7 @@ impl Admission {
                 permits.push((sender, self.permit(&mut state)));
                 state.queue_is_next = true;
             } else if let Some((client, waiting)) = state.dequeue(&self.bounds) {
-                places.push((waiting.sender, self.give(&mut state, client, waiting.subject)));
+                places.push((waiting.sender, self.admit(&mut state, client, waiting.subject)));
                 state.queue_is_next = false;
             } else if !std::mem::take(&mut state.queue_is_next) {
                 break;
@@ -225,38 +236,38 @@ impl Admission {
     }
 }
 
-impl Place {
+impl Admitted {
     /// The request has passed its checks.
     pub fn checked(&mut self) {
         if let Some(subject) = self.checking.take() {
-            let mut state = self.house.lock();
+            let mut state = self.admission.lock();
             state.end_check(&subject, self.permit.is_some());
-            self.house.hand_out(state);
+            self.admission.hand_out(state);
         }
     }
 
-    /// Gives the permit back, and says what is held meanwhile. `false` when too many rest like that already:
-    /// then it keeps what it has. One that has work again and waits for a permit changes places with it: no
-    /// more rest than before, and nobody waits for a client that does nothing.
-    pub fn rest(&mut self, burden: Burden) -> bool {
-        let mut state = self.house.lock();
-        if let Some(before) = self.resting {
-            state.end_rest(before);
+    /// Gives the permit back, and says what is held meanwhile. `false` when too many sessions are idle like that
+    /// already; then it keeps its permit. A session that waits for a permit gets this one. The number of idle
+    /// sessions stays the same then.
+    pub fn go_idle(&mut self, holding: Holding) -> bool {
+        let mut state = self.admission.lock();
+        if let Some(before) = self.idle {
+            state.end_idle(before);
         }
         let woken = self.permit.as_ref().and_then(|_| state.first_woken());
         let swaps = woken.is_some();
-        let rests = state.may_rest(&self.house.bounds, burden, woken);
+        let rests = state.may_idle(&self.admission.bounds, holding, woken);
         if rests && swaps {
             state.queue_is_next = false;
         }
         if rests {
-            self.resting = Some(burden);
+            self.idle = Some(holding);
             if let (Some(subject), Some(_)) = (&self.checking, &self.permit) {
-                state.check_rests(subject);
+                state.check_idles(subject);
             }
         }
-        if let Some(now) = self.resting {
-            state.begin_rest(now);
+        if let Some(now) = self.idle {
+            state.begin_idle(now);
         }
         drop(state);
         if rests {
@@ -270,40 +281,41 @@ impl Place {
         if self.permit.is_some() {
             return Wake::Now;
         }
-        let mut state = self.house.lock();
-        if !state.has_free(&self.house.bounds) {
+        let mut state = self.admission.lock();
+        if !state.has_free(&self.admission.bounds) {
             let (sender, receiver) = oneshot::channel();
-            state.woken.push_back(Woken { burden: self.resting, sender });
+            state.woken.push_back(Woken { holding: self.idle, sender });
             return Wake::Later(receiver);
         }
-        let permit = self.house.permit(&mut state);
+        let permit = self.admission.permit(&mut state);
         drop(state);
         self.work(permit);
         Wake::Now
     }
 
-    /// Works again over the limit, if it has no permit: it has no way to wait for one. Only what is laden may
-    /// rest like that, so the limit is exceeded by no more than all places.
+    /// Works again without a wait, over the limit if need be. Only a heavy session may be idle without a way to
+    /// wait, so the limit is exceeded by no more than itself.
     pub fn work_on(&mut self) {
         if self.permit.is_none() {
-            let permit = self.house.permit(&mut self.house.lock());
+            let permit = self.admission.permit(&mut self.admission.lock());
             self.work(permit);
         }
     }
 
-    /// Works again over the limit after a long wait, unless as many do as there are places, or will.
+    /// Works again over the limit after a long wait. `false` when as many sessions as permits work over the limit,
+    /// or may have to.
     pub fn insist(&mut self) -> bool {
-        let mut state = self.house.lock();
-        let insists = self.permit.is_none() && state.has_spare(&self.house.bounds, self.resting);
-        let permit = insists.then(|| self.house.permit(&mut state));
+        let mut state = self.admission.lock();
+        let insists = self.permit.is_none() && state.has_spare(&self.admission.bounds, self.idle);
+        let permit = insists.then(|| self.admission.permit(&mut state));
         drop(state);
         permit.map(|permit| self.work(permit)).is_some()
     }
 
-    /// Works again, with the permit that [`Place::wake`] promised.
+    /// Works again, with the permit that [`Admitted::wake`] promised.
     pub fn work(&mut self, permit: Permit) {
-        if let Some(burden) = self.resting.take() {
-            self.house.lock().end_rest(burden);
+        if let Some(holding) = self.idle.take() {
+            self.admission.lock().end_idle(holding);
         }
         self.permit = Some(permit);
     }
@@ -315,15 +327,15 @@ impl Place {
 
     /// Whether there is a limit that makes others wait for this place.
     pub fn is_scarce(&self) -> bool {
-        self.house.bounds.places.is_some()
+        self.admission.bounds.places.is_some()
     }
 }
 
-impl Drop for Place {
+impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut state = self.house.lock();
-        if let Some(burden) = self.resting {
-            state.end_rest(burden);
+        let mut state = self.admission.lock();
+        if let Some(holding) = self.idle {
+            state.end_idle(holding);
         }
         if let Some(subject) = &self.checking {
             state.end_check(subject, self.permit.is_some());
@@ -332,7 +344,7 @@ impl Drop for Place {
             account.held -= 1;
         }
         state.close_if_empty(self.client);
-        self.house.hand_out(state);
+        self.admission.hand_out(state);
     }
 }
 

@@ -28,32 +28,33 @@ struct State {
     clients: BTreeMap<u64, oneshot::Sender<()>>,
     next: u64,
     /// Whether clients are being sent away; it ends when half of the room is free again.
-    crowded: bool,
+    overflowed: bool,
 }
 
 /// One client's entry, which ends when dropped.
 #[derive(Debug)]
-pub struct Entry {
+pub struct PendingClient {
     pending: Arc<Pending>,
     number: u64,
     dismissal: oneshot::Receiver<()>,
 }
 
 impl Pending {
-    /// Opens an empty house for at most so many; `None` for any number.
+    /// Opens an empty shared for at most so many; `None` for any number.
     pub fn new(most: Option<NonZeroUsize>) -> Arc<Self> {
         Arc::new(Pending { most, state: Mutex::default() })
     }
 
     /// Lets a client in, at the cost of the one that has been silent longest if there is no room.
     /// `true` beside it when this is the first to go after a time in which nobody had to.
-    pub fn enter(self: &Arc<Self>) -> (Entry, bool) {
+    pub fn enter(self: &Arc<Self>) -> (PendingClient, bool) {
         let (sender, dismissal) = oneshot::channel();
         let mut state = self.lock();
         let full = self.most.is_some_and(|most| state.clients.len() >= most.get());
-        let crowded = full && state.push_out(1) > 0 && !std::mem::replace(&mut state.crowded, true);
+        let overflowed =
+            full && state.push_out(1) > 0 && !std::mem::replace(&mut state.overflowed, true);
         let number = state.insert(sender);
-        (Entry { pending: Arc::clone(self), number, dismissal }, crowded)
+        (PendingClient { pending: Arc::clone(self), number, dismissal }, overflowed)
     }
 
     /// Sends away some of those that have been silent longest, as their descriptors are wanted. `false`
@@ -67,7 +68,7 @@ impl Pending {
     }
 }
 
-impl Entry {
+impl PendingClient {
     /// The client has sent something; its silence begins anew.
     pub fn spoke(&mut self) {
         let mut state = self.pending.lock();
@@ -83,13 +84,13 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for PendingClient {
     fn drop(&mut self) {
         let mut state = self.pending.lock();
         state.clients.remove(&self.number);
         let half = self.pending.most.map_or(0, |most| most.get() / 2);
         if state.clients.len() <= half {
-            state.crowded = false;
+            state.overflowed = false;
         }
     }
 }
@@ -111,7 +112,7 @@ impl State {
 mod tests {
     use super::*;
 
-    fn is_dismissed(entry: &mut Entry) -> bool {
+    fn is_dismissed(entry: &mut PendingClient) -> bool {
         entry.dismissal.try_recv() == Err(oneshot::error::TryRecvError::Closed)
     }
 
@@ -119,16 +120,16 @@ mod tests {
     fn the_longest_silent_goes() {
         let pending = Pending::new(NonZeroUsize::new(2));
         let (mut first, _) = pending.enter();
-        let (mut second, crowded) = pending.enter();
-        assert!(!crowded);
+        let (mut second, overflowed) = pending.enter();
+        assert!(!overflowed);
         first.spoke();
-        let (mut third, crowded) = pending.enter();
-        assert!(crowded);
+        let (mut third, overflowed) = pending.enter();
+        assert!(overflowed);
         assert!(is_dismissed(&mut second) && !is_dismissed(&mut first));
         // Whatever it says now comes too late.
         second.spoke();
-        let (_fourth, crowded) = pending.enter();
-        assert!(!crowded, "it was told already");
+        let (_fourth, overflowed) = pending.enter();
+        assert!(!overflowed, "it was told already");
         assert!(is_dismissed(&mut first) && !is_dismissed(&mut third));
         assert_eq!(pending.lock().clients.len(), 2);
     }
@@ -146,12 +147,12 @@ mod tests {
     #[test]
     fn a_crowd_is_told_of_once() {
         let pending = Pending::new(NonZeroUsize::new(4));
-        let mut entries: Vec<Entry> = (0..4).map(|_| pending.enter().0).collect();
+        let mut entries: Vec<PendingClient> = (0..4).map(|_| pending.enter().0).collect();
         let told: Vec<bool> = (0..6)
             .map(|_| {
-                let (entry, crowded) = pending.enter();
+                let (entry, overflowed) = pending.enter();
                 entries.push(entry);
-                crowded
+                overflowed
             })
             .collect();
         assert_eq!(told, [true, false, false, false, false, false]);
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn without_a_bound_nobody_goes_but_on_demand() {
         let pending = Pending::new(None);
-        let mut entries: Vec<Entry> = (0..100).map(|_| pending.enter().0).collect();
+        let mut entries: Vec<PendingClient> = (0..100).map(|_| pending.enter().0).collect();
         assert!(!entries.iter_mut().any(is_dismissed));
         assert!(pending.make_room());
         assert!(entries[..ROOM].iter_mut().all(is_dismissed));

@@ -11,7 +11,7 @@ use std::process::Command;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::options::{Multipath, Port};
-use crate::config::{Daemon, Place};
+use crate::config::{Daemon, ListenOn};
 use crate::listen::unix;
 use crate::log::event;
 use crate::net::address::Address;
@@ -106,8 +106,8 @@ fn groups(daemon: &Daemon) -> Vec<Group<'_>> {
         .places
         .iter()
         .filter_map(|place| match place {
-            Place::Host(host) => Some(host.as_c_str()),
-            Place::Unix(_) => None,
+            ListenOn::Host(host) => Some(host.as_c_str()),
+            ListenOn::Unix(_) => None,
         })
         .map(|host| {
             let resolved = resolve(Some(host), port, Purpose::Listen);
@@ -200,7 +200,7 @@ fn is_taken(outcome: &io::Result<Listener>) -> bool {
 
 fn listen_in_files(daemon: &Daemon, listening: &mut Listening) {
     for place in &daemon.places {
-        let Place::Unix(path) = place else { continue };
+        let ListenOn::Unix(path) = place else { continue };
         let address = Address::Unix(path.clone());
         match unix::listen(path, daemon.socket_rights) {
             Ok(socket) => {

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::sys::account::effective_uid;
 use crate::sys::descriptor::{self, Base};
-use crate::sys::entry::{self, Entry};
+use crate::sys::entry::{self, FileStatus};
 
 /// How many symbolic links are followed on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
@@ -51,7 +51,7 @@ impl Place {
     }
 
     /// What is there, a symbolic link itself too; `None` where nothing is.
-    pub fn look(&self) -> io::Result<Option<Entry>> {
+    pub fn look(&self) -> io::Result<Option<FileStatus>> {
         match entry::look(&self.directory, &self.name) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -62,7 +62,7 @@ impl Place {
     /// Whether nobody but root can put something else in the place of what root makes there. True for
     /// every place of a process that is not root.
     pub fn is_guarded(&self) -> bool {
-        let is_safe = |directory: Entry| {
+        let is_safe = |directory: FileStatus| {
             directory.owner == 0 && (!directory.others_write() || directory.is_sticky())
         };
         !is_root() || self.led_by_root && entry::look(&self.directory, c"").is_ok_and(is_safe)
@@ -133,8 +133,8 @@ impl Place {
         entry::open_to_write(&self.directory, &self.name, magic)?.write_all(text)
     }
 
-    fn is_roots_choice(&self, found: Option<&Entry>) -> bool {
-        let chosen = |directory: Entry| found.is_none_or(|found| guards(&directory, found));
+    fn is_roots_choice(&self, found: Option<&FileStatus>) -> bool {
+        let chosen = |directory: FileStatus| found.is_none_or(|found| guards(&directory, found));
         self.is_guarded() && entry::look(&self.directory, c"").is_ok_and(chosen)
     }
 
@@ -183,7 +183,7 @@ impl Walk {
             // Whoever chose the path; only root's links come so far.
             self.led_by_root = true;
         }
-        self.steps.extend(path.split(|&octet| octet == b'/').rev().map(<[u8]>::to_vec));
+        self.steps.extend(path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
         Ok(())
     }
 
@@ -225,7 +225,7 @@ impl Walk {
 }
 
 /// Whether root alone decides that this entry stands in the directory.
-fn guards(directory: &Entry, entry: &Entry) -> bool {
+fn guards(directory: &FileStatus, entry: &FileStatus) -> bool {
     directory.owner == 0 && (!directory.others_write() || directory.is_sticky() && entry.owner == 0)
 }
 

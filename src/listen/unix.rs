@@ -95,7 +95,7 @@ impl SocketFile {
     pub fn keep(path: &Path) -> Option<Self> {
         let place = Place::find(path.as_os_str().as_bytes()).ok()?;
         let file = place.hold().ok()?;
-        entry::look(&file, c"").ok().filter(entry::Entry::is_socket)?;
+        entry::look(&file, c"").ok().filter(entry::FileStatus::is_socket)?;
         Some(SocketFile { place, file })
     }
 }

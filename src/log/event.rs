@@ -135,7 +135,7 @@ pub fn dismissed(peer: &dyn Display) {
 }
 
 /// The first one had to make room, after a time in which nobody had to.
-pub fn crowded(most: usize) {
+pub fn pending_overflowed(most: usize) {
     warn!(
         "{most} clients have sent no request; from now on the one silent longest makes room for each \
          new one (see --max-pending)"
@@ -229,7 +229,7 @@ pub fn goes_on(after: Duration) {
     warn!("gitd goes on after {} s; please report what it was stuck in", after.as_secs());
 }
 
-/// The connection broke before there was a service: the client's affair, or its network's.
+/// The connection broke before there was a service, because of the client or its network.
 pub fn connection_lost(peer: &dyn Display, reason: &str) {
     info!("connection lost: {reason} (client {peer})");
 }

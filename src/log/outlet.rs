@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use crate::sys::syslog::{self, Severity};
 
-/// How many octets may wait to be written.
+/// How many bytes may wait to be written.
 const MOST: usize = 1 << 20;
 
-/// How many octets a line has at most, with all that stands before and behind the text. Readers split
+/// How many bytes a line has at most, with all that stands before and behind the text. Readers split
 /// what is longer, and take the rest for another line, whose beginning a client could choose: the
 /// journal after 48 KiB, others after 16 or 8.
 const MOST_OF_LINE: usize = 8192;
@@ -62,7 +62,7 @@ pub struct Outlet {
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<(Severity, String)>,
-    octets: usize,
+    bytes: usize,
     lost: u64,
     /// Whether a thread takes the lines; before that, whoever has one writes it.
     served: bool,
@@ -87,7 +87,7 @@ impl Outlet {
             drop(queue);
             return self.write(severity, &line);
         }
-        if queue.octets + line.len() > MOST {
+        if queue.bytes + line.len() > MOST {
             queue.lost += 1;
             return;
         }
@@ -123,7 +123,7 @@ impl Outlet {
                 queue = idle.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            queue.octets -= line.len();
+            queue.bytes -= line.len();
             queue.busy = true;
             drop(queue);
             self.write(severity, &line);
@@ -173,7 +173,7 @@ impl Outlet {
     }
 }
 
-/// The text without its middle, if it is longer than `most` octets.
+/// The text without its middle, if it is longer than `most` bytes.
 fn shortened(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
@@ -185,7 +185,7 @@ fn shortened(text: String, most: usize) -> String {
 
 impl Queue {
     fn push(&mut self, severity: Severity, line: String) {
-        self.octets += line.len();
+        self.bytes += line.len();
         self.lines.push_back((severity, line));
     }
 }

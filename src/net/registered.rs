@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 use tokio::task::coop::consume_budget;
 
-use crate::sys::readiness::wait_for;
+use crate::sys::readiness::register;
 
 /// A registered descriptor. It is taken out of the registry when dropped.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<T: AsFd + AsRawFd> Registered<T> {
     /// # Errors
     /// Those of `epoll_ctl(2)`: `EPERM` for a regular file, `ENOMEM`, `ENOSPC`.
     pub fn new(source: T, interest: Interest) -> io::Result<Self> {
-        wait_for(source, interest).map(Registered)
+        register(source, interest).map(Registered)
     }
 }
 

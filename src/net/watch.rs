@@ -101,13 +101,13 @@ pub fn unanswered(socket: impl AsFd) -> Option<Duration> {
 /// What has crossed a connection so far, and what it crossed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
-    /// Octets that the client has acknowledged.
+    /// Bytes that the client has acknowledged.
     pub sent: u64,
-    /// Octets that the client has sent.
+    /// Bytes that the client has sent.
     pub received: u64,
-    /// Octets that were written and are not acknowledged.
+    /// Bytes that were written and are not acknowledged.
     pub unacknowledged: u64,
-    /// What the octets travel by.
+    /// What the bytes travel by.
     pub transport: Transport,
 }
 
@@ -182,8 +182,8 @@ impl Counters {
         })
     }
 
-    /// The octets acknowledged, received and on their way; when all stay the same, nothing moves.
-    pub fn octets(&self) -> (u64, u64, u64) {
+    /// The bytes acknowledged, received and on their way; when all stay the same, nothing moves.
+    pub fn bytes(&self) -> (u64, u64, u64) {
         (self.sent, self.received, self.unacknowledged)
     }
 
@@ -206,22 +206,22 @@ fn paths(info: &Structure<96>) -> u8 {
 
 /// A structure that the kernel filled, as far as its version knows it.
 struct Structure<const N: usize> {
-    octets: [u8; N],
+    bytes: [u8; N],
     length: usize,
 }
 
 impl<const N: usize> Structure<N> {
     fn read(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> Option<Self> {
-        let (octets, length) = socket::option(socket, level, option).ok()?;
-        Some(Structure { octets, length })
+        let (bytes, length) = socket::option(socket, level, option).ok()?;
+        Some(Structure { bytes, length })
     }
 
     fn field<const M: usize>(&self, offset: usize) -> Option<[u8; M]> {
-        self.octets[..self.length].get(offset..offset + M)?.try_into().ok()
+        self.bytes[..self.length].get(offset..offset + M)?.try_into().ok()
     }
 
     fn u8(&self, offset: usize) -> Option<u8> {
-        self.field::<1>(offset).map(|[octet]| octet)
+        self.field::<1>(offset).map(|[byte]| byte)
     }
 
     fn u32(&self, offset: usize) -> Option<u32> {

@@ -1,4 +1,4 @@
-//! Reading the one packet that a client sends before it belongs to git, to the octet.
+//! Reading the one packet that a client sends before it belongs to git, to the byte.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -35,19 +35,19 @@ pub enum Unread {
     Broken(#[from] io::Error),
 }
 
-/// A packet on its way in: says how many octets it wants next, and never asks for one that is not
+/// A packet on its way in: says how many bytes it wants next, and never asks for one that is not
 /// its own.
 #[derive(Debug, Default)]
 pub struct Packet {
     prefix: [u8; PREFIX],
-    /// The octets that have arrived, with the prefix.
+    /// The bytes that have arrived, with the prefix.
     arrived: usize,
     payload: Vec<u8>,
     announced: Option<usize>,
 }
 
 impl Packet {
-    /// Where the next octets belong; empty when the packet is complete.
+    /// Where the next bytes belong; empty when the packet is complete.
     pub fn room(&mut self) -> &mut [u8] {
         let Some(announced) = self.announced else { return &mut self.prefix[self.arrived..] };
         let have = self.arrived - PREFIX;
@@ -57,7 +57,7 @@ impl Packet {
         &mut self.payload[have..]
     }
 
-    /// Takes note of `read` octets in the room; 0 stands for the end of input.
+    /// Takes note of `read` bytes in the room; 0 stands for the end of input.
     ///
     /// # Errors
     /// [`Unread`], when the packet cannot become one any more.
@@ -102,7 +102,7 @@ pub fn read(input: impl AsFd, limit: Option<Duration>) -> Result<Vec<u8>, Unread
 mod tests {
     use super::*;
 
-    fn feed(octets: &[u8], step: usize) -> (Result<Vec<u8>, String>, usize) {
+    fn feed(bytes: &[u8], step: usize) -> (Result<Vec<u8>, String>, usize) {
         let mut packet = Packet::default();
         let mut used = 0;
         loop {
@@ -110,8 +110,8 @@ mod tests {
                 return (Ok(payload), used);
             }
             let room = packet.room();
-            let take = room.len().min(step).min(octets.len() - used);
-            room[..take].copy_from_slice(&octets[used..used + take]);
+            let take = room.len().min(step).min(bytes.len() - used);
+            room[..take].copy_from_slice(&bytes[used..used + take]);
             used += take;
             if let Err(error) = packet.advance(take) {
                 return (Err(error.to_string()), used);

@@ -2,16 +2,16 @@
 
 use thiserror::Error;
 
-/// The octets of a packet's length prefix.
+/// The bytes of a packet's length prefix.
 pub const PREFIX: usize = 4;
 
-/// The most octets of payload that a request packet may have (contract 24).
+/// The most bytes of payload that a request packet may have (contract 24).
 pub const MAX_REQUEST: usize = 65519;
 
-/// The most octets of payload that gitd puts into a packet it sends; git's own limit.
+/// The most bytes of payload that gitd puts into a packet it sends; git's own limit.
 const MAX_SENT: usize = 65516;
 
-/// What a length prefix announces: the octets of payload that follow, 0 to [`MAX_REQUEST`].
+/// What a length prefix announces: the bytes of payload that follow, 0 to [`MAX_REQUEST`].
 ///
 /// The special packets 0000, 0001 and 0002 (flush, delimiter, response end) and the empty packet
 /// 0004 all announce none, as the stock daemon reads them (contract 24).
@@ -20,9 +20,9 @@ const MAX_SENT: usize = 65516;
 /// [`BadLength`], worded as the stock daemon does.
 pub fn announced(prefix: [u8; PREFIX]) -> Result<usize, BadLength> {
     let mut length = 0;
-    for octet in prefix {
+    for byte in prefix {
         // Digits only: a general integer parser would take a sign.
-        let digit = char::from(octet).to_digit(16).ok_or(BadLength::NotHex(prefix))?;
+        let digit = char::from(byte).to_digit(16).ok_or(BadLength::NotHex(prefix))?;
         length = length * 16 + digit as usize;
     }
     match length {
@@ -36,7 +36,7 @@ pub fn announced(prefix: [u8; PREFIX]) -> Result<usize, BadLength> {
 /// A length prefix that no request can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadLength {
-    /// The four octets are not hex digits.
+    /// The four bytes are not hex digits.
     #[error("protocol error: bad line length character: {}", .0.escape_ascii())]
     NotHex([u8; PREFIX]),
     /// The length is out of range.

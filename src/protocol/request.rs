@@ -1,4 +1,4 @@
-//! One packet's octets, read as git's `git-proto-request`:
+//! One packet's bytes, read as git's `git-proto-request`:
 //!
 //! ```text
 //! request-command SP pathname NUL [ host-parameter NUL ] [ NUL extra-parameters ]
@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
             _ => return Err(Malformed::Invalid),
         };
         let parts: Vec<&[u8]> =
-            extra.split(|&octet| octet == 0).filter(|part| !part.is_empty()).collect();
+            extra.split(|&byte| byte == 0).filter(|part| !part.is_empty()).collect();
         let extra_parameters = (!parts.is_empty()).then(|| parts.join(&b':'));
         Ok(Parameters { virtual_host, extra_parameters })
     }
@@ -63,10 +63,10 @@ pub struct Parameters {
     pub extra_parameters: Option<Vec<u8>>,
 }
 
-fn split_at_nul(octets: &[u8]) -> (&[u8], &[u8]) {
-    match octets.iter().position(|&octet| octet == 0) {
-        Some(nul) => (&octets[..nul], &octets[nul + 1..]),
-        None => (octets, &[]),
+fn split_at_nul(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match bytes.iter().position(|&byte| byte == 0) {
+        Some(nul) => (&bytes[..nul], &bytes[nul + 1..]),
+        None => (bytes, &[]),
     }
 }
 
@@ -95,13 +95,13 @@ impl Request {
     /// [`Malformed`], of the first thing that is wrong.
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         let fields = Fields::split(payload);
-        Self::understand(fields.line, fields.parameters()?)
+        Self::from_parts(fields.line, fields.parameters()?)
     }
 
     /// Understands the line. It comes last: a bad parameter outweighs an unknown command (contract 29).
-    pub fn understand(line: &[u8], parameters: Parameters) -> Result<Self, Malformed> {
+    pub fn from_parts(line: &[u8], parameters: Parameters) -> Result<Self, Malformed> {
         let unknown = || Malformed::UnknownCommand(line.to_vec());
-        let blank = line.iter().position(|&octet| octet == b' ').ok_or_else(unknown)?;
+        let blank = line.iter().position(|&byte| byte == b' ').ok_or_else(unknown)?;
         let service = Service::from_request_command(&line[..blank]).ok_or_else(unknown)?;
         Ok(Request {
             service,
@@ -153,7 +153,7 @@ impl VirtualHost {
     /// [`Malformed::UnclosedBracket`], [`Malformed::GarbageAfterHost`].
     pub fn parse(value: &[u8]) -> Result<Self, Malformed> {
         let (host, port): (&[u8], &[u8]) = if let Some(inner) = value.strip_prefix(b"[") {
-            let end = inner.iter().position(|&octet| octet == b']');
+            let end = inner.iter().position(|&byte| byte == b']');
             let end = end.ok_or(Malformed::UnclosedBracket)?;
             match &inner[end + 1..] {
                 [] => (&inner[..end], b""),
@@ -161,7 +161,7 @@ impl VirtualHost {
                 _ => return Err(Malformed::GarbageAfterHost),
             }
         } else {
-            match value.iter().rposition(|&octet| octet == b':') {
+            match value.iter().rposition(|&byte| byte == b':') {
                 Some(colon) => (&value[..colon], &value[colon + 1..]),
                 None => (value, b""),
             }
@@ -173,10 +173,10 @@ impl VirtualHost {
 /// Drops slashes, dots at either end and all but one of a run of dots.
 pub(crate) fn clean(part: &[u8]) -> Vec<u8> {
     let mut cleaned = Vec::with_capacity(part.len());
-    for &octet in part {
-        let dot_too_many = octet == b'.' && matches!(cleaned.last(), None | Some(b'.'));
-        if octet != b'/' && !dot_too_many {
-            cleaned.push(octet);
+    for &byte in part {
+        let dot_too_many = byte == b'.' && matches!(cleaned.last(), None | Some(b'.'));
+        if byte != b'/' && !dot_too_many {
+            cleaned.push(byte);
         }
     }
     while cleaned.last() == Some(&b'.') {

@@ -224,7 +224,7 @@ impl Repository {
 
 /// The path without slashes at its end, which suffixes are put behind.
 pub fn stem(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|&octet| octet != b'/').map_or(1, |last| last + 1);
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
     path.get(..end).unwrap_or_default()
 }
 

@@ -1,8 +1,8 @@
 //! What git's small files point at: HEAD at a ref or an object, `commondir` and gitfiles at another
-//! directory. Pure; read octet by octet as git reads them, because what git does not take for a
+//! directory. Pure; read byte by byte as git reads them, because what git does not take for a
 //! repository must not be served, and what it takes for another one must not either.
 
-/// The octets of HEAD that count.
+/// The bytes of HEAD that count.
 pub const MAX_HEAD: usize = 255;
 
 /// A gitfile that is larger is none.
@@ -12,7 +12,7 @@ pub const MAX_GITFILE: usize = 1 << 20;
 /// does not matter, nor whether the ref or the object exists.
 pub fn head_is_valid(text: &[u8]) -> bool {
     if let Some(target) = text.strip_prefix(b"ref:") {
-        let blank = |octet: &&u8| matches!(octet, b' ' | b'\t' | b'\n' | b'\r');
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         return target[target.iter().take_while(blank).count()..].starts_with(b"refs/");
     }
     text.len() >= 40 && text[..40].iter().all(u8::is_ascii_hexdigit)
@@ -48,21 +48,21 @@ pub fn gitfile_target(text: &[u8]) -> Option<&[u8]> {
 
 /// The directory in which a path's last part is, and that part without slashes behind it.
 pub fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
-    let end = path.iter().rposition(|&octet| octet != b'/').map_or(0, |last| last + 1);
-    match path[..end].iter().rposition(|&octet| octet == b'/') {
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+    match path[..end].iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..=slash], &path[slash + 1..end]),
         None => (b".", &path[..end]),
     }
 }
 
 fn without_line_ends(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|octet| !matches!(octet, b'\n' | b'\r'));
+    let end = text.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r'));
     &text[..end.map_or(0, |last| last + 1)]
 }
 
 /// git is written in C: a NUL ends a name.
 fn c_string(text: &[u8]) -> &[u8] {
-    text.split(|&octet| octet == 0).next().unwrap_or_default()
+    text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Activities {
     ) -> F::Output {
         let activity =
             Arc::new(Activity { origin, state: Mutex::new((Stage::Reading, Instant::now())) });
-        let entry = Entry::new(self, Arc::clone(&activity));
+        let entry = PendingClient::new(self, Arc::clone(&activity));
         let mut serving = pin!(serve(activity));
         poll_fn(|context| {
             entry.activities.current.store(entry.number, Relaxed);
@@ -125,23 +125,23 @@ impl Activities {
 }
 
 /// A connection's entry, which ends when dropped.
-struct Entry {
+struct PendingClient {
     activities: Arc<Activities>,
     number: u64,
 }
 
-impl Entry {
+impl PendingClient {
     fn new(activities: Arc<Activities>, activity: Arc<Activity>) -> Self {
         let mut all = activities.lock();
         all.last += 1;
         let number = all.last;
         all.connections.insert(number, activity);
         drop(all);
-        Entry { activities, number }
+        PendingClient { activities, number }
     }
 }
 
-impl Drop for Entry {
+impl Drop for PendingClient {
     fn drop(&mut self) {
         self.activities.lock().connections.remove(&self.number);
     }

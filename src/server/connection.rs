@@ -1,4 +1,4 @@
-//! The life of one client, from accept to close: read the request, wait for a place, decide, hand the
+//! The life of one client, from accept to close: read the request, wait for a admitted, decide, hand the
 //! socket to git, watch, say how it ended.
 
 use std::future::pending;
@@ -20,8 +20,8 @@ use crate::access::authorize;
 use crate::access::denial::Denial;
 use crate::config::{Limits, Policy};
 use crate::git::starter::Starter;
-use crate::limits::admission::{Admission, Answer, Burden, Place};
-use crate::limits::pending::{Entry, Pending};
+use crate::limits::admission::{Admission, Admitted, Answer, Holding};
+use crate::limits::pending::{Pending, PendingClient};
 use crate::limits::threads::Threads;
 use crate::log::event;
 use crate::net::peer::{Origin, Peer};
@@ -35,13 +35,13 @@ use crate::session::child::{self, Running};
 use crate::session::rest::Exchange;
 use crate::session::stderr::{Left, Stderr};
 use crate::session::summary::Summary;
-use crate::session::{Session, Wire, patiently, register};
+use crate::session::{ClientSocket, Session, register, register_with_retry};
 use crate::sys::socket;
 
 /// How long a client that has not sent its request may still do so once the server stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// From when on a check counts as slow: it gives its place to others until it is done.
+/// From when on a check counts as slow: it gives its admitted to others until it is done.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// From when on a slow check is told of.
@@ -60,7 +60,7 @@ pub enum Phase {
 
 /// What all connections of a server share.
 #[derive(Debug)]
-pub struct House {
+pub struct Shared {
     /// What is served to whom.
     pub policy: Policy,
     /// What a client may use up.
@@ -81,11 +81,11 @@ pub struct House {
     pub phase: Receiver<Phase>,
 }
 
-impl House {
-    fn enter(&self) -> Entry {
-        let (entry, crowded) = self.pending.enter();
-        if crowded {
-            event::crowded(self.limits.max_pending.map_or(0, NonZeroUsize::get));
+impl Shared {
+    fn enter(&self) -> PendingClient {
+        let (entry, overflowed) = self.pending.enter();
+        if overflowed {
+            event::pending_overflowed(self.limits.max_pending.map_or(0, NonZeroUsize::get));
         }
         entry
     }
@@ -119,14 +119,14 @@ struct Client {
 }
 
 /// Serves one client until it is gone.
-pub async fn serve(house: Arc<House>, socket: Socket, origin: Origin, activity: Arc<Activity>) {
+pub async fn serve(shared: Arc<Shared>, socket: Socket, origin: Origin, activity: Arc<Activity>) {
     event::connection(&Peer::from(origin));
     watch::prepare(&socket);
     let accepted = Instant::now();
     let client = Client { socket: Arc::new(socket), origin, accepted, activity };
-    let Some((wire, request, exchange)) = client.request(&house).await else { return };
+    let Some((wire, request, exchange)) = client.request(&shared).await else { return };
     // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
-    Box::pin(client.admit_and_serve(house, wire, request, exchange)).await;
+    Box::pin(client.admit_and_serve(shared, wire, request, exchange)).await;
 }
 
 impl Client {
@@ -135,8 +135,8 @@ impl Client {
     }
 
     /// Reads and understands the request; `None` when there is none, which has been logged.
-    async fn request(&self, house: &House) -> Option<(Wire, Request, Exchange)> {
-        let (wire, payload) = match self.read_packet(house).await {
+    async fn request(&self, shared: &Shared) -> Option<(ClientSocket, Request, Exchange)> {
+        let (wire, payload) = match self.read_packet(shared).await {
             Ok(received) => received,
             Err(reason) => {
                 if event::unread(&reason, &self.peer()) {
@@ -145,7 +145,7 @@ impl Client {
                 return None;
             }
         };
-        match understand(&payload) {
+        match parse_request(&payload) {
             Ok(request) => {
                 let exchange = Exchange::new(&request, PREFIX + payload.len());
                 Some((wire, request, exchange))
@@ -159,18 +159,18 @@ impl Client {
     }
 
     /// The registration that it needs serves watching the session too.
-    async fn read_packet(&self, house: &House) -> Result<(Wire, Vec<u8>), Unread> {
+    async fn read_packet(&self, shared: &Shared) -> Result<(ClientSocket, Vec<u8>), Unread> {
         let mut packet = Packet::default();
         // One deadline from accept on: a byte a second must not move it.
-        let limit = house.limits.init_timeout;
+        let limit = shared.limits.init_timeout;
         let stopped = async {
-            house.reaches(Phase::Draining).await;
+            shared.reaches(Phase::Draining).await;
             sleep(GRACE).await;
         };
-        let mut entry = house.enter();
+        let mut entry = shared.enter();
         let read = async {
             let wire = tokio::select! {
-                wire = patiently(|| register(&self.socket)) => wire,
+                wire = register_with_retry(|| register(&self.socket)) => wire,
                 () = entry.dismissed() => return Err(Unread::Dismissed),
             };
             loop {
@@ -198,83 +198,88 @@ impl Client {
 
     async fn admit_and_serve(
         self,
-        house: Arc<House>,
-        wire: Wire,
+        shared: Arc<Shared>,
+        wire: ClientSocket,
         request: Request,
         exchange: Exchange,
     ) {
         let request = Arc::new(request);
-        match self.admit_and_start(&house, &wire, &request).await {
-            Ok((mut place, Running { process, stderr }, corked)) => {
-                place.checked();
-                let timeout = house.limits.timeout;
+        match self.admit_and_start(&shared, &wire, &request).await {
+            Ok((mut admitted, Running { process, stderr }, corked)) => {
+                admitted.checked();
+                let timeout = shared.limits.timeout;
                 let service = request.service;
                 let stderr = Stderr::new(service, process.pid, stderr);
                 let session = Session { wire, process, service, stderr, corked, timeout, exchange };
-                self.attend(&house, &request, session, place).await;
+                self.attend(&shared, &request, session, admitted).await;
             }
-            Err(Stop::Refused(denial)) => self.turn_away(&house, wire, &request, &denial).await,
+            Err(Stop::Refused(denial)) => self.turn_away(&shared, wire, &request, &denial).await,
             Err(Stop::Gone) => event::refused(&self.summary(Some(&request), None)),
         }
     }
 
     async fn admit_and_start(
         &self,
-        house: &Arc<House>,
-        wire: &Wire,
+        shared: &Arc<Shared>,
+        wire: &ClientSocket,
         request: &Arc<Request>,
-    ) -> Result<(Place, Running, bool), Stop> {
-        let mut place = self.admit(house, wire, request).await?;
+    ) -> Result<(Admitted, Running, bool), Stop> {
+        let mut admitted = self.admit(shared, wire, request).await?;
         let corked = watch::cork_if_far(&self.socket);
-        let mut result = self.check_and_start(house, wire, request, &mut place).await;
+        let mut result = self.check_and_start(shared, wire, request, &mut admitted).await;
         if matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })))
-            && house.pending.make_room()
+            && shared.pending.make_room()
         {
             // They close when they are next to run, which is before this task runs again.
             tokio::task::yield_now().await;
-            result = self.check_and_start(house, wire, request, &mut place).await;
+            result = self.check_and_start(shared, wire, request, &mut admitted).await;
         }
-        Ok((place, result?, corked))
+        Ok((admitted, result?, corked))
     }
 
-    async fn admit(&self, house: &House, wire: &Wire, request: &Request) -> Result<Place, Stop> {
+    async fn admit(
+        &self,
+        shared: &Shared,
+        wire: &ClientSocket,
+        request: &Request,
+    ) -> Result<Admitted, Stop> {
         self.activity.enter(Stage::Queued);
-        let subject = house.policy.subject(request);
-        let busy = || match house.admission.waits_for_checks(&subject) {
+        let subject = shared.policy.subject(request);
+        let busy = || match shared.admission.waits_for_checks(&subject) {
             true => Denial::Hanging(request.pathname.clone()),
             false => Denial::Busy,
         };
-        let place = match house.admission.ask(self.origin.ip(), &subject) {
-            Answer::Now(place) => return Ok(place),
+        let admitted = match shared.admission.ask(self.origin.ip(), &subject) {
+            Answer::Now(admitted) => return Ok(admitted),
             Answer::Never => None,
-            Answer::Later(place) => {
-                let limit = house.limits.queue_timeout;
+            Answer::Later(admitted) => {
+                let limit = shared.limits.queue_timeout;
                 tokio::select! {
-                    place = place => place.ok(),
+                    admitted = admitted => admitted.ok(),
                     () = wire.broken() => return Err(Stop::Gone),
-                    () = house.reaches(Phase::Ending) => None,
+                    () = shared.reaches(Phase::Ending) => None,
                     () = until(limit.map(|limit| Instant::now() + limit)) => None,
                 }
             }
         };
-        Ok(place.ok_or_else(busy)?)
+        Ok(admitted.ok_or_else(busy)?)
     }
 
     /// Decides and starts the service, on a thread that may wait: for a slow file system, a resolver,
     /// an access hook. What takes long gives its permit back meanwhile. Where the client goes in the
-    /// meantime, the check keeps its place until it is over, and nothing is started.
+    /// meantime, the check keeps its admitted until it is over, and nothing is started.
     async fn check_and_start(
         &self,
-        house: &Arc<House>,
-        wire: &Wire,
+        shared: &Arc<Shared>,
+        wire: &ClientSocket,
         request: &Arc<Request>,
-        place: &mut Place,
+        admitted: &mut Admitted,
     ) -> Result<Running, Stop> {
         self.activity.enter(Stage::Checking);
         let started = Instant::now();
         let service = request.service;
         let gone = Arc::new(AtomicBool::new(false));
-        let work = self.begin_check(Arc::clone(house), Arc::clone(request), Arc::clone(&gone));
+        let work = self.begin_check(Arc::clone(shared), Arc::clone(request), Arc::clone(&gone));
         let mut work = work.map_err(|error| Denial::cannot_run(service, &error))?;
         let mut told = false;
         loop {
@@ -285,14 +290,14 @@ impl Client {
                 }
                 () = wire.broken(), if !gone.load(Relaxed) => {
                     gone.store(true, Relaxed);
-                    place.rest(Burden::Light);
+                    admitted.go_idle(Holding::Light);
                 }
-                () = house.reaches(Phase::Ending) => {
+                () = shared.reaches(Phase::Ending) => {
                     gone.store(true, Relaxed);
                     return Err(Denial::Busy.into());
                 }
                 () = sleep(SLOW) => {
-                    place.rest(Burden::Light);
+                    admitted.go_idle(Holding::Light);
                     if started.elapsed() >= HANGING && !std::mem::replace(&mut told, true) {
                         event::check_hangs(&request.pathname, HANGING, &self.peer());
                     }
@@ -303,56 +308,68 @@ impl Client {
 
     fn begin_check(
         &self,
-        house: Arc<House>,
+        shared: Arc<Shared>,
         request: Arc<Request>,
         gone: Arc<AtomicBool>,
     ) -> io::Result<oneshot::Receiver<Result<Running, Stop>>> {
         let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
-        house.clone().threads.run(move || {
-            let grant = authorize(&house.policy, &house.starter, &request, &peer)?;
+        shared.clone().threads.run(move || {
+            let grant = authorize(&shared.policy, &shared.starter, &request, &peer)?;
             if gone.load(Relaxed) {
                 return Err(Stop::Gone);
             }
             let extra = request.extra_parameters.as_deref();
             watch::acknowledge(&socket);
-            child::start(&house.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
+            child::start(&shared.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
                 .map_err(|error| Denial::cannot_run(service, &error).into())
         })
     }
 
     /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
     /// duplicate, the client does not see the end of the answer.
-    async fn attend(self, house: &House, request: &Request, session: Session, mut place: Place) {
+    async fn attend(
+        self,
+        shared: &Shared,
+        request: &Request,
+        session: Session,
+        mut admitted: Admitted,
+    ) {
         let pid = session.process.pid;
         self.activity.enter(Stage::Watching(pid));
         let (outcome, mut stderr) =
-            session.watch(&mut place, &house.observers, house.reaches(Phase::Ending)).await;
+            session.watch(&mut admitted, &shared.observers, shared.reaches(Phase::Ending)).await;
         let summary = self.summary(Some(request), outcome.counters);
-        let unheard = outcome.stillborn().then_some(self);
-        drop(place);
+        let unheard = outcome.failed_silently().then_some(self);
+        drop(admitted);
         if stderr.read_now() != Left::Ended {
             tokio::spawn(stderr.read_to_end());
         }
         if let Some(client) = unheard {
-            let denial = Denial::Stillborn { service: request.service, pid };
-            client.refuse(house, request, &denial).await;
+            let denial = Denial::FailedSilently { service: request.service, pid };
+            client.refuse(shared, request, &denial).await;
         }
         event::ended(pid, request.service, outcome.end, &summary);
     }
 
     /// Ends a connection for which nothing was started.
-    async fn turn_away(&self, house: &House, wire: Wire, request: &Request, denial: &Denial) {
+    async fn turn_away(
+        &self,
+        shared: &Shared,
+        wire: ClientSocket,
+        request: &Request,
+        denial: &Denial,
+    ) {
         // A socket can be registered once.
         drop(wire);
-        self.refuse(house, request, denial).await;
+        self.refuse(shared, request, denial).await;
         event::refused(&self.summary(Some(request), None));
     }
 
-    async fn refuse(&self, house: &House, request: &Request, denial: &Denial) {
+    async fn refuse(&self, shared: &Shared, request: &Request, denial: &Denial) {
         self.activity.enter(Stage::Refusing);
         event::denied(denial, &denial.remedy(), &self.peer());
-        let packet = denial.packet(house.policy.informative_errors, &request.pathname);
-        let mut entry = house.enter();
+        let packet = denial.packet(shared.policy.informative_errors, &request.pathname);
+        let mut entry = shared.enter();
         tokio::select! {
             () = farewell::say(&self.socket, &packet) => {}
             () = entry.dismissed() => {}
@@ -371,7 +388,9 @@ impl Client {
 
 /// Splits and understands a request, and logs what it says on the way: what makes no sense as a whole
 /// is logged as far as it does.
-pub(crate) fn understand(payload: &[u8]) -> Result<Request, crate::protocol::request::Malformed> {
+pub(crate) fn parse_request(
+    payload: &[u8],
+) -> Result<Request, crate::protocol::request::Malformed> {
     let fields = Fields::split(payload);
     if let Some(host) = fields.host {
         event::host_parameter(host);
@@ -380,7 +399,7 @@ pub(crate) fn understand(payload: &[u8]) -> Result<Request, crate::protocol::req
     if let Some(extra) = &parameters.extra_parameters {
         event::protocol_parameter(extra);
     }
-    let request = Request::understand(fields.line, parameters)?;
+    let request = Request::from_parts(fields.line, parameters)?;
     event::request(request.service, &request.pathname);
     Ok(request)
 }

@@ -9,13 +9,13 @@ use socket2::Socket;
 use tokio::io::Interest;
 use tokio::time::timeout;
 
-use crate::session::{patiently, register};
+use crate::session::{register, register_with_retry};
 use crate::sys::socket;
 
 /// How long a client that was refused may take to read why.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many octets a refused client may have sent ahead.
+/// How many bytes a refused client may have sent ahead.
 pub const MAX_SENT_AHEAD: usize = 1 << 20;
 
 /// Sends the packet and closes this side; then reads what the client had sent ahead. Closing over
@@ -26,7 +26,7 @@ pub async fn say(client: &Arc<Socket>, packet: &[u8]) {
 }
 
 async fn send_and_drain(client: &Arc<Socket>, mut packet: &[u8]) -> io::Result<()> {
-    let wire = patiently(|| register(client)).await;
+    let wire = register_with_retry(|| register(client)).await;
     while !packet.is_empty() {
         let sent = wire.perform(Interest::WRITABLE, |client| socket::send(client, packet)).await?;
         packet = &packet[sent..];

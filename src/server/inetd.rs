@@ -22,7 +22,7 @@ use crate::protocol::inbound;
 use crate::protocol::pktline::PREFIX;
 use crate::protocol::request::Request;
 use crate::protocol::service::Service;
-use crate::server::connection::understand;
+use crate::server::connection::parse_request;
 use crate::server::farewell::{MAX_SENT_AHEAD, PATIENCE};
 use crate::session::Outcome;
 use crate::session::child::{self, Running};
@@ -57,13 +57,13 @@ struct Client {
 pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> u8 {
     let client = Client::on_standard_input();
     let received = match inbound::read(io::stdin(), limits.init_timeout) {
-        Ok(payload) => understand(&payload).map(|request| (request, payload.len())),
+        Ok(payload) => parse_request(&payload).map(|request| (request, payload.len())),
         Err(reason) => {
             event::unread(&reason, &client.peer);
             return fatal;
         }
     };
-    let (request, octets) = match received {
+    let (request, bytes) = match received {
         Ok(received) => received,
         Err(reason) => {
             event::malformed(&reason, &client.peer);
@@ -79,14 +79,14 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> 
         }
     };
     let (pid, service) = (process.pid, request.service);
-    let exchange = Exchange::new(&request, PREFIX + octets);
+    let exchange = Exchange::new(&request, PREFIX + bytes);
     let monitor = client.socket().map(|socket| {
         let traffic = Traffic::new(service, corked, limits.timeout, exchange, Instant::now());
         Monitor::new(Arc::new(socket), pid, traffic)
     });
     let outcome = attend(&readiness, &process, service, Stderr::new(service, pid, stderr), monitor);
-    if outcome.stillborn() {
-        client.refuse(policy, &request, &Denial::Stillborn { service, pid });
+    if outcome.failed_silently() {
+        client.refuse(policy, &request, &Denial::FailedSilently { service, pid });
     }
     let summary = Summary {
         peer: client.peer.to_string(),
@@ -199,7 +199,7 @@ fn attend(
     })
 }
 
-/// Waits for the service's end, its words and the client's octets in turn. When the service has ended,
+/// Waits for the service's end, its words and the client's bytes in turn. When the service has ended,
 /// what it left behind may still have something to say, and here nobody else would hear it.
 fn watch_to_the_end(
     readiness: &Readiness,

@@ -22,11 +22,11 @@ use tokio::time::Instant;
 use crate::log::event;
 use crate::net::peer::Origin;
 use crate::net::registered::Registered;
-use crate::server::connection::{House, Phase};
+use crate::server::connection::{Phase, Shared};
 use crate::server::notify::{Census, Manager};
 use crate::sys::errno_text;
-use crate::sys::lack::is_lack;
-use crate::sys::readiness::wait_for;
+use crate::sys::readiness::register;
+use crate::sys::shortage::is_shortage;
 use crate::sys::signal::Signals;
 use crate::sys::socket::peer_user;
 
@@ -54,7 +54,7 @@ const QUEUED: usize = 4096;
 /// # Errors
 /// When the listening sockets or the signals cannot be watched, for lack of memory.
 pub async fn serve(
-    house: Arc<House>,
+    shared: Arc<Shared>,
     listeners: Vec<Socket>,
     signals: Signals,
     phase: Sender<Phase>,
@@ -62,12 +62,12 @@ pub async fn serve(
 ) -> io::Result<i32> {
     let signals = Registered::new(signals, Interest::READABLE)?;
     let census = Arc::default();
-    let running = Arc::clone(&house.admission);
+    let running = Arc::clone(&shared.admission);
     tokio::spawn(notify::keep_informed(Arc::clone(&manager), Arc::clone(&census), running));
-    let mut server = Server { house, connections: JoinSet::new(), census };
+    let mut server = Server { shared, connections: JoinSet::new(), census };
     let listeners: Vec<AsyncFd<Socket>> = listeners
         .into_iter()
-        .map(|listener| wait_for(listener, Interest::READABLE))
+        .map(|listener| register(listener, Interest::READABLE))
         .collect::<io::Result<_>>()?;
     let signal = tokio::select! {
         signal = next(&signals) => signal?,
@@ -96,7 +96,7 @@ async fn next(signals: &Registered<Signals>) -> io::Result<i32> {
 type Ready<'a> = AsyncFdReadyGuard<'a, Socket>;
 
 struct Server {
-    house: Arc<House>,
+    shared: Arc<Shared>,
     connections: JoinSet<()>,
     census: Arc<Census>,
 }
@@ -121,9 +121,9 @@ impl Server {
                         Err(error) => {
                             if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
                                 told = Some(Instant::now());
-                                event::accept_failed(&errno_text(&error), is_lack(&error));
+                                event::accept_failed(&errno_text(&error), is_shortage(&error));
                             }
-                            self.make_room(is_lack(&error)).await;
+                            self.make_room(is_shortage(&error)).await;
                         }
                     }
                 }
@@ -163,9 +163,9 @@ impl Server {
             Some(address) => Origin::Inet(address),
             None => Origin::Local(peer_user(&socket)),
         };
-        let house = Arc::clone(&self.house);
-        let activities = Arc::clone(&house.activities);
-        let serve = move |activity| connection::serve(house, socket, origin, activity);
+        let shared = Arc::clone(&self.shared);
+        let activities = Arc::clone(&shared.activities);
+        let serve = move |activity| connection::serve(shared, socket, origin, activity);
         self.connections.spawn(activities.track(origin, serve));
         self.census.arrived(self.connections.len());
     }
@@ -173,7 +173,7 @@ impl Server {
     /// Those that have been silent longest give their descriptors to those that come, if that is what is
     /// missing.
     async fn make_room(&mut self, lack: bool) {
-        if !(lack && self.house.pending.make_room()) {
+        if !(lack && self.shared.pending.make_room()) {
             tokio::time::sleep(BACK_OFF).await;
         }
         // They close when they are next to run, which is before this task runs again.
@@ -181,7 +181,7 @@ impl Server {
     }
 
     async fn finish(&mut self, phase: &Sender<Phase>) {
-        if let Some(limit) = self.house.limits.shutdown_timeout {
+        if let Some(limit) = self.shared.limits.shutdown_timeout {
             if tokio::time::timeout(limit, self.wait_for_all()).await.is_ok() {
                 return;
             }

@@ -20,7 +20,7 @@ use tokio::io::Interest;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, sleep_until};
 
-use crate::limits::admission::{Burden, Place};
+use crate::limits::admission::{Admitted, Holding};
 use crate::limits::threads::Threads;
 use crate::log::event;
 use crate::net::registered::Registered;
@@ -42,19 +42,19 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const HANGING: Duration = Duration::from_secs(1);
 
 /// A client's socket, registered with the runtime; the service shares the same socket.
-pub type Wire = Registered<Arc<Socket>>;
+pub type ClientSocket = Registered<Arc<Socket>>;
 
 /// Registers a client's socket, which can be done once at a time. Both directions: when the service has
 /// already taken what arrived, epoll would drop an event for reading alone.
 ///
 /// # Errors
 /// Those of `epoll_ctl(2)`, for lack of memory.
-pub fn register(client: &Arc<Socket>) -> io::Result<Wire> {
+pub fn register(client: &Arc<Socket>) -> io::Result<ClientSocket> {
     Registered::new(Arc::clone(client), Interest::READABLE | Interest::WRITABLE)
 }
 
 /// Registers as soon as the kernel has the memory for it.
-pub async fn patiently<T>(register: impl Fn() -> io::Result<T>) -> T {
+pub async fn register_with_retry<T>(register: impl Fn() -> io::Result<T>) -> T {
     let mut told = false;
     loop {
         match register() {
@@ -73,7 +73,7 @@ pub async fn patiently<T>(register: impl Fn() -> io::Result<T>) -> T {
 #[derive(Debug)]
 pub struct Session {
     /// The client's connection.
-    pub wire: Wire,
+    pub wire: ClientSocket,
     /// The service's process.
     pub process: Child,
     /// Which service it is.
@@ -99,7 +99,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Whether the service failed before it said anything: the client would hear nothing at all.
-    pub fn stillborn(&self) -> bool {
+    pub fn failed_silently(&self) -> bool {
         self.end.is_some_and(|end| !end.success())
             && self.counters.is_some_and(|counters| !counters.answered())
     }
@@ -107,23 +107,24 @@ impl Outcome {
 
 impl Session {
     /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then. The permit of `place` is given back for as long as the service has nothing to do, and
+    /// the pipe then. The permit of `admitted` is given back for as long as the service has nothing to do, and
     /// a service that works without a permit is stopped until there is one. `observers` are the threads that
     /// look at its processes. Once the server is `ending`, the service must end too.
     pub async fn watch(
         self,
-        place: &mut Place,
+        admitted: &mut Admitted,
         observers: &Threads,
         ending: impl Future<Output = ()>,
     ) -> (Outcome, Stderr) {
         let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
         let pid = process.pid;
-        let ended = patiently(|| Registered::new(process.pidfd()?, Interest::READABLE)).await;
+        let ended =
+            register_with_retry(|| Registered::new(process.pidfd()?, Interest::READABLE)).await;
         let client = Arc::clone(wire.get_ref());
         let traffic = Traffic::new(service, corked, timeout, exchange, Instant::now());
         let mut monitor = Monitor::new(Arc::clone(&client), pid, traffic);
         let mut wire = Some(wire);
-        let mut work = Work::begin(&process, place);
+        let mut work = Work::begin(&process, admitted);
         let mut observation = None;
         let mut ending = pin!(ending);
         let mut told = false;
@@ -194,7 +195,7 @@ impl Session {
                 () = stderr.read() => {}
                 () = &mut ending, if !told => {
                     told = true;
-                    monitor.seal(Instant::now());
+                    monitor.shut_down(Instant::now());
                     work.end(libc::SIGHUP);
                 }
             }
@@ -212,15 +213,15 @@ impl Session {
 fn follow(work: &mut Work<'_>, traffic: &Traffic) {
     match traffic.activity(Instant::now()) {
         Activity::Works => drop(work.claim()),
-        Activity::Waits { reads, light: true } => work.rest(Burden::Light, reads),
-        Activity::Waits { reads, light: false } => work.rest(Burden::Laden, reads),
+        Activity::Waits { reads, light: true } => work.rest(Holding::Light, reads),
+        Activity::Waits { reads, light: false } => work.rest(Holding::Heavy, reads),
         Activity::Unknown => {}
     }
 }
 
 /// Waits until something has arrived or left; for ever without a registration. `true` when a direction has
 /// ended: then nothing else is ever heard of it, and it must not be asked again.
-async fn arrival(wire: Option<&Wire>) -> bool {
+async fn arrival(wire: Option<&ClientSocket>) -> bool {
     let Some(wire) = wire else { return pending().await };
     match wire.report(Interest::READABLE | Interest::WRITABLE).await {
         Ok(report) => report.closed(),

@@ -72,17 +72,17 @@ impl Monitor {
         }
         if let Some(stuck) = actions.stuck {
             event::session_stuck(self.pid, stuck.gone, stuck.still);
-            self.shut_down(stuck.shutdown);
+            self.close(stuck.shutdown);
         }
     }
 
     /// Shuts the connection down: the server ends, and the service with it.
-    pub fn seal(&mut self, now: Instant) {
-        self.shut_down(Shutdown::Both);
-        self.traffic.seal(now);
+    pub fn shut_down(&mut self, now: Instant) {
+        self.close(Shutdown::Both);
+        self.traffic.shut_down(now);
     }
 
-    fn shut_down(&self, how: Shutdown) {
+    fn close(&self, how: Shutdown) {
         // ENOTCONN says that it is down already.
         let _ = self.client.shutdown(how);
     }

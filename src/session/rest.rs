@@ -25,7 +25,7 @@ use crate::protocol::service::Service;
 /// For how long next to nothing must have moved.
 pub const STILL: Duration = Duration::from_millis(250);
 
-/// What is next to nothing, in octets: so little keeps neither a processor nor a disk at work.
+/// What is next to nothing, in bytes: so little keeps neither a processor nor a disk at work.
 pub const LITTLE: u64 = 4 * 1024;
 
 /// What is little memory, in pages: 16 MiB where a page has 4 KiB.
@@ -34,19 +34,19 @@ const LITTLE_MEMORY: u64 = 4096;
 /// What has been said on a connection, as far as counters can tell.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The octets of the request; what came after them is git's. `None` where no session rests.
+    /// The bytes of the request; what came after them is git's. `None` where no session rests.
     request: Option<u64>,
-    /// Whether the last octets that were seen to move were the service's.
+    /// Whether the last bytes that were seen to move were the service's.
     answered: bool,
 }
 
 impl Exchange {
-    /// Begins with a request of so many octets.
-    pub fn new(request: &Request, octets: usize) -> Self {
+    /// Begins with a request of so many bytes.
+    pub fn new(request: &Request, bytes: usize) -> Self {
         let parameters = request.extra_parameters.as_deref().unwrap_or_default();
-        let version_2 = parameters.split(|&octet| octet == b':').any(|p| p == b"version=2");
+        let version_2 = parameters.split(|&byte| byte == b':').any(|p| p == b"version=2");
         let may_rest = version_2 && request.service == Service::UploadPack;
-        Exchange { request: may_rest.then_some(octets as u64), answered: false }
+        Exchange { request: may_rest.then_some(bytes as u64), answered: false }
     }
 
     /// Whether a session of this kind can be at rest.

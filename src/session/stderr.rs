@@ -15,7 +15,7 @@ use crate::escape::MOST_OF_PIECE;
 use crate::log::event;
 use crate::protocol::service::Service;
 use crate::sys::descriptor;
-use crate::sys::readiness::wait_for;
+use crate::sys::readiness::register;
 
 /// How many lines are logged in one go at most: a writer that is faster than the log must not keep gitd from
 /// everything else.
@@ -75,7 +75,7 @@ impl Stderr {
     pub fn listen(&mut self) {
         // Without memory for the registration, the lines are logged when the service has ended.
         if let Pipe::Unwatched(pipe) = &self.pipe
-            && let Ok(watched) = wait_for(Arc::clone(pipe), Interest::READABLE)
+            && let Ok(watched) = register(Arc::clone(pipe), Interest::READABLE)
         {
             self.pipe = Pipe::Watched(watched);
         }

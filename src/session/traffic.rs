@@ -93,12 +93,12 @@ pub struct Traffic {
     /// The most paths that were ever seen.
     transport: Transport,
     next_look: Option<Instant>,
-    seal: Option<Seal>,
+    shut_down: Option<ShutDown>,
 }
 
 /// The connection was shut down from here.
 #[derive(Debug, Clone, Copy)]
-struct Seal {
+struct ShutDown {
     since: Instant,
     /// Whether the service is to end too. A push may have arrived whole and its hooks be at work; they
     /// are not cut short because nobody waits for the report, unless `--timeout` does.
@@ -126,7 +126,7 @@ impl Traffic {
             slow: (now, 0),
             transport: Transport::Tcp,
             next_look: Some(now + if corked { CORKED_TICK } else { TICK }),
-            seal: None,
+            shut_down: None,
         }
     }
 
@@ -172,15 +172,15 @@ impl Traffic {
     }
 
     /// The connection is shut down because the server ends, and the service is to end too.
-    pub fn seal(&mut self, now: Instant) {
+    pub fn shut_down(&mut self, now: Instant) {
         // The chance to end by itself was all the time until now.
-        self.seal = Some(Seal { since: now - LAST_CHANCE, kill: true });
+        self.shut_down = Some(ShutDown { since: now - LAST_CHANCE, kill: true });
         self.next_look = Some(now + CAREFUL_TICK);
     }
 
     /// Whether the service is ended from here.
     pub fn is_killed(&self) -> bool {
-        self.seal.is_some_and(|seal| seal.kill)
+        self.shut_down.is_some_and(|shut_down| shut_down.kill)
     }
 
     /// The service is stopped from here: nothing can move, and that is not the client's fault.
@@ -202,7 +202,7 @@ impl Traffic {
     pub fn activity(&self, now: Instant) -> Activity {
         match self.observation {
             _ if self.is_killed() => Activity::Unknown,
-            _ if self.last().is_none() || self.seal.is_some() => Activity::Works,
+            _ if self.last().is_none() || self.shut_down.is_some() => Activity::Works,
             None if now.saturating_duration_since(self.slow.0) < rest::STILL => Activity::Works,
             None => Activity::Unknown,
             Some(Observation { waits: false, .. }) => Activity::Works,
@@ -218,7 +218,7 @@ impl Traffic {
     /// is over and it may be at rest.
     pub fn wants_observation(&self, now: Instant, scarce: bool) -> bool {
         let wanted = scarce && self.last().is_some() && now - self.slow.0 >= rest::STILL;
-        self.seal.is_none() && (wanted || (self.is_overdue(now) && self.observation.is_none()))
+        self.shut_down.is_none() && (wanted || (self.is_overdue(now) && self.observation.is_none()))
     }
 
     /// What was seen of the service's processes.
@@ -259,7 +259,7 @@ impl Traffic {
             // In bulk nobody waits for events, by which the client's end would have been seen.
             ended: self.phase == Phase::Bulk && !self.ended,
             // A client that has only closed its side, and is not heard of, may come back after an outage.
-            broken: self.ended && self.seal.is_none(),
+            broken: self.ended && self.shut_down.is_none(),
             unsent: matches!(self.phase, Phase::Corked(_)),
         }
     }
@@ -268,7 +268,7 @@ impl Traffic {
     pub fn look(&mut self, now: Instant, seen: &Seen) -> Actions {
         self.ended |= seen.ended;
         let Some(counters) = seen.counters else { return self.look_at_queues(now, seen.queues) };
-        let moving = self.last().is_none_or(|last| last.octets() != counters.octets());
+        let moving = self.last().is_none_or(|last| last.bytes() != counters.bytes());
         let pause = if moving { Duration::ZERO } else { now - self.moved };
         if moving {
             self.moved = now;
@@ -304,7 +304,7 @@ impl Traffic {
         let mut actions = Actions::default();
         let answered = self.exchange.may_rest() && blind.is_empty();
         self.judge(now, false, answered, &mut actions);
-        let looks = self.timeout.is_some() || self.seal.is_some();
+        let looks = self.timeout.is_some() || self.shut_down.is_some();
         self.next_look = looks.then(|| now + self.next_pause(now, now - self.moved));
         actions
     }
@@ -351,21 +351,21 @@ impl Traffic {
         let at_rest = answered && self.observation.is_none_or(|seen| seen.waits);
         let most = self.timeout.map(|timeout| if at_rest { timeout * AT_REST } else { timeout });
         let timed_out = most.is_some_and(|most| still >= most);
-        match self.seal {
+        match self.shut_down {
             None if gone || timed_out => {
                 // A push that can still report that it was cut short puts away what it has received;
                 // one that is stopped by a broken pipe leaves it in the repository.
                 let pushed = self.service == Service::ReceivePack;
                 let shutdown = if pushed && timed_out { Shutdown::Read } else { Shutdown::Both };
                 actions.stuck = Some(Stuck { shutdown, gone, still });
-                self.seal = Some(Seal { since: now, kill: timed_out || !pushed });
+                self.shut_down = Some(ShutDown { since: now, kill: timed_out || !pushed });
             }
             // The hooks have had the time that any session has to stand still.
-            Some(Seal { kill: false, .. }) if timed_out => {
-                self.seal = Some(Seal { since: now, kill: true });
+            Some(ShutDown { kill: false, .. }) if timed_out => {
+                self.shut_down = Some(ShutDown { since: now, kill: true });
             }
             // The service has not noticed its connection's end.
-            Some(Seal { since, kill: true }) => {
+            Some(ShutDown { since, kill: true }) => {
                 actions.signal = match now - since {
                     passed if passed >= 2 * LAST_CHANCE => Some(libc::SIGKILL),
                     passed if passed >= LAST_CHANCE => Some(libc::SIGHUP),
@@ -383,7 +383,8 @@ impl Traffic {
             // thousand looks a second.
             return (pause / 8).clamp(CORKED_TICK, TICK);
         }
-        let careful = self.ended || self.seal.is_some() || self.transport > Transport::FellBack;
+        let careful =
+            self.ended || self.shut_down.is_some() || self.transport > Transport::FellBack;
         let longest = if careful { CAREFUL_TICK } else { SLOWEST_TICK };
         let due = self.timeout.map(|timeout| (self.moved + timeout) - now);
         // Past its time only a session at rest goes on.

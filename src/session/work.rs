@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::limits::admission::{Burden, Permit, Place, Wake};
+use crate::limits::admission::{Admitted, Holding, Permit, Wake};
 use crate::sys::child::Child;
 
 /// How long a session that was let in, and rested, may wait for those that came after it.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Work<'a> {
     process: &'a Child,
-    place: &'a mut Place,
+    admitted: &'a mut Admitted,
     stopped: bool,
     promise: Option<Promise>,
 }
@@ -40,8 +40,8 @@ struct Promise {
 
 impl<'a> Work<'a> {
     /// The service was just started, and holds nothing yet. A check that took long has given the permit back.
-    pub fn begin(process: &'a Child, place: &'a mut Place) -> Self {
-        let mut work = Work { process, place, stopped: false, promise: None };
+    pub fn begin(process: &'a Child, admitted: &'a mut Admitted) -> Self {
+        let mut work = Work { process, admitted, stopped: false, promise: None };
         if !work.ask() {
             work.stop();
         }
@@ -50,7 +50,7 @@ impl<'a> Work<'a> {
 
     /// Whether permits are limited at all.
     pub fn is_scarce(&self) -> bool {
-        self.place.is_scarce()
+        self.admitted.is_scarce()
     }
 
     /// Whether the service is stopped.
@@ -63,11 +63,11 @@ impl<'a> Work<'a> {
         self.promise.is_some()
     }
 
-    /// The service waits for its client and holds `burden` meanwhile. It may be stopped if it `reads`.
-    pub fn rest(&mut self, burden: Burden, reads: bool) {
+    /// The service waits for its client and holds `holding` meanwhile. It may be stopped if it `reads`.
+    pub fn rest(&mut self, holding: Holding, reads: bool) {
         // What cannot be stopped may go on at any time: it counts for what it may need then.
-        let burden = if reads { burden } else { Burden::Laden };
-        if !self.stopped && self.is_scarce() && self.place.rest(burden) && reads {
+        let holding = if reads { holding } else { Holding::Heavy };
+        if !self.stopped && self.is_scarce() && self.admitted.go_idle(holding) && reads {
             self.stop();
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
     /// The service has work to do. `false` when it is stopped and there is no permit for it yet.
     pub fn claim(&mut self) -> bool {
         if !self.stopped {
-            self.place.work_on();
+            self.admitted.work_on();
             return true;
         }
         let permitted = !self.is_held() && self.ask();
@@ -87,7 +87,7 @@ impl<'a> Work<'a> {
 
     /// Asks for a permit; `false` when it comes later.
     fn ask(&mut self) -> bool {
-        match self.place.wake() {
+        match self.admitted.wake() {
             Wake::Now => true,
             Wake::Later(permit) => {
                 self.promise = Some(Promise { since: Instant::now(), permit });
@@ -99,7 +99,7 @@ impl<'a> Work<'a> {
     /// The service has waited for its permit again; `true` when it has waited for so long that it goes on.
     pub fn insist(&mut self, now: Instant) -> bool {
         let long = |promise: &Promise| now.saturating_duration_since(promise.since) >= PATIENCE;
-        let insists = self.promise.as_ref().is_some_and(long) && self.place.insist();
+        let insists = self.promise.as_ref().is_some_and(long) && self.admitted.insist();
         if insists {
             self.release();
         }
@@ -109,13 +109,13 @@ impl<'a> Work<'a> {
     /// The service was not in a read after all when it was stopped: it goes on.
     pub fn undo_stop(&mut self) {
         self.release();
-        self.place.work_on();
+        self.admitted.work_on();
     }
 
     /// The permit for which the service waits; never, if it does not. Losing this future loses nothing.
     pub async fn permitted(&mut self) -> Permit {
         let Some(promise) = &mut self.promise else { return pending().await };
-        // The place keeps the admission alive, which answers every promise.
+        // The admitted keeps the admission alive, which answers every promise.
         match (&mut promise.permit).await {
             Ok(permit) => permit,
             Err(_) => pending().await,
@@ -124,7 +124,7 @@ impl<'a> Work<'a> {
 
     /// Lets the service go on.
     pub fn go_on(&mut self, permit: Permit) {
-        self.place.work(permit);
+        self.admitted.work(permit);
         self.release();
     }
 

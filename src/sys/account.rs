@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 
-use super::{check, lack};
+use super::{check, shortage};
 
 /// A user of the system's account database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn user(name: &CStr) -> Option<User> {
             return Lookup::Larger;
         }
         if found.is_null() {
-            lack::note(&io::Error::from_raw_os_error(status));
+            shortage::note(&io::Error::from_raw_os_error(status));
             return Lookup::Done(None);
         }
         // SAFETY: `found` is not null, so the call filled `entry`.

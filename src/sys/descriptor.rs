@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, SystemTime};
 
-use super::{check, lack};
+use super::{check, shortage};
 
 /// What `stat(2)` says of a name or a descriptor, as far as gitd asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn open(base: Base<'_>, path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> 
     // SAFETY: `path` is a NUL-terminated string that outlives the call; no mode is read because
     // O_CREAT is not among the flags.
     let fd = unsafe { libc::openat(base.raw(), path.as_ptr(), flags | libc::O_CLOEXEC) };
-    let fd = check(fd).inspect_err(lack::note)?;
+    let fd = check(fd).inspect_err(shortage::note)?;
     // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -10,7 +10,7 @@ use super::check;
 
 /// What stands under a name.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
+pub struct FileStatus {
     mode: libc::mode_t,
     /// The numeric user that owns it.
     pub owner: u32,
@@ -20,7 +20,7 @@ pub struct Entry {
     pub identity: (u64, u64),
 }
 
-impl Entry {
+impl FileStatus {
     /// Whether it is a plain file.
     #[must_use]
     pub fn is_file(&self) -> bool {
@@ -56,7 +56,7 @@ impl Entry {
 ///
 /// # Errors
 /// Those of `fstatat(2)`.
-pub fn look(directory: impl AsFd, name: &CStr) -> io::Result<Entry> {
+pub fn look(directory: impl AsFd, name: &CStr) -> io::Result<FileStatus> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     let (fd, flags) =
         (directory.as_fd().as_raw_fd(), libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH);
@@ -64,7 +64,7 @@ pub fn look(directory: impl AsFd, name: &CStr) -> io::Result<Entry> {
     check(unsafe { libc::fstatat(fd, name.as_ptr(), stat.as_mut_ptr(), flags) })?;
     // SAFETY: the call succeeded, so the kernel filled the whole structure.
     let stat = unsafe { stat.assume_init() };
-    Ok(Entry {
+    Ok(FileStatus {
         mode: stat.st_mode,
         owner: stat.st_uid,
         // Its width differs between architectures.
@@ -204,11 +204,11 @@ pub fn is_of_proc(file: impl AsFd) -> bool {
 /// # Errors
 /// Those of `getrandom(2)`.
 pub fn random() -> io::Result<u64> {
-    let mut octets = [0_u8; 8];
+    let mut bytes = [0_u8; 8];
     // SAFETY: the buffer is writable for the length that is passed.
-    let got = unsafe { libc::getrandom(octets.as_mut_ptr().cast(), octets.len(), 0) };
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     match usize::try_from(got) {
-        Ok(got) if got == octets.len() => Ok(u64::from_ne_bytes(octets)),
+        Ok(got) if got == bytes.len() => Ok(u64::from_ne_bytes(bytes)),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -1,4 +1,4 @@
-//! The only door to the C library, and the only `unsafe` of the crate.
+//! System calls that no crate has, and all `unsafe` code of the crate.
 //!
 //! Each file wraps a handful of system calls into safe functions that speak of descriptors, byte
 //! strings and [`std::io::Error`]; no raw pointer leaves a file. Whoever uses these functions can
@@ -8,7 +8,7 @@ pub mod account;
 pub mod descriptor;
 pub mod entry;
 pub mod inherited;
-pub mod lack;
+pub mod shortage;
 pub mod limit;
 mod turn;
 pub mod child;

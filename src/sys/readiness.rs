@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 ///
 /// # Errors
 /// Those of `epoll_ctl(2)`: `EPERM` for a regular file, `ENOMEM`, `ENOSPC`.
-pub fn wait_for<T: AsFd + AsRawFd>(source: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub fn register<T: AsFd + AsRawFd>(source: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     // SAFETY: a type that lends its descriptor by AsFd keeps it open, and the same one, for as long as
     // it lives; and the AsyncFd owns it.
     let registered = unsafe { AsyncFd::register_with_interest(source, interest) };

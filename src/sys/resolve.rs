@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use socket2::{SockAddr, SockAddrStorage};
 
-use super::lack;
+use super::shortage;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resol
         0 => Ok(collect(&List(list))),
         libc::EAI_SYSTEM => {
             let error = io::Error::last_os_error();
-            lack::note(&error);
+            shortage::note(&error);
             Err(ResolveError(super::errno_text(&error)))
         }
         _ => Err(ResolveError(verdict(status))),

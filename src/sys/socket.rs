@@ -91,7 +91,7 @@ pub fn unread(socket: impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Octets that were written into the socket and not sent yet (`SIOCOUTQNSD`).
+/// Bytes that were written into the socket and not sent yet (`SIOCOUTQNSD`).
 ///
 /// # Errors
 /// Those of `ioctl(2)`; `EINVAL` on what is no connected stream.

@@ -1,4 +1,4 @@
-//! What holds of everything that the pure parts make of hostile octets, whatever those are. The fuzz targets look for octets
+//! What holds of everything that the pure parts make of hostile bytes, whatever those are. The fuzz targets look for bytes
 //! of which it does not, and the suite tries those of the corpus.
 
 use gitd::config::template::{Placeholder, Template};
@@ -8,10 +8,10 @@ use gitd::protocol::pktline::{self, PREFIX};
 use gitd::protocol::request::{Fields, Request, VirtualHost};
 use gitd::repository::pointer;
 
-/// A packet that comes in pieces is the packet that comes at once, and nothing behind it is touched. The first octet says
+/// A packet that comes in pieces is the packet that comes at once, and nothing behind it is touched. The first byte says
 /// how large the pieces are.
-pub fn packet(octets: &[u8]) {
-    let Some((&step, stream)) = octets.split_first() else { return };
+pub fn packet(bytes: &[u8]) {
+    let Some((&step, stream)) = bytes.split_first() else { return };
     let (in_pieces, used) = feed(stream, usize::from(step) + 1);
     assert_eq!((in_pieces.as_deref().ok(), used), (feed(stream, 70_000).0.as_deref().ok(), used));
     let prefix = stream.get(..PREFIX).map(|prefix| pktline::announced(prefix.try_into().unwrap()));
@@ -48,7 +48,7 @@ fn feed(stream: &[u8], step: usize) -> (Result<Vec<u8>, Unread>, usize) {
 
 /// A request has its parts from the packet, and nothing in them that could end one of them.
 pub fn request(payload: &[u8]) {
-    let line = payload.split(|&octet| octet == 0).next().unwrap();
+    let line = payload.split(|&byte| byte == 0).next().unwrap();
     assert_eq!(Fields::split(payload).line, line.strip_suffix(b"\n").unwrap_or(line));
     let request = match Request::parse(payload) {
         Ok(request) => request,
@@ -116,7 +116,7 @@ pub fn template(text: &[u8]) {
     let mut expected = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let (length, octets) = match rest {
+        let (length, bytes) = match rest {
             [b'%', b'%', ..] => (2, b"%".as_slice()),
             [b'%', b'H', ..] => (2, value(Placeholder::Host).0),
             [b'%', b'C', b'H', ..] => (3, value(Placeholder::CanonicalHost).0),
@@ -125,7 +125,7 @@ pub fn template(text: &[u8]) {
             [b'%', b'D', ..] => (2, value(Placeholder::Directory).0),
             _ => (1, &rest[..1]),
         };
-        expected.extend_from_slice(octets);
+        expected.extend_from_slice(bytes);
         rest = &rest[length..];
     }
     assert_eq!(filled, expected);
@@ -178,7 +178,7 @@ pub fn log(text: &[u8]) {
     let shown = Escaped(text).to_string();
     assert_plain(&shown);
     assert!(shown.len() <= escape::MOST);
-    if text.iter().all(|octet| matches!(octet, b' '..=b'~')) && text.len() <= escape::MOST {
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~')) && text.len() <= escape::MOST {
         assert_eq!(shown.as_bytes(), text);
     }
     let packet = pktline::refusal(b"no such repository", text);

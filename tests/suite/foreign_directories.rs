@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::home::server::{Server, gitd, scratch};
+use crate::deployment::server::{Server, gitd, scratch};
 use crate::log_lines::Running;
 use crate::support::invocation::run;
 use crate::support::process::wait_until;

@@ -123,10 +123,10 @@ fn answer(socket: &UdpSocket, asked: &Mutex<HashSet<(u16, Vec<u8>)>>) {
     const HEADER: usize = 12;
     let mut buffer = [0; 512];
     while let Ok((length, client)) = socket.recv_from(&mut buffer) {
-        let name = buffer[HEADER..length].iter().position(|&octet| octet == 0).unwrap();
+        let name = buffer[HEADER..length].iter().position(|&byte| byte == 0).unwrap();
         let question = buffer[HEADER..HEADER + name + 5].to_vec();
         let wants_v4 = question[name + 2] == 1;
-        // One question, at most one answer, nothing else: and the name is the one at octet 12.
+        // One question, at most one answer, nothing else: and the name is the one at byte 12.
         let mut answer = buffer[..2].to_vec();
         answer.extend([0x81, 0x80, 0, 1, 0, u8::from(wants_v4), 0, 0, 0, 0]);
         answer.extend(&question);

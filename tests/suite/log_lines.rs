@@ -120,8 +120,8 @@ fn every_write_is_a_line_of_gitds() {
             client.rest();
             drop(client);
             let lines = writes.until("] Disconnected");
-            let octets: usize = lines.iter().map(String::len).sum();
-            assert!(octets < 16 << 10, "{octets}");
+            let bytes: usize = lines.iter().map(String::len).sum();
+            assert!(bytes < 16 << 10, "{bytes}");
             for line in lines {
                 assert!(line.len() <= MOST_OF_LINE, "{}", line.len());
                 assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");

@@ -7,7 +7,7 @@ use crate::support::process::{status, wait_until};
 use crate::support::syslog::Syslog;
 use crate::support::{Gitd, Scratch, needs_root, pkt, request, skip};
 
-/// Contract 20: a message to syslog is one datagram with at most 1023 octets of text. Of one that is too long the middle is
+/// Contract 20: a message to syslog is one datagram with at most 1023 bytes of text. Of one that is too long the middle is
 /// left out, so that the end tells which client it was.
 #[test]
 fn a_long_line_in_syslog() {

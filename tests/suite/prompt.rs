@@ -13,7 +13,7 @@ use crate::support::process::{socket_of_the_service, wait_until};
 use crate::support::strace::Trace;
 use crate::support::{Gitd, Packet, Scratch, pkt};
 
-/// Fewer than the packet has octets that they begin, so that upload-pack waits for the rest in silence.
+/// Fewer than the packet has bytes that they begin, so that upload-pack waits for the rest in silence.
 const PIECES: usize = 100;
 
 /// Four times what gitd counts as small.
@@ -69,7 +69,7 @@ fn segments_are_prompt_but_in_bulk() {
     // The service stands in the middle of its pack whenever the client does not read: no buffers hold it all.
     let mut length = 0;
     while length < ENOUGH_FOR_BULK {
-        let Packet::Data(payload) = client.packet() else { panic!("after {length} octets") };
+        let Packet::Data(payload) = client.packet() else { panic!("after {length} bytes") };
         length += payload.len();
     }
     wait_until("the kernel may fill its segments", || !tcp_nodelay(&socket).unwrap());

@@ -112,7 +112,7 @@ pub(super) fn count(
 
 /// Permissions in octal, as chmod(1) takes them.
 pub(super) fn mode(value: OsString) -> Result<u32, Rejected> {
-    let digits = value.to_str().filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
+    let digits = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok());
     mode.filter(|&mode| mode <= 0o777).ok_or_else(|| Rejected::Mode(shown(&value)))
 }
@@ -127,7 +127,7 @@ pub(super) fn niceness(value: OsString) -> Result<u8, Rejected> {
 /// every request, so it is refused here.
 pub(super) fn setting(value: OsString) -> Result<(Vec<u8>, Vec<u8>), Rejected> {
     let bytes = value.as_bytes();
-    let split = bytes.iter().position(|&octet| octet == b'=').filter(|&at| is_key(&bytes[..at]));
+    let split = bytes.iter().position(|&byte| byte == b'=').filter(|&at| is_key(&bytes[..at]));
     let at = split.ok_or_else(|| Rejected::Setting(shown(&value)))?;
     Ok((bytes[..at].to_vec(), bytes[at + 1..].to_vec()))
 }
@@ -135,8 +135,8 @@ pub(super) fn setting(value: OsString) -> Result<(Vec<u8>, Vec<u8>), Rejected> {
 /// `section.name` or `section.<anything>.name` (git-config(1), syntax).
 fn is_key(key: &[u8]) -> bool {
     let plain = |part: &[u8]| part.iter().all(|o| o.is_ascii_alphanumeric() || *o == b'-');
-    let Some(first) = key.iter().position(|&octet| octet == b'.') else { return false };
-    let last = key.iter().rposition(|&octet| octet == b'.').unwrap_or(first);
+    let Some(first) = key.iter().position(|&byte| byte == b'.') else { return false };
+    let last = key.iter().rposition(|&byte| byte == b'.').unwrap_or(first);
     let (section, subsection, name) = (&key[..first], &key[first..last], &key[last + 1..]);
     !section.is_empty()
         && plain(section)

@@ -6,22 +6,24 @@ use std::num::NonZeroUsize;
 
 use tokio::sync::oneshot;
 
-use super::{Address, Bounds, Burden, Checks, LADEN, Permit, Place, RESTING};
+use super::{
+    Admitted, Bounds, Checks, ClientAddress, HEAVY_PER_PERMIT, Holding, IDLE_PER_PERMIT, Permit,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) running: usize,
-    pub(super) resting: usize,
-    /// Those of the resting that hold the memory of an answer.
-    pub(super) laden: usize,
+    pub(super) idle: usize,
+    /// Those of the idle that hold the memory of an answer.
+    pub(super) heavy: usize,
     pub(super) waiting: usize,
     /// Those that rest and have work again, oldest first.
     pub(super) woken: VecDeque<Woken>,
     /// Whether the next permit is for the queue, if both wait.
     pub(super) queue_is_next: bool,
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
-    pub(super) turn: VecDeque<Address>,
-    pub(super) accounts: HashMap<Address, Account>,
+    pub(super) turn: VecDeque<ClientAddress>,
+    pub(super) accounts: HashMap<ClientAddress, Account>,
     /// The requests in their checks, by subject.
     pub(super) checks: HashMap<Box<[u8]>, Checks>,
 }
@@ -30,7 +32,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Woken {
     /// What it holds until it works.
-    pub(super) burden: Option<Burden>,
+    pub(super) holding: Option<Holding>,
     pub(super) sender: oneshot::Sender<Permit>,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Account {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) subject: Box<[u8]>,
-    pub(super) sender: oneshot::Sender<Place>,
+    pub(super) sender: oneshot::Sender<Admitted>,
 }
 
 impl State {
@@ -54,7 +56,7 @@ impl State {
         bounds.places.is_none_or(|places| self.running < places.get())
     }
 
-    pub(super) fn may_have_more(&self, bounds: &Bounds, client: Address) -> bool {
+    pub(super) fn may_have_more(&self, bounds: &Bounds, client: ClientAddress) -> bool {
         let held = self.accounts.get(&client).map_or(0, |account| account.held);
         bounds.per_address.is_none_or(|most| held < most.get())
     }
@@ -66,23 +68,23 @@ impl State {
             .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
     }
 
-    /// Whether one more may rest with `burden`, if `instead_of` ceases to rest for it.
-    pub(super) fn may_rest(
+    /// Whether one more may rest with `holding`, if `instead_of` ceases to rest for it.
+    pub(super) fn may_idle(
         &self,
         bounds: &Bounds,
-        burden: Burden,
+        holding: Holding,
         instead_of: Option<&Woken>,
     ) -> bool {
         let most = |each| bounds.places.map_or(0, |places| places.get().saturating_mul(each));
-        let unburdens = instead_of.is_some_and(|woken| woken.burden == Some(Burden::Laden));
-        (instead_of.is_some() || self.resting < most(RESTING))
-            && (burden == Burden::Light || unburdens || self.laden < most(LADEN))
+        let unburdens = instead_of.is_some_and(|woken| woken.holding == Some(Holding::Heavy));
+        (instead_of.is_some() || self.idle < most(IDLE_PER_PERMIT))
+            && (holding == Holding::Light || unburdens || self.heavy < most(HEAVY_PER_PERMIT))
     }
 
     /// Whether one that rests with `own` may work over the limit, beside all others that may have to.
-    pub(super) fn has_spare(&self, bounds: &Bounds, own: Option<Burden>) -> bool {
-        let most = |places: NonZeroUsize| places.get().saturating_mul(1 + LADEN);
-        let others = self.laden - usize::from(own == Some(Burden::Laden));
+    pub(super) fn has_spare(&self, bounds: &Bounds, own: Option<Holding>) -> bool {
+        let most = |places: NonZeroUsize| places.get().saturating_mul(1 + HEAVY_PER_PERMIT);
+        let others = self.heavy - usize::from(own == Some(Holding::Heavy));
         bounds.places.is_none_or(|places| self.running + others < most(places))
     }
 
@@ -100,17 +102,17 @@ impl State {
         None
     }
 
-    pub(super) fn begin_rest(&mut self, burden: Burden) {
-        self.resting += 1;
-        self.laden += usize::from(burden == Burden::Laden);
+    pub(super) fn begin_idle(&mut self, holding: Holding) {
+        self.idle += 1;
+        self.heavy += usize::from(holding == Holding::Heavy);
     }
 
-    pub(super) fn end_rest(&mut self, burden: Burden) {
-        self.resting -= 1;
-        self.laden -= usize::from(burden == Burden::Laden);
+    pub(super) fn end_idle(&mut self, holding: Holding) {
+        self.idle -= 1;
+        self.heavy -= usize::from(holding == Holding::Heavy);
     }
 
-    pub(super) fn check_rests(&mut self, subject: &[u8]) {
+    pub(super) fn check_idles(&mut self, subject: &[u8]) {
         if let Some(checks) = self.checks.get_mut(subject) {
             checks.working -= 1;
         }
@@ -126,7 +128,7 @@ impl State {
         }
     }
 
-    pub(super) fn enqueue(&mut self, client: Address, waiting: Waiting) {
+    pub(super) fn enqueue(&mut self, client: ClientAddress, waiting: Waiting) {
         let queue = &mut self.accounts.entry(client).or_default().queue;
         if queue.is_empty() {
             self.turn.push_back(client);
@@ -147,7 +149,7 @@ impl State {
         })
     }
 
-    pub(super) fn dequeue(&mut self, bounds: &Bounds) -> Option<(Address, Waiting)> {
+    pub(super) fn dequeue(&mut self, bounds: &Bounds) -> Option<(ClientAddress, Waiting)> {
         let (turn, index) = self.next(bounds)?;
         let client = self.turn.remove(turn)?;
         let queue = &mut self.accounts.get_mut(&client)?.queue;
@@ -172,7 +174,7 @@ impl State {
 
     /// Makes room for `client` at the cost of the address that waits most often, if that is another
     /// one that would still wait at least as often.
-    pub(super) fn push_out_for(&mut self, client: Address) -> bool {
+    pub(super) fn push_out_for(&mut self, client: ClientAddress) -> bool {
         let own = self.accounts.get(&client).map_or(0, |account| account.queue.len());
         let greedy = self.accounts.iter_mut().max_by_key(|(_, account)| account.queue.len());
         let Some((_, account)) = greedy.filter(|(_, account)| account.queue.len() > own + 1) else {
@@ -183,7 +185,7 @@ impl State {
         true
     }
 
-    pub(super) fn close_if_empty(&mut self, client: Address) {
+    pub(super) fn close_if_empty(&mut self, client: ClientAddress) {
         if self.accounts.get(&client).is_some_and(|a| a.held == 0 && a.queue.is_empty()) {
             self.accounts.remove(&client);
         }

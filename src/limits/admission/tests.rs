@@ -1,14 +1,14 @@
-//! Houses of every size, and clients that come, wait, rest and go.
+//! Admissions of every size, and clients that come, wait, rest and go.
 
 use super::*;
 
-mod resting;
+mod idle;
 
 fn address(last: u8) -> IpAddr {
     IpAddr::from([127, 0, 0, last])
 }
 
-fn house(places: usize, room: usize) -> Arc<Admission> {
+fn admission(places: usize, room: usize) -> Arc<Admission> {
     bounded(places, 0, room)
 }
 
@@ -29,42 +29,42 @@ impl Admission {
     }
 }
 
-fn now(answer: Answer) -> Place {
+fn now(answer: Answer) -> Admitted {
     let Answer::Now(place) = answer else { panic!("{answer:?}") };
     place
 }
 
-fn later(answer: Answer) -> oneshot::Receiver<Place> {
+fn later(answer: Answer) -> oneshot::Receiver<Admitted> {
     let Answer::Later(receiver) = answer else { panic!("{answer:?}") };
     receiver
 }
 
 #[test]
 fn a_place_is_free_again_when_dropped() {
-    let house = house(1, 0);
-    let place = now(house.visit(1));
-    assert!(matches!(house.visit(2), Answer::Never));
+    let admission = admission(1, 0);
+    let place = now(admission.visit(1));
+    assert!(matches!(admission.visit(2), Answer::Never));
     drop(place);
-    drop(now(house.visit(2)));
-    assert_eq!(house.lock().running, 0);
-    assert!(house.lock().accounts.is_empty() && house.lock().checks.is_empty());
+    drop(now(admission.visit(2)));
+    assert_eq!(admission.lock().running, 0);
+    assert!(admission.lock().accounts.is_empty() && admission.lock().checks.is_empty());
 }
 
 #[test]
 fn no_limit_means_no_queue() {
-    let house = Admission::new(Bounds::default());
-    let places: Vec<Place> = (0..1000).map(|_| now(house.visit(1))).collect();
-    assert_eq!(house.lock().running, 1000);
+    let admission = Admission::new(Bounds::default());
+    let places: Vec<Admitted> = (0..1000).map(|_| now(admission.visit(1))).collect();
+    assert_eq!(admission.lock().running, 1000);
     drop(places);
-    assert_eq!(house.lock().running, 0);
+    assert_eq!(admission.lock().running, 0);
 }
 
 #[test]
 fn addresses_take_turns() {
-    let house = house(1, 100);
-    let first = now(house.visit(1));
-    let mut greedy: Vec<_> = (0..10).map(|_| later(house.visit(1))).collect();
-    let mut modest = later(house.visit(2));
+    let admission = admission(1, 100);
+    let first = now(admission.visit(1));
+    let mut greedy: Vec<_> = (0..10).map(|_| later(admission.visit(1))).collect();
+    let mut modest = later(admission.visit(2));
     drop(first);
     let second = greedy[0].try_recv().unwrap();
     assert!(modest.try_recv().is_err());
@@ -77,45 +77,45 @@ fn addresses_take_turns() {
 
 #[test]
 fn who_left_is_passed_over() {
-    let house = house(1, 2);
-    let first = now(house.visit(1));
-    drop(later(house.visit(1)));
-    drop(later(house.visit(2)));
-    let mut third = later(house.visit(3));
-    drop(later(house.visit(4)));
+    let admission = admission(1, 2);
+    let first = now(admission.visit(1));
+    drop(later(admission.visit(1)));
+    drop(later(admission.visit(2)));
+    let mut third = later(admission.visit(3));
+    drop(later(admission.visit(4)));
     drop(first);
     drop(third.try_recv().unwrap());
-    assert_eq!(house.lock().running, 0);
-    drop(now(house.visit(1)));
-    house.lock().forget_the_gone();
-    assert!(house.lock().accounts.is_empty() && house.lock().turn.is_empty());
+    assert_eq!(admission.lock().running, 0);
+    drop(now(admission.visit(1)));
+    admission.lock().forget_the_gone();
+    assert!(admission.lock().accounts.is_empty() && admission.lock().turn.is_empty());
 }
 
 #[test]
 fn a_full_queue_pushes_out_the_greedy() {
-    let house = house(1, 3);
-    let _running = now(house.visit(1));
-    let mut greedy: Vec<_> = (0..3).map(|_| later(house.visit(1))).collect();
-    assert!(matches!(house.visit(1), Answer::Never));
-    let _modest = later(house.visit(2));
+    let admission = admission(1, 3);
+    let _running = now(admission.visit(1));
+    let mut greedy: Vec<_> = (0..3).map(|_| later(admission.visit(1))).collect();
+    assert!(matches!(admission.visit(1), Answer::Never));
+    let _modest = later(admission.visit(2));
     assert!(matches!(greedy[2].try_recv(), Err(oneshot::error::TryRecvError::Closed)));
     assert!(matches!(greedy[1].try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-    assert!(matches!(house.visit(2), Answer::Never));
+    assert!(matches!(admission.visit(2), Answer::Never));
 }
 
 /// A thousand requests of one address delay ten others by one turn each and no more.
 #[test]
 fn a_thousand_against_ten() {
-    let house = house(1, 2000);
-    let mut running = now(house.visit(1));
-    let mut greedy: Vec<_> = (0..1000).map(|_| later(house.visit(1))).collect();
-    let mut modest: Vec<_> = (2..12).map(|last| later(house.visit(last))).collect();
+    let admission = admission(1, 2000);
+    let mut running = now(admission.visit(1));
+    let mut greedy: Vec<_> = (0..1000).map(|_| later(admission.visit(1))).collect();
+    let mut modest: Vec<_> = (2..12).map(|last| later(admission.visit(last))).collect();
     let mut served = 0;
     for _ in 0..20 {
         drop(running);
         let next = modest.iter_mut().chain(&mut greedy).find_map(|waiting| waiting.try_recv().ok());
         running = next.unwrap();
-        served += usize::from(running.client != Address::from(address(1)));
+        served += usize::from(running.client != ClientAddress::from(address(1)));
         if served == 10 {
             return;
         }
@@ -125,24 +125,24 @@ fn a_thousand_against_ten() {
 
 #[test]
 fn an_address_has_a_limit_of_its_own() {
-    let house = bounded(3, 1, 10);
-    let first = now(house.visit(1));
-    let mut second = later(house.visit(1));
-    let other = now(house.visit(2));
+    let admission = bounded(3, 1, 10);
+    let first = now(admission.visit(1));
+    let mut second = later(admission.visit(1));
+    let other = now(admission.visit(2));
     // There is a place, and it is not for this address.
     assert!(second.try_recv().is_err());
     drop(other);
     assert!(second.try_recv().is_err());
     drop(first);
     drop(second.try_recv().unwrap());
-    assert_eq!(house.lock().running, 0);
+    assert_eq!(admission.lock().running, 0);
 }
 
 #[test]
 fn a_limit_by_address_without_a_limit_in_all() {
-    let house = bounded(0, 2, 10);
-    let places = [now(house.visit(1)), now(house.visit(1)), now(house.visit(2))];
-    let mut third = later(house.visit(1));
+    let admission = bounded(0, 2, 10);
+    let places = [now(admission.visit(1)), now(admission.visit(1)), now(admission.visit(2))];
+    let mut third = later(admission.visit(1));
     assert!(third.try_recv().is_err());
     drop(places);
     assert!(third.try_recv().is_ok());
@@ -150,7 +150,7 @@ fn a_limit_by_address_without_a_limit_in_all() {
 
 #[test]
 fn a_subscriber_is_an_address() {
-    let of = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
+    let of = |text: &str| ClientAddress::from(text.parse::<IpAddr>().unwrap());
     assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
     assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
     assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
@@ -158,7 +158,7 @@ fn a_subscriber_is_an_address() {
     assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
 }
 
-impl Place {
+impl Admitted {
     fn wakes(&mut self) -> oneshot::Receiver<Permit> {
         let Wake::Later(receiver) = self.wake() else { panic!("there was a permit") };
         receiver
@@ -167,48 +167,48 @@ impl Place {
 
 #[test]
 fn a_place_that_rests_works_again_with_a_permit() {
-    let house = house(1, 10);
-    let mut sleeper = now(house.visit(1));
+    let admission = admission(1, 10);
+    let mut sleeper = now(admission.visit(1));
     assert!(matches!(sleeper.wake(), Wake::Now) && sleeper.works());
-    let mut waiting = later(house.visit(2));
-    assert!(sleeper.rest(Burden::Light) && !sleeper.works());
+    let mut waiting = later(admission.visit(2));
+    assert!(sleeper.go_idle(Holding::Light) && !sleeper.works());
     let second = waiting.try_recv().unwrap();
-    assert!(sleeper.rest(Burden::Light), "it rests already");
+    assert!(sleeper.go_idle(Holding::Light), "it rests already");
     // The only permit is in use.
     let mut permit = sleeper.wakes();
     assert!(permit.try_recv().is_err());
-    assert_eq!(house.lock().running, 1);
+    assert_eq!(admission.lock().running, 1);
     drop(second);
     sleeper.work(permit.try_recv().unwrap());
     assert!(sleeper.works());
-    let state = house.lock();
-    assert_eq!((state.running, state.resting), (1, 0));
+    let state = admission.lock();
+    assert_eq!((state.running, state.idle), (1, 0));
     drop(state);
     // Nobody else works: there is one at once.
-    assert!(sleeper.rest(Burden::Light));
+    assert!(sleeper.go_idle(Holding::Light));
     assert!(matches!(sleeper.wake(), Wake::Now) && sleeper.works());
     drop(sleeper);
-    assert_eq!(house.lock().running, 0);
+    assert_eq!(admission.lock().running, 0);
 }
 
 #[test]
 fn the_limit_holds_when_all_wake() {
-    let house = house(1, 10);
-    let mut sleepers: Vec<Place> = (0..RESTING)
+    let admission = admission(1, 10);
+    let mut sleepers: Vec<Admitted> = (0..IDLE_PER_PERMIT)
         .map(|_| {
-            let mut place = now(house.visit(1));
-            assert!(place.rest(Burden::Light));
+            let mut place = now(admission.visit(1));
+            assert!(place.go_idle(Holding::Light));
             place
         })
         .collect();
-    let worker = now(house.visit(2));
-    let mut permits: Vec<_> = sleepers.iter_mut().map(Place::wakes).collect();
-    assert_eq!(house.lock().running, 1);
+    let worker = now(admission.visit(2));
+    let mut permits: Vec<_> = sleepers.iter_mut().map(Admitted::wakes).collect();
+    assert_eq!(admission.lock().running, 1);
     drop(worker);
     for (sleeper, permit) in sleepers.iter_mut().zip(&mut permits) {
         sleeper.work(permit.try_recv().unwrap());
-        assert_eq!(house.lock().running, 1);
-        assert!(sleeper.rest(Burden::Light));
+        assert_eq!(admission.lock().running, 1);
+        assert!(sleeper.go_idle(Holding::Light));
     }
 }
 
@@ -216,31 +216,31 @@ fn the_limit_holds_when_all_wake() {
 /// places from the others waits.
 #[test]
 fn checks_of_one_repository_leave_places_to_others() {
-    let house = house(4, 10);
-    let mut hanging: Vec<Place> = (0..4 * RESTING)
+    let admission = admission(4, 10);
+    let mut hanging: Vec<Admitted> = (0..4 * IDLE_PER_PERMIT)
         .map(|_| {
-            let mut place = now(house.ask(address(1), b"/hangs"));
-            assert!(place.rest(Burden::Light));
+            let mut place = now(admission.ask(address(1), b"/hangs"));
+            assert!(place.go_idle(Holding::Light));
             place
         })
         .collect();
-    hanging.extend([(); 2].map(|()| now(house.ask(address(1), b"/hangs"))));
-    let mut one_more = later(house.ask(address(2), b"/hangs"));
-    assert!(house.waits_for_checks(b"/hangs") && !house.waits_for_checks(b"/works"));
-    let place = now(house.ask(address(1), b"/works"));
+    hanging.extend([(); 2].map(|()| now(admission.ask(address(1), b"/hangs"))));
+    let mut one_more = later(admission.ask(address(2), b"/hangs"));
+    assert!(admission.waits_for_checks(b"/hangs") && !admission.waits_for_checks(b"/works"));
+    let place = now(admission.ask(address(1), b"/works"));
     drop(place);
     assert!(one_more.try_recv().is_err());
     hanging.pop();
     let one_more = one_more.try_recv().unwrap();
     // Behind one that may not, its own address's other request may.
-    let busy = now(house.ask(address(4), b"/works"));
-    let blocked = later(house.ask(address(3), b"/hangs"));
-    let others = now(house.ask(address(3), b"/works"));
-    let mut another = later(house.ask(address(3), b"/works"));
+    let busy = now(admission.ask(address(4), b"/works"));
+    let blocked = later(admission.ask(address(3), b"/hangs"));
+    let others = now(admission.ask(address(3), b"/works"));
+    let mut another = later(admission.ask(address(3), b"/works"));
     drop(others);
     assert!(another.try_recv().is_ok());
     drop((hanging, one_more, blocked, busy));
-    assert_eq!(house.lock().running, 0);
+    assert_eq!(admission.lock().running, 0);
 }
 
 /// Clones of one repository behind a slow hook wait for nothing but the hook: what half of the places cannot
@@ -248,8 +248,8 @@ fn checks_of_one_repository_leave_places_to_others() {
 #[test]
 fn a_free_place_serves_any_repository() {
     for (places, requests) in [(32, 20), (32, 32), (1, 1), (1, 4), (0, 600)] {
-        let house = house(places, 256);
-        let answers: Vec<_> = (0..requests).map(|_| house.ask(address(1), b"/one")).collect();
+        let admission = admission(places, 256);
+        let answers: Vec<_> = (0..requests).map(|_| admission.ask(address(1), b"/one")).collect();
         let mut waiting = Vec::new();
         let mut hooked = Vec::new();
         for answer in answers {
@@ -261,7 +261,7 @@ fn a_free_place_serves_any_repository() {
         }
         assert!(places > 0 || waiting.is_empty());
         for index in 0..requests {
-            hooked[index].rest(Burden::Light);
+            hooked[index].go_idle(Holding::Light);
             hooked.extend(waiting.iter_mut().filter_map(|waiting| waiting.try_recv().ok()));
         }
         assert_eq!(hooked.len(), requests, "{places} places");

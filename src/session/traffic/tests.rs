@@ -43,7 +43,7 @@ fn a_sealed_service_is_killed_without_counters() {
     let (mut traffic, mut now) = traffic("upload-pack", false, None);
     assert_eq!(traffic.look(now, &Seen::default()), NOTHING);
     assert_eq!(traffic.next_look(), None);
-    traffic.seal(now);
+    traffic.shut_down(now);
     let mut signals = Vec::new();
     for _ in 0..3 {
         now = traffic.next_look().expect("what was told to end is seen to");
@@ -61,7 +61,7 @@ fn what_is_ended_needs_no_permit() {
         traffic.look(now, &seen(0, 0, 0));
         traffic.observed(now, Observation { waits: true, reads: true, light: true });
         assert!(matches!(traffic.activity(now), Activity::Waits { .. }));
-        traffic.seal = Some(Seal { since: now, kill });
+        traffic.shut_down = Some(ShutDown { since: now, kill });
         assert_eq!(traffic.activity(now), activity);
     }
 }

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// No slower than over TCP.
 const PARITY: f64 = 0.98;
-/// The same, of what the kernel's MPTCP option leaves: it takes 20 of the 1,448 octets that a segment has room for.
+/// The same, of what the kernel's MPTCP option leaves: it takes 20 of the 1,448 bytes that a segment has room for.
 const PARITY_BUT_FOR_THE_OPTION: f64 = 0.966;
 
 struct Case {

@@ -4,4 +4,4 @@
 #[allow(dead_code, reason = "each target tries one of them")]
 mod properties;
 
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| properties::pointer(octets));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::pointer(bytes));

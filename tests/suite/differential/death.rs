@@ -85,7 +85,7 @@ impl Death {
             return Some(Self::new("B6", &[NOT_A_REPOSITORY]));
         }
         if starts(&CONFIGURATION) {
-            let first = escaped(text.split(|&octet| octet == b'\n').next()?);
+            let first = escaped(text.split(|&byte| byte == b'\n').next()?);
             let mut death = Self::new("B6", &[(CONFIG, ""), (SERVICE, "fatal: ")]);
             death.0[0].line = first;
             death.0.extend(Self::new("B6", &BEFORE_CONFIG).0);

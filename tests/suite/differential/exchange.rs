@@ -208,7 +208,7 @@ fn flushes(mut bytes: &[u8]) -> usize {
 /// The messages in a log; what a message has behind a line feed belongs to it.
 fn lines(log: &[u8], address: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
-    for piece in log.strip_suffix(b"\n").unwrap_or(log).split(|&octet| octet == b'\n') {
+    for piece in log.strip_suffix(b"\n").unwrap_or(log).split(|&byte| byte == b'\n') {
         let (signed, text) = unsigned(piece);
         if signed && text.starts_with(b"Listening on ") {
             // gitd's, from its start.
@@ -233,7 +233,7 @@ fn lines(log: &[u8], address: &str) -> Vec<Line> {
 fn unsigned(mut line: &[u8]) -> (bool, &[u8]) {
     let mut signed = false;
     while let Some(rest) = line.strip_prefix(b"[") {
-        let digits = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         match rest[digits..].strip_prefix(b"] ") {
             Some(rest) if digits > 0 => (signed, line) = (true, rest),
             _ => break,

@@ -1,6 +1,6 @@
 //! Proof by difference: generated requests to generated repositories under generated command lines, each sent to stock's
 //! daemon and to gitd. gitd never serves what stock refuses, and stock never serves what gitd refuses; the answers are the
-//! same octets and the logs the same lines, but for the differences that `verdict` names.
+//! same bytes and the logs the same lines, but for the differences that `verdict` names.
 //!
 //! `GITD_DIFFERENCE_REQUESTS` says how many requests each test sends, `GITD_DIFFERENCE_MINUTES` how long it may take for
 //! them, `GITD_DIFFERENCE_SEED` from which seed, and `GITD_DIFFERENCE_SCENE` confines it to one scene of that seed.

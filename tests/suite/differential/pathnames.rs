@@ -113,11 +113,11 @@ fn bent(random: &mut Random, mut path: Text) -> Text {
         12 => insert(&mut path, b"../"),
         13 => insert(&mut path, b"/.."),
         14 => {
-            let octet = random.pick(&[
+            let byte = random.pick(&[
                 b' ', b'\n', b'\r', b'\t', 0x1b, 0xff, b'\'', b'"', b'\\', b'~', b'%', 0x7f, b'$',
                 b'*', b':',
             ]);
-            insert(&mut path, &[octet]);
+            insert(&mut path, &[byte]);
         }
         15 => path.insert(0, random.pick(b" ~/'.\n")),
         16 => path = path.get(1..).unwrap_or_default().to_vec(),

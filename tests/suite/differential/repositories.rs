@@ -121,7 +121,7 @@ impl Generator<'_> {
     fn gitfile(&mut self, path: &[u8]) {
         let target = self.known();
         let absolute = [b"gitdir: $ROOT/", target.as_slice()].concat();
-        let name = target.rsplit(|&octet| octet == b'/').next().unwrap_or_default().to_vec();
+        let name = target.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
         let with = |before: &[u8], end: &[u8]| [before, absolute.as_slice(), end].concat();
         let texts: [Text; 22] = [
             with(b"", b"\n"),

@@ -15,9 +15,9 @@ pub struct Request {
     pub line_end: Text,
     /// Everything from the first NUL on.
     pub parameters: Text,
-    /// The four octets in front, if not the true length.
+    /// The four bytes in front, if not the true length.
     pub prefix: Option<[u8; 4]>,
-    /// How many octets are sent at all.
+    /// How many bytes are sent at all.
     pub cut: Option<usize>,
     /// What is sent along behind the packet.
     pub ahead: Text,
@@ -58,9 +58,9 @@ impl Request {
     pub fn pathname_as_understood(&self) -> Text {
         let payload =
             [self.command.as_slice(), &self.pathname, &self.line_end, &self.parameters].concat();
-        let line = payload.split(|&octet| octet == 0).next().unwrap_or_default();
+        let line = payload.split(|&byte| byte == 0).next().unwrap_or_default();
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        line.splitn(2, |&octet| octet == b' ').nth(1).unwrap_or_default().to_vec()
+        line.splitn(2, |&byte| byte == b' ').nth(1).unwrap_or_default().to_vec()
     }
 
     pub fn is_archive(&self) -> bool {
@@ -308,7 +308,7 @@ impl Display for Request {
             write!(f, ", length prefix \"{}\"", prefix.escape_ascii())?;
         }
         if let Some(cut) = self.cut {
-            write!(f, ", cut after {cut} octets")?;
+            write!(f, ", cut after {cut} bytes")?;
         }
         if !self.ahead.is_empty() {
             write!(f, ", sent ahead \"{}\"", self.ahead.escape_ascii())?;

@@ -14,7 +14,7 @@ use super::scene::{Scene, Stage};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The same answer, octet for octet, and the same lines in the log.
+    /// The same answer, byte for byte, and the same lines in the log.
     Same,
     /// An intended difference.
     Differs(&'static str),
@@ -138,7 +138,7 @@ fn try_judge(
 /// Whether the line is about a repository that has a second one inside, which git finds first.
 fn names_another(line: &Line, before: &[u8], root: &Path) -> bool {
     let Some(rest) = line.text.strip_prefix(before) else { return false };
-    let path = rest.split(|&octet| octet == b'\'').next().unwrap_or_default();
+    let path = rest.split(|&byte| byte == b'\'').next().unwrap_or_default();
     root.join(OsStr::from_bytes(path)).join(".git").exists()
 }
 
@@ -217,7 +217,7 @@ fn same(stock: &Line, gitd: &[u8], last_words: bool) -> bool {
     if has(&stock.text, " too large: ") {
         return gitd.starts_with(expected);
     }
-    // Of the four octets that are no length, stock shows those before a NUL.
+    // Of the four bytes that are no length, stock shows those before a NUL.
     let bad_length = b"fatal: protocol error: bad line length character: ";
     if stock.text.starts_with(bad_length) {
         return gitd.starts_with(bad_length);
@@ -229,7 +229,7 @@ fn same(stock: &Line, gitd: &[u8], last_words: bool) -> bool {
 fn shown(text: &[u8]) -> String {
     let parts = text.utf8_chunks().flat_map(|chunk| {
         let valid = chunk.valid().chars().map(|character| character.to_string().into_bytes());
-        valid.chain(chunk.invalid().iter().map(|&octet| vec![octet]))
+        valid.chain(chunk.invalid().iter().map(|&byte| vec![byte]))
     });
     parts.map(|part| Escaped(&part).to_string()).collect()
 }
@@ -240,7 +240,7 @@ fn end_of_cut(line: &[u8]) -> Option<(usize, usize)> {
     let starts = line.windows(dots.len()).enumerate().filter(|(_, window)| window == dots);
     starts.map(|(at, _)| at).find_map(|at| {
         let number = &line[at + dots.len()..];
-        let digits = number.iter().take_while(|octet| octet.is_ascii_digit()).count();
+        let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let is_cut = digits > 0 && number[digits..].starts_with(bytes);
         is_cut.then(|| (at, at + dots.len() + digits + bytes.len()))
     })

@@ -14,7 +14,7 @@ use rustix::net::sockopt::tcp_cork;
 use socket2::Protocol;
 use wire::{Place, Wire};
 
-use crate::home::server::Server;
+use crate::deployment::server::Server;
 use crate::lab;
 use crate::support::process::{children, socket_of_the_service, wait_until, write_to_reader};
 use crate::support::{Client, Git, Packet, Scratch, needs_root, pkt, skip};

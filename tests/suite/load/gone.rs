@@ -33,7 +33,7 @@ fn a_pause_after_half_a_close() {
     client.half_close();
     std::thread::sleep(Duration::from_secs(8));
     let (answer, end) = client.rest();
-    assert!(answer.len() > 8_000_000 && end == End::Closed, "{} octets, {end:?}", answer.len());
+    assert!(answer.len() > 8_000_000 && end == End::Closed, "{} bytes, {end:?}", answer.len());
     let log = daemon.wait_disconnected(0);
     assert!(!log.iter().any(|line| line.contains("client is gone")), "{log:#?}");
 }

@@ -131,7 +131,7 @@ fn through_a_unix_socket_nobody_rests() {
     holder.set_read_timeout(Some(DEADLINE)).unwrap();
     holder.write_all(&request("upload-pack", "/repo.git")).unwrap();
     holder.read_exact(&mut [0]).unwrap();
-    // A packet that is never whole. One octet more after each wait, until the next has waited in vain.
+    // A packet that is never whole. One byte more after each wait, until the next has waited in vain.
     holder.write_all(b"0fff").unwrap();
     let next = asking(&daemon, 2, "/repo.git");
     next.stream().set_read_timeout(Some(Duration::from_millis(20))).unwrap();

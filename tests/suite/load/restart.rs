@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::from;
-use crate::home::activation::{TWO, passed};
-use crate::home::server::{Server, gitd, scratch};
+use crate::deployment::activation::{TWO, passed};
+use crate::deployment::server::{Server, gitd, scratch};
 use crate::support::process::wait_until;
 use crate::support::scratch::label_of;
 use crate::support::{Client, DEADLINE, Daemon, End, Gitd, Packet, pkt};

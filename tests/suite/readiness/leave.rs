@@ -19,10 +19,10 @@ pub enum Leave {
     StopHearing,
     /// Both of these.
     StopBoth,
-    /// An octet out of band.
+    /// An byte out of band.
     Urgent,
     UrgentAndReset,
-    /// An octet that wakes the server, and a reset while it is awake.
+    /// An byte that wakes the server, and a reset while it is awake.
     OctetAndReset,
     OctetAndClose,
     /// As much as both ends have room for, and a reset.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// How the octets travel.
+/// How the bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
@@ -39,7 +39,7 @@ pub struct Place<'a> {
 pub struct Line(pub Socket);
 
 impl Line {
-    /// Connects from `from`, one of loopback's addresses, with room for so many octets that are not read.
+    /// Connects from `from`, one of loopback's addresses, with room for so many bytes that are not read.
     pub fn dial(
         to: Place<'_>,
         transport: Transport,
@@ -99,9 +99,9 @@ impl Line {
         }
     }
 
-    /// Takes so many octets and forgets them.
-    pub fn skip(&self, octets: u64) -> io::Result<()> {
-        let taken = io::copy(&mut (&self.0).take(octets), &mut io::sink())?;
-        if taken < octets { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    /// Takes so many bytes and forgets them.
+    pub fn skip(&self, bytes: u64) -> io::Result<()> {
+        let taken = io::copy(&mut (&self.0).take(bytes), &mut io::sink())?;
+        if taken < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 }

@@ -8,7 +8,7 @@ use crate::support::{pkt, request};
 /// A state of a session, seen from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Not an octet has come.
+    /// Not an byte has come.
     Silent,
     /// The request has begun.
     Partial,

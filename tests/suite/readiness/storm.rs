@@ -139,7 +139,7 @@ fn clients_that_leave() {
     assert!(verdict.is_ok(), "after {done} clients: {verdict:?}");
 }
 
-/// The shortest way: an octet wakes the server, and while it is awake the reset comes.
+/// The shortest way: an byte wakes the server, and while it is awake the reset comes.
 #[test]
 #[ignore = "wants the machine for itself"]
 fn an_octet_and_a_reset() {

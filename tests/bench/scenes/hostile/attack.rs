@@ -77,7 +77,7 @@ impl Attacker {
         }
     }
 
-    /// Reads some octets; an error when the server has closed, or the attack is over.
+    /// Reads some bytes; an error when the server has closed, or the attack is over.
     pub(super) fn read(&self, stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
         while !self.is_over() {
             match stream.read(buffer) {

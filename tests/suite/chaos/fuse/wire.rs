@@ -32,7 +32,7 @@ pub struct Request(Vec<u8>);
 
 impl Request {
     pub fn new(message: &[u8]) -> Self {
-        assert!(message.len() >= HEADER, "a header of {} octets", message.len());
+        assert!(message.len() >= HEADER, "a header of {} bytes", message.len());
         Self(message.to_vec())
     }
 
@@ -51,7 +51,7 @@ impl Request {
 
     /// The name in a directory that it is about.
     pub fn name(&self) -> &OsStr {
-        OsStr::from_bytes(self.0[HEADER..].split(|octet| *octet == 0).next().unwrap())
+        OsStr::from_bytes(self.0[HEADER..].split(|byte| *byte == 0).next().unwrap())
     }
 
     /// Where a read begins, and how much of it there may be.
@@ -64,7 +64,7 @@ impl Request {
         matches!(self.operation(), FORGET | BATCH_FORGET | INTERRUPT)
     }
 
-    /// The answer to it: octets, or the number of an error.
+    /// The answer to it: bytes, or the number of an error.
     pub fn answer(&self, result: Result<Vec<u8>, i32>) -> Vec<u8> {
         let (error, body) = match result {
             Ok(body) => (0, body),

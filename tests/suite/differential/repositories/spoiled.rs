@@ -177,7 +177,7 @@ impl Generator<'_> {
     fn bend_mode(&mut self, path: &[u8]) {
         let mode = self.random.pick(&[0, 0o444, 0o555, 0o111, 0o644, 0o700, 0o777]);
         let path = match self.random.chance(30) {
-            true => path.rsplitn(2, |&octet| octet == b'/').nth(1).unwrap_or(path).to_vec(),
+            true => path.rsplitn(2, |&byte| byte == b'/').nth(1).unwrap_or(path).to_vec(),
             false => path.to_vec(),
         };
         self.entries.push(Entry::Mode { path, mode });

@@ -13,7 +13,7 @@ thread_local! {
 
 /// Whether the error says that the system has nothing left: later the same may succeed.
 #[must_use]
-pub fn is_lack(error: &io::Error) -> bool {
+pub fn is_shortage(error: &io::Error) -> bool {
     const LACKS: [libc::c_int; 5] =
         [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::ENOBUFS];
     error.raw_os_error().is_some_and(|errno| LACKS.contains(&errno))
@@ -21,7 +21,7 @@ pub fn is_lack(error: &io::Error) -> bool {
 
 /// Notes an error if it is one of those.
 pub fn note(error: &io::Error) {
-    if is_lack(error) {
+    if is_shortage(error) {
         LACK.set(error.raw_os_error());
     }
 }

@@ -1,6 +1,6 @@
 //! `docs/completions/`: made from what `--help` says, and tried in the shells.
 //!
-//! After a change of the options: `GITD_WRITE_COMPLETIONS=1 cargo test --test suite home::completions`.
+//! After a change of the options: `GITD_WRITE_COMPLETIONS=1 cargo test --test suite deployment::completions`.
 
 use std::fmt::Write;
 use std::fs;
