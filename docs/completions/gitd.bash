@@ -1,4 +1,4 @@
-# bash completion for gitd and gitd-connect; made from gitd --help; see tests/suite/home/completions.rs
+# bash completion for gitd and gitd-connect; made from gitd --help; see tests/suite/deployment/completions.rs
 
 _gitd() {
     local word=${COMP_WORDS[COMP_CWORD]} name= choice=()

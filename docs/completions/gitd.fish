@@ -1,4 +1,4 @@
-# fish completion for gitd and gitd-connect; made from gitd --help; see tests/suite/home/completions.rs
+# fish completion for gitd and gitd-connect; made from gitd --help; see tests/suite/deployment/completions.rs
 
 complete -c gitd -f -a '(__fish_complete_directories)'
 complete -c gitd -l base-path -r -F -d 'Put <path> before each requested path'

@@ -28,9 +28,10 @@ use crate::net::peer::{Origin, Peer};
 use crate::net::watch;
 use crate::protocol::inbound::{Packet, Unread};
 use crate::protocol::pktline::PREFIX;
-use crate::protocol::request::{Fields, Request};
+use crate::protocol::request::Request;
 use crate::server::activity::{Activities, Activity, Stage};
 use crate::server::farewell;
+use crate::server::parse::parse_request;
 use crate::session::child::{self, Running};
 use crate::session::rest::Exchange;
 use crate::session::stderr::{Left, Stderr};
@@ -384,24 +385,6 @@ impl Client {
             counters,
         }
     }
-}
-
-/// Splits and understands a request, and logs what it says on the way: what makes no sense as a whole
-/// is logged as far as it does.
-pub(crate) fn parse_request(
-    payload: &[u8],
-) -> Result<Request, crate::protocol::request::Malformed> {
-    let fields = Fields::split(payload);
-    if let Some(host) = fields.host {
-        event::host_parameter(host);
-    }
-    let parameters = fields.parameters()?;
-    if let Some(extra) = &parameters.extra_parameters {
-        event::protocol_parameter(extra);
-    }
-    let request = Request::from_parts(fields.line, parameters)?;
-    event::request(request.service, &request.pathname);
-    Ok(request)
 }
 
 async fn until(deadline: Option<Instant>) {

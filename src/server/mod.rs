@@ -6,6 +6,7 @@ pub mod farewell;
 pub mod heartbeat;
 pub mod inetd;
 pub mod notify;
+pub mod parse;
 
 use std::io;
 use std::sync::Arc;

@@ -65,8 +65,8 @@ fn options() {
     let mut tests = rust_files("tests/suite");
     tests.retain(|file| !file.ends_with("documents.rs"));
     let mut tests: String = tests.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    tests.push_str(&read("src/options/tests.rs"));
-    tests.push_str(read("src/config.rs").split_once("#[cfg(test)]").unwrap().1);
+    tests.push_str(&read("src/config/options/tests.rs"));
+    tests.push_str(read("src/config/mod.rs").split_once("#[cfg(test)]").unwrap().1);
     let options = options_of_help();
     for (name, _) in &options {
         assert!(synopsis.contains(name.as_str()), "--{name} is not in the synopsis");

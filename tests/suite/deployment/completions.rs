@@ -79,7 +79,7 @@ fn options() -> Vec<Opt> {
     options
 }
 
-const HEAD: &str = "made from gitd --help; see tests/suite/home/completions.rs";
+const HEAD: &str = "made from gitd --help; see tests/suite/deployment/completions.rs";
 
 fn bash(options: &[Opt]) -> String {
     let mut values = String::new();

@@ -1,0 +1,22 @@
+//! A packet becomes a request, and its words go to the log.
+
+use crate::log::event;
+use crate::protocol::request::{Fields, Malformed, Request};
+
+/// Parses a request, and logs what it says on the way: of one that is malformed, what could be read of it.
+///
+/// # Errors
+/// What is wrong with the request.
+pub fn parse_request(payload: &[u8]) -> Result<Request, Malformed> {
+    let fields = Fields::split(payload);
+    if let Some(host) = fields.host {
+        event::host_parameter(host);
+    }
+    let parameters = fields.parameters()?;
+    if let Some(extra) = &parameters.extra_parameters {
+        event::protocol_parameter(extra);
+    }
+    let request = Request::from_parts(fields.line, parameters)?;
+    event::request(request.service, &request.pathname);
+    Ok(request)
+}
