@@ -36,7 +36,7 @@ pub struct Question<'a> {
 
 /// Runs the hook and waits for its verdict, however long it takes: hooks are used to fetch before
 /// serving. `Err` holds the text for the client; none that counts where the system lacks something, which
-/// is [noted](lack).
+/// is [noted](shortage).
 pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Result<(), Vec<u8>> {
     let (end, said) = match run(starter, hook, question) {
         Ok(answer) => answer,

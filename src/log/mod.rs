@@ -1,5 +1,5 @@
 //! From events to lines: which are logged, and what they say (contract 18 to 20). The
-//! [outlet](crate::log::outlet) writes them.
+//! [`outlet`] writes them.
 
 pub mod event;
 pub mod outlet;
