@@ -327,22 +327,26 @@ fn next_port(shared: bool) -> u16 {
     static BLOCK: OnceLock<(UnixDatagram, u16)> = OnceLock::new();
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let (_, first) = BLOCK.get_or_init(claim_ports);
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
-        let free = |address: IpAddr| {
-            let address = SocketAddr::new(address, port);
+    let is_free = |port: &u16| {
+        [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()].iter().all(|&address| {
+            let address = SocketAddr::new(address, *port);
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
             socket.set_reuse_address(shared).unwrap();
             socket.bind(&address.into()).is_ok()
-        };
-        if free(Ipv4Addr::UNSPECIFIED.into()) && free(Ipv6Addr::UNSPECIFIED.into()) {
-            return port;
-        }
-    }
+        })
+    };
+    let mut free = None;
+    wait_until("a port is free", || {
+        let mut all = (0..PORTS).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS);
+        free = all.find(is_free);
+        free.is_some()
+    });
+    free.unwrap()
 }
 
-/// How many ports a process has. A power of two, so that their order survives the counter's end.
-const PORTS: u16 = 512;
+/// How many ports a process has: more than it needs in the minute for which the kernel keeps one that a daemon has closed
+/// a connection on. A power of two, so that their order survives the counter's end.
+const PORTS: u16 = 2048;
 
 /// The first of a block of ports, and the name that keeps other processes from it for as long as it is bound.
 fn claim_ports() -> (UnixDatagram, u16) {
