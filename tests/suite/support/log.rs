@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::DEADLINE;
 
@@ -64,6 +64,11 @@ impl Log {
         }
     }
 
+    /// Whether a line at or after `mark` is as wanted, or becomes so within `limit`.
+    pub fn has_within(&self, limit: Duration, mark: usize, wanted: impl Fn(&str) -> bool) -> bool {
+        self.wait_until(Instant::now() + limit, mark, wanted).is_ok()
+    }
+
     /// Waits until so many lines at or after `mark` are as wanted.
     pub fn wait_count(&self, mark: usize, count: usize, wanted: impl Fn(&str) -> bool) {
         let seen = std::cell::Cell::new(0);
@@ -79,7 +84,15 @@ impl Log {
         mark: usize,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>, Vec<String>> {
-        let deadline = Instant::now() + DEADLINE;
+        self.wait_until(Instant::now() + DEADLINE, mark, wanted)
+    }
+
+    fn wait_until(
+        &self,
+        deadline: Instant,
+        mark: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Vec<String>> {
         let mut state = self.shared.0.lock().unwrap();
         loop {
             let lines = texts(&state.lines[mark..]);
