@@ -128,7 +128,10 @@ impl Session {
         let mut observation = None;
         let mut ending = pin!(ending);
         let mut told = false;
+        let mut was_stopped = work.is_stopped();
+        let mut unverified = false;
         let end = loop {
+            let mut wanted = false;
             tokio::select! {
                 biased;
                 () = reported(&ended) => {
@@ -184,13 +187,8 @@ impl Session {
                         monitor.traffic.go_on(now);
                     }
                     follow(&mut work, &monitor.traffic);
-                    let begins_to_rest = !stopped && work.is_stopped();
                     let scarce = work.is_scarce() && !stopped;
-                    let wanted = monitor.traffic.wants_observation(now, scarce);
-                    if observation.is_none() && (wanted || begins_to_rest) {
-                        let observed = observers.run(move || rest::observe(pid)).ok();
-                        observation = observed.map(|receiver| (now, receiver));
-                    }
+                    wanted = monitor.traffic.wants_observation(now, scarce);
                 }
                 () = stderr.read() => {}
                 () = &mut ending, if !told => {
@@ -198,6 +196,14 @@ impl Session {
                     monitor.shut_down(Instant::now());
                     work.end(libc::SIGHUP);
                 }
+            }
+            // Between the look and the stop the service may have left its read. So another look follows each stop.
+            unverified = work.is_stopped() && (unverified || !was_stopped);
+            was_stopped = work.is_stopped();
+            if (wanted || unverified) && observation.is_none() {
+                let observed = observers.run(move || rest::observe(pid)).ok();
+                observation = observed.map(|receiver| (Instant::now(), receiver));
+                unverified &= observation.is_none();
             }
             if monitor.traffic.wants_arrivals() != wire.is_some() {
                 // For lack of memory the session goes on without: slower, not broken.
