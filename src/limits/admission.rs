@@ -11,6 +11,7 @@
 //! limit, and so does one that has waited for long. At most as many sessions as permits work over the limit. The
 //! number of idle sessions has a bound, so all processes and threads have one.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +81,10 @@ impl Bounds {
     }
 }
 
+/// What a request is about, as a number: a pathname may be long, and is compared often. Two subjects with one number
+/// share a bound.
+type Subject = u64;
+
 /// The checks of requests about one subject.
 #[derive(Debug, Clone, Copy, Default)]
 struct Checks {
@@ -92,6 +97,7 @@ struct Checks {
 #[derive(Debug)]
 pub struct Admission {
     bounds: Bounds,
+    hasher: RandomState,
     state: Mutex<State>,
 }
 
@@ -101,7 +107,7 @@ pub struct Admitted {
     admission: Arc<Admission>,
     client: ClientAddress,
     /// The subject, until its checks are over.
-    checking: Option<Box<[u8]>>,
+    checking: Option<Subject>,
     /// What an idle session holds.
     idle: Option<Holding>,
     /// An idle session has none.
@@ -144,18 +150,19 @@ pub enum Answer {
 impl Admission {
     /// Opens an empty admission.
     pub fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Admission { bounds, state: Mutex::default() })
+        Arc::new(Admission { bounds, hasher: RandomState::new(), state: Mutex::default() })
     }
 
     /// Asks to serve a request of `client` about `subject`.
     pub fn ask(self: &Arc<Self>, client: impl Into<ClientAddress>, subject: &[u8]) -> Answer {
         let client = client.into();
+        let subject = self.hasher.hash_one(subject);
         let mut state = self.lock();
         let may_have = state.has_free(&self.bounds)
             && state.may_have_more(&self.bounds, client)
             && state.may_check(&self.bounds, subject);
         if may_have {
-            let place = self.admit(&mut state, client, subject.into());
+            let place = self.admit(&mut state, client, subject);
             return Answer::Now(place);
         }
         state.forget_the_gone();
@@ -164,7 +171,7 @@ impl Admission {
             return Answer::Never;
         }
         let (sender, receiver) = oneshot::channel();
-        state.enqueue(client, Waiting { subject: subject.into(), sender });
+        state.enqueue(client, Waiting { subject, sender });
         Answer::Later(receiver)
     }
 
@@ -177,6 +184,7 @@ impl Admission {
     /// Whether requests about `subject` wait for its checks, of which too many are under way, and not for a
     /// place.
     pub fn waits_for_checks(&self, subject: &[u8]) -> bool {
+        let subject = self.hasher.hash_one(subject);
         !self.lock().may_check(&self.bounds, subject)
     }
 
@@ -184,10 +192,10 @@ impl Admission {
         self: &Arc<Self>,
         state: &mut State,
         client: ClientAddress,
-        subject: Box<[u8]>,
+        subject: Subject,
     ) -> Admitted {
         state.accounts.entry(client).or_default().held += 1;
-        let checks = state.checks.entry(subject.clone()).or_default();
+        let checks = state.checks.entry(subject).or_default();
         checks.all += 1;
         checks.working += 1;
         let permit = Some(self.permit(state));
@@ -241,7 +249,7 @@ impl Admitted {
     pub fn checked(&mut self) {
         if let Some(subject) = self.checking.take() {
             let mut state = self.admission.lock();
-            state.end_check(&subject, self.permit.is_some());
+            state.end_check(subject, self.permit.is_some());
             self.admission.hand_out(state);
         }
     }
@@ -262,7 +270,7 @@ impl Admitted {
         }
         if rests {
             self.idle = Some(holding);
-            if let (Some(subject), Some(_)) = (&self.checking, &self.permit) {
+            if let (Some(subject), Some(_)) = (self.checking, &self.permit) {
                 state.check_idles(subject);
             }
         }
@@ -337,7 +345,7 @@ impl Drop for Admitted {
         if let Some(holding) = self.idle {
             state.end_idle(holding);
         }
-        if let Some(subject) = &self.checking {
+        if let Some(subject) = self.checking {
             state.end_check(subject, self.permit.is_some());
         }
         if let Some(account) = state.accounts.get_mut(&self.client) {

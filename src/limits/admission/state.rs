@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Admitted, Bounds, Checks, ClientAddress, HEAVY_PER_PERMIT, Holding, IDLE_PER_PERMIT, Permit,
+    Subject,
 };
 
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ pub(super) struct State {
     pub(super) turn: VecDeque<ClientAddress>,
     pub(super) accounts: HashMap<ClientAddress, Account>,
     /// The requests in their checks, by subject.
-    pub(super) checks: HashMap<Box<[u8]>, Checks>,
+    pub(super) checks: HashMap<Subject, Checks>,
 }
 
 /// One that rests and has work again.
@@ -47,7 +48,7 @@ pub(super) struct Account {
 
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) subject: Box<[u8]>,
+    pub(super) subject: Subject,
     pub(super) sender: oneshot::Sender<Admitted>,
 }
 
@@ -61,10 +62,10 @@ impl State {
         bounds.per_address.is_none_or(|most| held < most.get())
     }
 
-    pub(super) fn may_check(&self, bounds: &Bounds, subject: &[u8]) -> bool {
+    pub(super) fn may_check(&self, bounds: &Bounds, subject: Subject) -> bool {
         let most = bounds.checks_of_one();
         self.checks
-            .get(subject)
+            .get(&subject)
             .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
     }
 
@@ -112,18 +113,18 @@ impl State {
         self.heavy -= usize::from(holding == Holding::Heavy);
     }
 
-    pub(super) fn check_idles(&mut self, subject: &[u8]) {
-        if let Some(checks) = self.checks.get_mut(subject) {
+    pub(super) fn check_idles(&mut self, subject: Subject) {
+        if let Some(checks) = self.checks.get_mut(&subject) {
             checks.working -= 1;
         }
     }
 
-    pub(super) fn end_check(&mut self, subject: &[u8], working: bool) {
-        if let Some(checks) = self.checks.get_mut(subject) {
+    pub(super) fn end_check(&mut self, subject: Subject, working: bool) {
+        if let Some(checks) = self.checks.get_mut(&subject) {
             checks.all -= 1;
             checks.working -= usize::from(working);
             if checks.all == 0 {
-                self.checks.remove(subject);
+                self.checks.remove(&subject);
             }
         }
     }
@@ -142,7 +143,7 @@ impl State {
         self.turn.iter().enumerate().find_map(|(turn, &client)| {
             let queue = &self.accounts.get(&client)?.queue;
             let may = |waiting: &Waiting| {
-                !waiting.sender.is_closed() && self.may_check(bounds, &waiting.subject)
+                !waiting.sender.is_closed() && self.may_check(bounds, waiting.subject)
             };
             let index = queue.iter().position(may)?;
             self.may_have_more(bounds, client).then_some((turn, index))
