@@ -38,9 +38,9 @@ pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
     all_absolute(files)
 }
 
-/// What git is configured by at most, as its manual says, if the administrator names the system's file or says
-/// that there is none. Where that file is else, was decided when git was built, and git must be asked. So must a
-/// script in its place, which may name another one.
+/// What git is configured by at most, as its manual says, if the administrator says that there is no system file. Where
+/// that file is, was decided when git was built, and git before 2.32 heeds no other name for it: git must be asked.
+/// So must a script in its place, which may change the environment.
 pub(super) fn named(
     program: &CStr,
     variable: impl Fn(&str) -> Option<OsString>,
@@ -48,9 +48,7 @@ pub(super) fn named(
     let mut file = descriptor::open_to_read(Base::WorkingDirectory, program).ok()?;
     let mut magic = [0; 4];
     file.read_exact(&mut magic).ok().filter(|()| magic == *b"\x7fELF")?;
-    let system = variable("GIT_CONFIG_SYSTEM").filter(|path| !path.is_empty());
-    let none = variable("GIT_CONFIG_NOSYSTEM").is_some_and(|value| value == "1");
-    if system.is_none() && !none {
+    if variable("GIT_CONFIG_NOSYSTEM").is_none_or(|value| value != "1") {
         return None;
     }
     // Where GIT_CONFIG_GLOBAL names one file the others are not read, but their words do no harm.
@@ -65,8 +63,7 @@ pub(super) fn named(
         path.extend_from_slice(below.as_bytes());
         Some(path)
     });
-    let files = system.map(OsString::into_vec).into_iter().chain(names).map(CString::new);
-    all_absolute(files.collect::<Result<_, _>>().ok()?)
+    all_absolute(names.map(CString::new).collect::<Result<_, _>>().ok()?)
 }
 
 /// A relative name is another file in each repository.
@@ -88,30 +85,27 @@ mod tests {
 
     #[test]
     fn files_that_are_named() {
-        let home = [c"/h/.config/git/config".to_owned(), c"/h/.gitconfig".to_owned()].to_vec();
-        let system = ("GIT_CONFIG_SYSTEM", "/s");
-        let known = named_by(&[system, ("HOME", "/h")], GIT).unwrap();
-        assert_eq!(known, [&[c"/s".to_owned()], &home[..]].concat());
-        assert_eq!(named_by(&[("GIT_CONFIG_NOSYSTEM", "1"), ("HOME", "/h")], GIT).unwrap(), home);
-        let both = [system, ("GIT_CONFIG_GLOBAL", "/g"), ("XDG_CONFIG_HOME", "/x")];
+        let none = ("GIT_CONFIG_NOSYSTEM", "1");
+        let home = named_by(&[none, ("HOME", "/h")], GIT).unwrap();
+        assert_eq!(home, [c"/h/.config/git/config".to_owned(), c"/h/.gitconfig".to_owned()]);
+        let both = [none, ("GIT_CONFIG_GLOBAL", "/g"), ("XDG_CONFIG_HOME", "/x")];
         let both = named_by(&both, GIT).unwrap();
-        assert_eq!(both, [c"/s".to_owned(), c"/g".to_owned(), c"/x/git/config".to_owned()]);
+        assert_eq!(both, [c"/g".to_owned(), c"/x/git/config".to_owned()]);
     }
 
     #[test]
     fn files_that_nobody_knows() {
         for variables in [
             &[("HOME", "/h")][..],
-            &[("GIT_CONFIG_SYSTEM", ""), ("HOME", "/h")],
             &[("GIT_CONFIG_NOSYSTEM", "0"), ("HOME", "/h")],
-            &[("GIT_CONFIG_SYSTEM", "s"), ("HOME", "/h")],
-            &[("GIT_CONFIG_SYSTEM", "/s"), ("HOME", "h")],
+            &[("GIT_CONFIG_SYSTEM", "/s"), ("HOME", "/h")],
+            &[("GIT_CONFIG_NOSYSTEM", "1"), ("HOME", "h")],
         ] {
             assert_eq!(named_by(variables, GIT), None, "{variables:?}");
         }
         // A script, and nothing at all.
         for program in [c"/etc/passwd", c"/usr/bin/nothing"] {
-            assert_eq!(named_by(&[("GIT_CONFIG_SYSTEM", "/s")], program), None, "{program:?}");
+            assert_eq!(named_by(&[("GIT_CONFIG_NOSYSTEM", "1")], program), None, "{program:?}");
         }
     }
 }

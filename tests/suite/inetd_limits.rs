@@ -69,17 +69,17 @@ fn cases(scratch: &Scratch) -> Vec<Case> {
     let home = format!("--user-path=..{}", repos.display());
     let template = format!("--interpolated-path={}/%D", repos.display());
     vec![
-        ("upload-pack", "/repo.git", Box::new(|i| i), 7),
+        ("upload-pack", "/repo.git", Box::new(|i| i), 8),
         ("upload-pack", "/repo.git", Box::new(|i| i.arg("--access-hook=true")), 8),
-        ("upload-pack", "/gitfile", Box::new(|i| i), 8),
+        ("upload-pack", "/gitfile", Box::new(|i| i), 9),
         ("upload-pack", "/link", Box::new(|i| i), 8),
-        ("upload-pack", "/tree", Box::new(|i| i), 7),
-        ("upload-pack", "/wt", Box::new(|i| i), 9),
+        ("upload-pack", "/tree", Box::new(|i| i), 8),
+        ("upload-pack", "/wt", Box::new(|i| i), 10),
         ("upload-pack", "/asks.git", Box::new(|i| i), 8),
         ("upload-pack", "/foreign.git", Box::new(|i| i), 12),
-        ("upload-pack", "~root/repo.git", Box::new(move |i| i.arg(&home)), 7),
-        ("upload-pack", "/repo.git", Box::new(move |i| i.arg(&template)), 7),
-        ("receive-pack", "/repo.git", Box::new(|i| i.arg("--enable=receive-pack")), 7),
+        ("upload-pack", "~root/repo.git", Box::new(move |i| i.arg(&home)), 8),
+        ("upload-pack", "/repo.git", Box::new(move |i| i.arg(&template)), 8),
+        ("receive-pack", "/repo.git", Box::new(|i| i.arg("--enable=receive-pack")), 8),
         ("upload-archive", "/repo.git", Box::new(|i| i.arg("--enable=upload-archive")), 8),
     ]
 }

@@ -74,9 +74,7 @@ fn start(stage: &Stage<'_>, program: &Path, repository: &str) -> Result<f64> {
         // A super-server's is small.
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .env("HOME", stage.scratch)
-        // As in gitd-inetd@.service.
-        .env("GIT_CONFIG_SYSTEM", "/etc/gitconfig");
+        .env("HOME", stage.scratch);
     let begun = Instant::now();
     let mut child = command.spawn()?;
     // It holds the server's end, and the client waits for that to be closed.
