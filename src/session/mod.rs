@@ -201,7 +201,8 @@ impl Session {
             unverified = work.is_stopped() && (unverified || !was_stopped);
             was_stopped = work.is_stopped();
             if (wanted || unverified) && observation.is_none() {
-                let observed = observers.run(move || rest::observe(pid)).ok();
+                let observe = if unverified { rest::observe_stopped } else { rest::observe };
+                let observed = observers.run(move || observe(pid)).ok();
                 observation = observed.map(|receiver| (Instant::now(), receiver));
                 unverified &= observation.is_none();
             }

@@ -16,7 +16,7 @@
 
 use std::sync::OnceLock;
 use std::time::Duration;
-use std::{fs, process};
+use std::{fs, process, thread};
 
 use crate::net::watch::Counters;
 use crate::protocol::request::Request;
@@ -110,6 +110,24 @@ pub fn observe(pid: u32) -> Observation {
     let waiting = waits_for_client(pid);
     let waits = waiting.is_some();
     Observation { waits, reads: waiting == Some(In::OwnRead), light: waits && holds_little(pid) }
+}
+
+/// Looks at a service that was just sent SIGSTOP. Until it has left the processor it seems to run.
+pub fn observe_stopped(pid: u32) -> Observation {
+    const TRIES: u32 = 200;
+    for _ in 0..TRIES {
+        if is_stopped(pid) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    observe(pid)
+}
+
+/// Whether a process is stopped: the third field of proc_pid_stat(5), behind a name that may hold anything.
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
 /// Where a service waits for its client.
