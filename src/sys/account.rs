@@ -1,4 +1,4 @@
-//! Users and groups: looking them up, and becoming one of them for good.
+//! Users and groups: look-ups, and changing to a user for good.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -21,9 +21,9 @@ pub struct User {
 /// The longest login name that Linux has, with the NUL that ends it (`LOGIN_NAME_MAX`).
 const LOGIN_NAME_MAX: usize = 256;
 
-/// Looks up a user by name (`getpwnam_r`); `None` when there is no such user or the database
-/// cannot be read. A name that is too long for a user is not looked up: a client may have chosen it, and
-/// the database may be a server somewhere.
+/// Looks up a user by name (`getpwnam_r`); `None` when there is no such user or the database cannot
+/// be read. A name that is too long for a user is not looked up: a client may have sent it, and the
+/// database may be a remote server.
 #[must_use]
 pub fn user(name: &CStr) -> Option<User> {
     if name.count_bytes() >= LOGIN_NAME_MAX {
@@ -92,10 +92,10 @@ pub fn group(name: &CStr) -> Option<u32> {
     })
 }
 
-/// A field of an entry; `None` for a null pointer, which a name service must not give but can.
+/// A field of an entry; `None` for a null pointer, which a broken name service may return.
 ///
 /// # Safety
-/// What is not null points at a NUL-terminated string that lives as long as the result.
+/// A non-null pointer points at a NUL-terminated string that lives as long as the result.
 unsafe fn text<'a>(field: *const libc::c_char) -> Option<&'a CStr> {
     // SAFETY: not null, so it is the caller's string.
     (!field.is_null()).then(|| unsafe { CStr::from_ptr(field) })
@@ -106,8 +106,8 @@ enum Lookup<T> {
     Done(Option<T>),
 }
 
-/// Calls `look_up` with a buffer that grows while the entry does not fit; a group with ten thousand
-/// members is legal, an entry over a mebibyte is not believed.
+/// Calls `look_up` with a buffer that grows while the entry does not fit. A group may have ten
+/// thousand members, but an entry over a mebibyte is treated as missing.
 fn with_buffer<T>(mut look_up: impl FnMut(&mut [u8]) -> Lookup<T>) -> Option<T> {
     let mut size = 1024;
     while size <= 1 << 20 {

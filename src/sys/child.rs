@@ -1,4 +1,4 @@
-//! Processes that were started here: signals to them, and waiting for them.
+//! Child processes: signals to them, and waiting for them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use super::check;
 
-/// A process that was spawned here and must be waited for.
+/// A child process. It must be reaped.
 #[derive(Debug)]
 pub struct Child {
-    /// Its process id; stays taken until [`Child::try_wait`] has told its end.
+    /// Its process id, which is not reused until [`Child::try_wait`] has reported its end.
     pub pid: u32,
-    /// Needs a descriptor, so it is opened when it is asked for unless it came with the process.
+    /// Opened on first use, because it takes a descriptor, unless it came with the process.
     pidfd: OnceLock<OwnedFd>,
     /// Shared by the children of one thread.
     _parent: Arc<()>,
@@ -21,8 +21,8 @@ thread_local! {
     static PARENT: Arc<()> = Arc::default();
 }
 
-/// Whether there are children of this thread that are still in use. It must not end before them: its end
-/// continues those that are stopped.
+/// Whether children of this thread are still in use. The thread must not end before them: its end
+/// sends SIGCONT to stopped children.
 #[must_use]
 pub fn has_children() -> bool {
     PARENT.with(|parent| Arc::strong_count(parent) > 1)
@@ -61,15 +61,15 @@ impl Child {
             return Ok(pidfd.as_fd());
         }
         let flags: libc::c_uint = 0;
-        // SAFETY: takes two numbers. The process has not been reaped, so that its number is its own.
+        // SAFETY: takes two numbers. The process has not been reaped, so its number was not reused.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, flags) };
         let fd = check(libc::c_int::try_from(fd).unwrap_or(-1))?;
-        // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
+        // SAFETY: the kernel just returned this descriptor and no other code has its number.
         let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(self.pidfd.get_or_init(|| pidfd).as_fd())
     }
 
-    /// How the process ended, once it has; `None` while it runs. Reaps it.
+    /// How the process ended; `None` while it runs. Reaps it.
     ///
     /// # Errors
     /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
@@ -92,8 +92,8 @@ impl Child {
         }
     }
 
-    /// How the process ended, once it has, without reaping it: until that is done its number, and that of
-    /// its process group, are nobody else's.
+    /// How the process ended, without reaping it. Until it is reaped, its number and its group's
+    /// are not reused.
     ///
     /// # Errors
     /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
@@ -101,22 +101,23 @@ impl Child {
         self.wait_with(libc::WNOHANG | libc::WNOWAIT)
     }
 
-    /// Until it is reaped, which is done here alone, its number is as much its own as a pidfd.
+    /// Until it is reaped, which happens only here, its number identifies it as surely as a pidfd.
     fn wait_with(&self, flags: libc::c_int) -> io::Result<Option<End>> {
         Ok(wait_for(libc::P_PID, self.pid, flags)?.map(|(_, end)| end))
     }
 
     /// Sends a signal to the process alone, which must not have been reaped.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: no memory is involved. Its number is not given to another one before it has been reaped.
+        // SAFETY: no memory is involved. The number is not reused before the process has been
+        // reaped.
         unsafe { libc::kill(self.pid.cast_signed(), signal) };
     }
 
-    /// Sends a signal to the process group of a process that was started with `Spawn::outlives` and has
-    /// not been reaped: to the process and to all that it started, as far as that has not left the group.
+    /// Sends a signal to the process group of a process that was started with `Spawn::outlives` and
+    /// has not been reaped: to the process and all its descendants that have not left the group.
     pub fn signal_group(&self, signal: i32) {
-        // SAFETY: no memory is involved. The group is the process's own, and its number is not given to
-        // another one before the process has been reaped.
+        // SAFETY: no memory is involved. The group is the process's own, and its number is not
+        // reused before the process has been reaped.
         unsafe { libc::kill(-self.pid.cast_signed(), signal) };
     }
 }

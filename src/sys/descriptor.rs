@@ -1,5 +1,5 @@
-//! Directories and files as descriptors: opened relative to one another, looked at, never followed
-//! by name twice.
+//! Directories and files as descriptors: opened relative to one another, so that no name is
+//! resolved twice.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{check, shortage};
 
-/// What `stat(2)` says of a name or a descriptor, as far as gitd asks.
+/// The fields of `stat(2)` that gitd uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// What kind of file it is.
@@ -19,9 +19,10 @@ pub struct Status {
     pub owner: u32,
     /// Whether its owner may execute it.
     pub owner_executes: bool,
-    /// Device and inode: what no other file has while this one is held.
+    /// Device and inode: unique while the file is held open.
     pub identity: (u64, u64),
-    /// When it changed last, as nobody can pretend: of a directory, also by a name in it.
+    /// When its inode last changed, which cannot be forged: for a directory also when an entry
+    /// changed.
     pub changed: SystemTime,
 }
 
@@ -32,16 +33,16 @@ pub enum Kind {
     Directory,
     /// A regular file.
     Regular,
-    /// A symbolic link, only ever seen by calls that do not follow it.
+    /// A symbolic link, only returned by calls that do not follow it.
     Symlink,
     /// Anything else: a socket, a pipe, a device.
     Other,
 }
 
-/// A path that never names the working directory's files by accident: `AT_FDCWD` or a directory.
+/// What a relative path is relative to: `AT_FDCWD` or a directory.
 #[derive(Debug, Clone, Copy)]
 pub enum Base<'a> {
-    /// The process's working directory, which nothing in gitd ever changes.
+    /// The process's working directory, which gitd never changes.
     WorkingDirectory,
     /// A directory that is held open.
     Directory(BorrowedFd<'a>),
@@ -56,8 +57,8 @@ impl Base<'_> {
     }
 }
 
-/// Opens `path` as a mere location (`O_PATH`): no permission on the file itself is needed and
-/// nothing is read. Symbolic links are followed. The descriptor is closed on exec.
+/// Opens `path` with `O_PATH`: no permission on the file itself is needed and nothing can be read.
+/// Follows symbolic links. The descriptor is closed on exec.
 ///
 /// # Errors
 /// Those of `openat(2)`.
@@ -65,7 +66,7 @@ pub fn locate(base: Base<'_>, path: &CStr) -> io::Result<OwnedFd> {
     open(base, path, libc::O_PATH)
 }
 
-/// The same, but of a symbolic link at the end of `path` the link itself.
+/// The same, but opens a symbolic link at the end of `path` itself.
 ///
 /// # Errors
 /// Those of `openat(2)`.
@@ -73,17 +74,17 @@ pub fn locate_itself(base: Base<'_>, path: &CStr) -> io::Result<OwnedFd> {
     open(base, path, libc::O_PATH | libc::O_NOFOLLOW)
 }
 
-/// Opens for reading what is held as a mere location, whatever its name leads to now.
+/// Opens a file that is held with `O_PATH` for reading, whatever its name leads to now.
 ///
 /// # Errors
-/// Those of `open(2)`, also when `/proc` is not there.
+/// Those of `open(2)`, also when `/proc` is not mounted.
 pub fn reopen_to_read(located: impl AsFd) -> io::Result<File> {
     let name = format!("/proc/self/fd/{}", located.as_fd().as_raw_fd());
     open_to_read(Base::WorkingDirectory, &CString::new(name)?)
 }
 
-/// Opens `path` for reading, without waiting for a writer should it be a pipe. Symbolic links are
-/// followed. The descriptor is closed on exec.
+/// Opens `path` for reading, without waiting for the writer of a pipe. Follows symbolic links. The
+/// descriptor is closed on exec.
 ///
 /// # Errors
 /// Those of `openat(2)`.
@@ -96,11 +97,11 @@ fn open(base: Base<'_>, path: &CStr, flags: libc::c_int) -> io::Result<OwnedFd> 
     // O_CREAT is not among the flags.
     let fd = unsafe { libc::openat(base.raw(), path.as_ptr(), flags | libc::O_CLOEXEC) };
     let fd = check(fd).inspect_err(shortage::note)?;
-    // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
+    // SAFETY: the kernel just returned this descriptor and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// What `path` is, following symbolic links or not.
+/// The status of `path`, following symbolic links or not.
 ///
 /// # Errors
 /// Those of `fstatat(2)`.
@@ -108,7 +109,7 @@ pub fn status(base: Base<'_>, path: &CStr, follow: bool) -> io::Result<Status> {
     stat(base, path, if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW })
 }
 
-/// What the open descriptor `fd` is.
+/// The status of the open descriptor `fd`.
 ///
 /// # Errors
 /// Those of `fstat(2)`.
@@ -116,7 +117,7 @@ pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
     stat(Base::Directory(fd.as_fd()), c"", libc::AT_EMPTY_PATH)
 }
 
-/// Whether two descriptors are of one file.
+/// Whether two descriptors refer to the same file.
 #[must_use]
 pub fn same(one: impl AsFd, other: impl AsFd) -> bool {
     let identity = |fd: BorrowedFd<'_>| status_of(fd).map(|status| status.identity).ok();
@@ -144,7 +145,7 @@ fn stat(base: Base<'_>, path: &CStr, flags: libc::c_int) -> io::Result<Status> {
     })
 }
 
-/// A time before 1970 is as good as 1970.
+/// A time before 1970 counts as 1970.
 fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
     let duration = |(seconds, nanoseconds)| Duration::new(seconds, nanoseconds);
     let parts = u64::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
@@ -156,13 +157,13 @@ fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
 /// What a permission check asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// The name exists and its file can be reached.
+    /// The name exists and the file can be reached.
     Exists,
-    /// The file may be executed, the directory entered.
+    /// The file may be executed, or the directory entered.
     Execute,
 }
 
-/// Whether the process's real user has `access` to `path`; symbolic links are followed.
+/// Whether the process's real user has `access` to `path`; follows symbolic links.
 ///
 /// # Errors
 /// Those of `faccessat(2)`.
@@ -175,8 +176,8 @@ pub fn access(base: Base<'_>, path: &CStr, access: Access) -> io::Result<()> {
     check(unsafe { libc::faccessat(base.raw(), path.as_ptr(), mode, 0) }).map(drop)
 }
 
-/// The target of the symbolic link `path`, cut at 4096 bytes. An empty path stands for the link that
-/// `base` is.
+/// The target of the symbolic link `path`, cut at 4096 bytes. For an empty path the target of
+/// `base`, which is a link.
 ///
 /// # Errors
 /// Those of `readlinkat(2)`; `EINVAL` when `path` is no symbolic link.
@@ -191,18 +192,17 @@ pub fn read_link(base: Base<'_>, path: &CStr) -> io::Result<Vec<u8>> {
     Ok(target)
 }
 
-/// The path of the open `fd` with no symbolic link in it, as the kernel names it now.
+/// The current path of the open `fd`, with symbolic links resolved, from the kernel.
 ///
 /// # Errors
-/// Those of `readlink(2)`, when `/proc` is not there.
+/// Those of `readlink(2)`, when `/proc` is not mounted.
 pub fn real_path(fd: impl AsFd) -> io::Result<Vec<u8>> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     Ok(std::fs::read_link(link)?.into_os_string().into_vec())
 }
 
-/// Marks every descriptor above standard error to be closed on exec, so that what a careless
-/// parent left open does not travel into git. Kernels before 5.11 do not know the call; then
-/// nothing happens.
+/// Marks every descriptor above standard error close-on-exec, so that descriptors that the parent
+/// left open do not get into git. Kernels before 5.11 lack the flag; then nothing happens.
 pub fn close_inherited_on_exec() {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: the call changes flags of this process's descriptors only and touches no memory.
@@ -210,7 +210,7 @@ pub fn close_inherited_on_exec() {
 }
 
 /// Opens `/dev/null` on each of the descriptors 0, 1 and 2 that is closed, so that no socket can
-/// ever take the place of a standard stream.
+/// become a standard stream.
 ///
 /// # Errors
 /// When `/dev/null` cannot be opened.
@@ -218,31 +218,30 @@ pub fn fill_standard_streams() -> io::Result<()> {
     loop {
         // SAFETY: the path is a static NUL-terminated string.
         let fd = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) });
-        // With no number left none of these is free.
+        // If no number is left, none of these is free.
         if fd.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)) {
             return Ok(());
         }
         let fd = fd?;
         if fd > 2 {
-            // SAFETY: this function opened the descriptor and nobody else knows it.
+            // SAFETY: this function opened the descriptor and no other code has its number.
             unsafe { libc::close(fd) };
             return Ok(());
         }
     }
 }
 
-/// Makes descriptor `onto` a copy of `fd`, open across exec: how a daemon points its standard
-/// streams elsewhere.
+/// Makes descriptor `onto` a copy of `fd`, open across exec, to redirect a standard stream.
 ///
 /// # Errors
 /// Those of `dup2(2)`.
 pub fn replace_standard_stream(fd: impl AsFd, onto: libc::c_int) -> io::Result<()> {
     debug_assert!((0..=2).contains(&onto));
-    // SAFETY: 0, 1 and 2 are nobody's OwnedFd, so no owner is surprised by the change.
+    // SAFETY: no OwnedFd holds 0, 1 or 2, so no owner is affected by the change.
     check(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), onto) }).map(drop)
 }
 
-/// A pipe: the end to read from, the end to write to, both closed on exec.
+/// A pipe: its reading end and its writing end, both close-on-exec.
 ///
 /// # Errors
 /// Those of `pipe2(2)`.
@@ -251,7 +250,8 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader.into(), writer.into()))
 }
 
-/// Switches `O_NONBLOCK` of the open file description behind `fd`, which every duplicate shares.
+/// Sets or clears `O_NONBLOCK` of the open file description behind `fd`, which all duplicates
+/// share.
 ///
 /// # Errors
 /// Those of `ioctl(2)`.
@@ -261,8 +261,7 @@ pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONBIO, &raw mut on) }).map(drop)
 }
 
-/// Waits until `fd` has something to read or its end is known, at most `limit`. `false` when the time
-/// is over.
+/// Waits at most `limit` until `fd` is readable or at its end. `false` when the time is over.
 ///
 /// # Errors
 /// Those of `poll(2)`.

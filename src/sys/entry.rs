@@ -1,5 +1,5 @@
-//! Entries of directories that are held open: looked at, made, renamed and removed there, whatever
-//! becomes of the directory's path meanwhile. No call here follows a symbolic link unless it says so.
+//! Entries of directories that are held open: status, creation, renaming and removal, even if the
+//! directory's path changes meanwhile. No call here follows a symbolic link unless it says so.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use super::check;
 
-/// What stands under a name.
+/// The status of an entry.
 #[derive(Debug, Clone, Copy)]
 pub struct FileStatus {
     mode: libc::mode_t,
@@ -16,7 +16,7 @@ pub struct FileStatus {
     pub owner: u32,
     /// How many names it has.
     pub links: u64,
-    /// The file system, and the number of the file in it.
+    /// Device and inode.
     pub identity: (u64, u64),
 }
 
@@ -39,7 +39,8 @@ impl FileStatus {
         self.mode & libc::S_IFMT == libc::S_IFSOCK
     }
 
-    /// Whether others than its owner may write it; of a directory, make and remove entries there.
+    /// Whether a user other than the owner may write it; for a directory, create and remove
+    /// entries.
     #[must_use]
     pub fn others_write(&self) -> bool {
         self.mode & 0o022 != 0
@@ -52,7 +53,7 @@ impl FileStatus {
     }
 }
 
-/// What stands under `name` in `directory`; the open file itself for an empty name.
+/// The status of `name` in `directory`, or of the open file itself for an empty name.
 ///
 /// # Errors
 /// Those of `fstatat(2)`.
@@ -74,16 +75,16 @@ pub fn look(directory: impl AsFd, name: &CStr) -> io::Result<FileStatus> {
     })
 }
 
-/// Holds the directory `name` as a mere location; `ENOTDIR` for a symbolic link.
+/// Opens the directory `name` with `O_PATH`; `ENOTDIR` for a symbolic link.
 ///
 /// # Errors
 /// Those of `openat(2)`.
 pub fn hold_directory(directory: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
-    // With O_DIRECTORY the kernel mounts what it mounts on demand.
+    // O_DIRECTORY makes the kernel trigger automounts.
     open(directory, name, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY)
 }
 
-/// Holds whatever `name` is, a symbolic link itself too, as a mere location.
+/// Opens `name` with `O_PATH`; of a symbolic link the link itself.
 ///
 /// # Errors
 /// Those of `openat(2)`.
@@ -91,7 +92,7 @@ pub fn hold(directory: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
     open(directory, name, libc::O_PATH | libc::O_NOFOLLOW)
 }
 
-/// Opens `name` for reading. Should it be a pipe, nobody waits for a writer.
+/// Opens `name` for reading, without waiting for the writer of a pipe.
 ///
 /// # Errors
 /// Those of `openat(2)`; `ELOOP` for a symbolic link.
@@ -100,21 +101,21 @@ pub fn open_to_read(directory: impl AsFd, name: &CStr) -> io::Result<File> {
     open(directory, name, flags).map(File::from)
 }
 
-/// Opens `name` for writing from its beginning, and makes it where it is not. A pipe waits for its
-/// reader. With `follow` a symbolic link is followed.
+/// Opens `name` for writing from its beginning, and creates it if necessary. Waits for the reader
+/// of a pipe. With `follow` a symbolic link is followed.
 ///
 /// # Errors
-/// Those of `openat(2)`; `ELOOP` for a symbolic link that is not to be followed.
+/// Those of `openat(2)`; `ELOOP` for a symbolic link that must not be followed.
 pub fn open_to_write(directory: impl AsFd, name: &CStr, follow: bool) -> io::Result<File> {
     let follow = if follow { 0 } else { libc::O_NOFOLLOW };
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY | follow;
     open(directory, name, flags).map(File::from)
 }
 
-/// Makes the file `name`, which is not there yet.
+/// Creates the file `name`.
 ///
 /// # Errors
-/// Those of `openat(2)`; `EEXIST` for whatever is there, a symbolic link that leads nowhere too.
+/// Those of `openat(2)`; `EEXIST` if the name exists, even as a dangling symbolic link.
 pub fn create(directory: impl AsFd, name: &CStr) -> io::Result<File> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
     open(directory, name, flags).map(File::from)
@@ -126,11 +127,11 @@ fn open(directory: impl AsFd, name: &CStr, flags: libc::c_int) -> io::Result<Own
     // SAFETY: `name` is a NUL-terminated string that outlives the call, and a mode is passed.
     let opened = unsafe { libc::openat(fd, name.as_ptr(), flags | libc::O_CLOEXEC, mode) };
     let opened = check(opened)?;
-    // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
+    // SAFETY: the kernel just returned this descriptor and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(opened) })
 }
 
-/// Renames `from` to `to`, which is replaced, both in `directory`.
+/// Renames `from` to `to`, and replaces that, both in `directory`.
 ///
 /// # Errors
 /// Those of `renameat(2)`.
@@ -140,7 +141,7 @@ pub fn rename(directory: impl AsFd, from: &CStr, to: &CStr) -> io::Result<()> {
     check(unsafe { libc::renameat(fd, from.as_ptr(), fd, to.as_ptr()) }).map(drop)
 }
 
-/// Removes `name`, which is no directory.
+/// Removes `name`, which must not be a directory.
 ///
 /// # Errors
 /// Those of `unlinkat(2)`.
@@ -150,20 +151,20 @@ pub fn remove(directory: impl AsFd, name: &CStr) -> io::Result<()> {
     check(unsafe { libc::unlinkat(fd, name.as_ptr(), 0) }).map(drop)
 }
 
-/// Gives the open file to another user, group, or both; a mere location will do.
+/// Changes the user, group, or both of the open file; `O_PATH` is enough.
 ///
 /// # Errors
 /// Those of `fchownat(2)`.
 pub fn give(file: impl AsFd, user: Option<u32>, group: Option<u32>) -> io::Result<()> {
-    // The kernel leaves alone what is -1.
+    // The kernel ignores an id of -1.
     let (user, group) = (user.unwrap_or(u32::MAX), group.unwrap_or(u32::MAX));
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: the empty name is a static NUL-terminated string.
     check(unsafe { libc::fchownat(fd, c"".as_ptr(), user, group, libc::AT_EMPTY_PATH) }).map(drop)
 }
 
-/// Runs `bind`, by which `socket` gets a file whose permissions are `mode`. Only for a process with one
-/// thread: the mask of permissions is all threads'.
+/// Runs `bind`, which creates a file for `socket`, so that its permissions are `mode`. Only for a
+/// process with one thread: all threads share the umask.
 ///
 /// # Errors
 /// Those of `fchmod(2)` and of `bind`.
@@ -172,7 +173,7 @@ pub fn bind_with_mode(
     mode: u32,
     bind: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
-    // The file gets the permissions that the socket has, without those that are masked.
+    // The file gets the socket's permissions, reduced by the umask.
     // SAFETY: takes a descriptor that is open and a number.
     check(unsafe { libc::fchmod(socket.as_fd().as_raw_fd(), mode) })?;
     // SAFETY: takes and changes a number only, and cannot fail.
@@ -183,7 +184,7 @@ pub fn bind_with_mode(
     bound
 }
 
-/// Whether the open file belongs to /proc, some of whose symbolic links say no path.
+/// Whether the open file belongs to /proc, where some symbolic links contain no path.
 pub fn is_of_proc(file: impl AsFd) -> bool {
     let mut system = std::mem::MaybeUninit::<libc::statfs>::uninit();
     let fd = file.as_fd().as_raw_fd();
@@ -199,7 +200,7 @@ pub fn is_of_proc(file: impl AsFd) -> bool {
     found == proc
 }
 
-/// A number that nobody can guess.
+/// A random number that cannot be guessed.
 ///
 /// # Errors
 /// Those of `getrandom(2)`.

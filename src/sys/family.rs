@@ -1,5 +1,5 @@
-//! Processes that come of a plain fork: the one that detaches a daemon, and the one that divides a
-//! container's first process. Both happen before there is a second thread.
+//! Plain forks: for the daemon in the background, and for process 1 of a container. Both happen
+//! before there is a second thread.
 
 use std::io;
 
@@ -9,14 +9,14 @@ use super::child::{End, wait_for};
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The process that called, and the child's id.
+    /// The calling process; contains the child's id.
     Parent(u32),
-    /// The new one.
+    /// The new process.
     Child,
 }
 
-/// Forks. Must be called while the process has one thread, or the child may wait for ever for a lock
-/// that a vanished thread holds.
+/// Forks. Must be called while the process has one thread, or the child may wait for ever for a
+/// lock of a thread that it does not have.
 ///
 /// # Errors
 /// Those of `fork(2)`.
@@ -26,7 +26,7 @@ pub fn fork() -> io::Result<Side> {
     Ok(if pid == 0 { Side::Child } else { Side::Parent(pid.cast_unsigned()) })
 }
 
-/// Sends a signal to a child that has not been waited for, so that its number is still its own.
+/// Sends a signal to a child that has not been reaped, so that its number is not reused.
 ///
 /// # Errors
 /// Those of `kill(2)`.
@@ -35,7 +35,7 @@ pub fn kill(child: u32, signal: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::kill(child.cast_signed(), signal) }).map(drop)
 }
 
-/// Leaves the terminal: the process leads a session of its own.
+/// Leaves the terminal: the process leads a new session.
 ///
 /// # Errors
 /// Those of `setsid(2)`.
@@ -44,17 +44,18 @@ pub fn leave_terminal() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
-/// Waits for the end of a child.
+/// Waits for a child to end.
 ///
 /// # Errors
-/// Those of `waitid(2)`; `ECHILD` when the process ignores SIGCHLD, and then once the child has ended.
+/// Those of `waitid(2)`; `ECHILD` when the process ignores SIGCHLD, and then once the child has
+/// ended.
 pub fn wait(child: u32) -> io::Result<End> {
     let ended = wait_for(libc::P_PID, child, 0)?;
     ended.map(|(_, end)| end).ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))
 }
 
-/// Reaps one child that has ended, whichever it is; `None` when there is none. Takes the status away
-/// from whoever else may wait for it.
+/// Reaps any child that has ended; `None` when there is none. Other code that waits for that child
+/// loses its status.
 ///
 /// # Errors
 /// Those of `waitid(2)`; `ECHILD` when there are no children at all.

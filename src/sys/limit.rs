@@ -1,23 +1,23 @@
-//! What this process is limited to: open files, and its share of the processor.
+//! Limits of this process: open files, and its niceness.
 //!
-//! Many systems set a low one for programs that are careless with `select(2)`,
-//! and a high one that those may ask for that are not.
+//! Many systems set a low soft limit, for programs that use `select(2)`, and a high hard limit for
+//! all others.
 
 use std::io;
 
 use super::check;
 
-/// How many descriptors a process may have: what counts, and how far that may be raised.
+/// The limits of open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// The limit that counts.
+    /// The limit in force.
     pub soft: libc::rlim_t,
-    /// What it can be raised to.
+    /// The limit up to which that can be raised.
     pub hard: libc::rlim_t,
 }
 
 impl Descriptors {
-    /// This process's own.
+    /// This process's limits.
     ///
     /// # Errors
     /// Those of `getrlimit(2)`.
@@ -28,7 +28,7 @@ impl Descriptors {
         Ok(Descriptors { soft: limit.rlim_cur, hard: limit.rlim_max })
     }
 
-    /// Makes it this process's. Allocates nothing, so that a new process may call it too.
+    /// Applies them to this process. Allocates nothing, so a new child may call it.
     ///
     /// # Errors
     /// Those of `setrlimit(2)`.

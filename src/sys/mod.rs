@@ -1,8 +1,7 @@
 //! System calls that no crate has, and all `unsafe` code of the crate.
 //!
-//! Each file wraps a handful of system calls into safe functions that speak of descriptors, byte
-//! strings and [`std::io::Error`]; no raw pointer leaves a file. Whoever uses these functions can
-//! forget that they are not Rust's own.
+//! Each file wraps a few system calls into safe functions that take descriptors, byte strings and
+//! [`std::io::Error`]. No raw pointer leaves a file.
 
 pub mod account;
 pub mod descriptor;
@@ -23,19 +22,19 @@ pub mod wait;
 
 use std::io;
 
-// The unwinder becomes a part of the program: to load it as a library takes a tenth of the time in which
+// Links the unwinder statically: loading it as a library takes a tenth of the time in which
 // `--inetd` refuses a client.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 
-/// The result of a system call that answers −1 and sets `errno` when it fails.
+/// The result of a system call that returns −1 and sets `errno` on failure.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The C library's text for an operating system error, without the number that Rust appends:
-/// `Address already in use`, the way the stock daemon logs it.
+/// `Address already in use`, as the stock daemon logs it.
 #[must_use]
 pub fn errno_text(error: &io::Error) -> String {
     let text = error.to_string();

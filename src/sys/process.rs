@@ -1,25 +1,26 @@
-//! Processes: one cheap spawn for git's services and the access hook, and waiting by pidfd.
+//! Processes: one cheap spawn for git's services and the access hook.
 //!
 //! # Why not `std::process::Command`
 //!
-//! git's services must ignore SIGTERM (contract 50), which `Command` cannot arrange without a
-//! closure that turns its vfork-like spawn into a plain fork; and its spawn copies the whole
-//! descriptor table, which costs 85 to 90 µs for each 1,000 clients connected. So the child is made
-//! by `clone(CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD)`: it borrows this process's memory
-//! and descriptors while the calling thread sleeps, first takes a private table of only the low
-//! descriptors (`close_range(…, CLOSE_RANGE_UNSHARE)`, Linux 5.9), arranges its streams, closes all others
-//! and executes. What it needs is moved into four reserved low slots before.
+//! git's services must ignore SIGTERM (contract 50). `Command` cannot do that without a closure,
+//! which turns its vfork-like spawn into a plain fork. And its spawn copies the whole descriptor
+//! table, which costs 85 to 90 µs for each 1,000 connected clients. So the child is made by
+//! `clone(CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD)`, after the descriptors that it needs
+//! were copied into four reserved low slots. It shares this process's memory and descriptors while
+//! the calling thread sleeps. First it takes a private table of only the low descriptors
+//! (`close_range(…, CLOSE_RANGE_UNSHARE)`, Linux 5.9). Then it places its streams, closes all other
+//! descriptors and executes.
 //!
 //! # What a spawn waits for
 //!
-//! `fchdir(2)` and `execve(2)` wait for a file system that does not answer, and so does closing a duplicate
-//! of a file there; the calling thread waits with them. No other spawn may. So a spawn has the slots only
-//! until its child has a table of its own, and the child itself passes them on. And that table is small: the
-//! kernel copies descriptors by the 64, so the first 64 numbers are taken before any file of a repository is
-//! opened.
+//! `fchdir(2)` and `execve(2)` block on a file system that does not answer, and so does closing a
+//! duplicate of a file there. The calling thread blocks too, but no other spawn may. So a spawn has
+//! the slots only until its child has a private table, and the child itself releases them. And that
+//! table is small: the kernel copies descriptors in multiples of 64, so the first 64 numbers are
+//! taken before any file of a repository is opened.
 //!
-//! A process with one thread and one client has no need of all that: its child gets a plain copy of the few
-//! descriptors that there are, and none are reserved, as there may be few to be had.
+//! A process with one thread and one client does not need this. Its child gets a plain copy of the
+//! few open descriptors. None are reserved, because there may be few to be had.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -31,33 +32,32 @@ use super::limit::Descriptors;
 use super::turn::{Ticket, Turn};
 use super::{check, signal};
 
-/// What to run, with everything that the new process starts from.
+/// The program to run, and all that the new process starts with.
 #[derive(Debug)]
 pub struct Spawn<'a> {
-    /// The files to try, in order, until one can be executed: what a PATH search comes to.
+    /// The files to try, in order, until one can be executed: the result of a PATH search.
     pub candidates: &'a [CString],
-    /// All arguments; the first is the name the program is told.
+    /// All arguments; the first is the program's name.
     pub arguments: &'a [&'a CStr],
     /// The whole environment, as `NAME=value`.
     pub environment: &'a [&'a CStr],
-    /// The working directory, if it is another than this process's own; an `O_PATH` descriptor will do.
+    /// The working directory, if it is not this process's own; `O_PATH` is enough.
     pub directory: Option<BorrowedFd<'a>>,
     /// Standard input, output and error: this process's own in its place, or a number above those.
-    /// `/dev/null` where there is none.
+    /// `/dev/null` for `None`.
     pub streams: [Option<BorrowedFd<'a>>; 3],
-    /// Whether it is to outlive a daemon that is told to end: SIGTERM is ignored from the first
-    /// instruction on, by all that descends too, and a process group of its own keeps a terminal's
-    /// Ctrl-C away.
+    /// Whether it outlives a daemon that is told to end: it and its descendants ignore SIGTERM from
+    /// the first instruction on, and its own process group keeps a terminal's Ctrl-C away.
     pub outlives: bool,
-    /// Its niceness, if it is another than this process's own.
+    /// Its niceness, if it is not this process's own.
     pub niceness: Option<libc::c_int>,
 }
 
-/// The one place where processes are made.
+/// Starts processes.
 #[derive(Debug)]
 pub struct Spawner {
-    /// What several threads share; `None` in a process with one thread and few descriptors, whose children
-    /// get a copy of all of them.
+    /// Shared by all threads. `None` in a process with one thread and few descriptors, whose
+    /// children get a copy of all of them.
     slots: Option<Slots>,
     /// The limit of open files for new processes; this process's own may have been raised since.
     limit: Option<Descriptors>,
@@ -66,45 +66,44 @@ pub struct Spawner {
 /// Low descriptors for the next child.
 #[derive(Debug)]
 struct Slots {
-    /// Whose descriptors are in the slots.
+    /// The spawn that uses the slots.
     turn: Turn,
     /// The directory and the three streams.
     reserved: [OwnedFd; 4],
-    /// Fills a slot while no child needs it, so that nothing else can move in.
+    /// Fills a slot while no child needs it, so that its number stays taken.
     null: OwnedFd,
     /// The other low numbers.
     _taken: Vec<OwnedFd>,
 }
 
-/// The bytes of a child's stack until it executes: it makes a dozen system calls and calls nothing deep.
+/// The bytes of a child's stack until it executes: it makes a dozen system calls and calls nothing
+/// deep.
 const STACK: usize = 32 * 1024;
 
-/// What the top of a stack must be a multiple of; more than any platform asks for.
+/// The alignment of a stack's top; enough for any platform.
 const ALIGNMENT: usize = 64;
 
-/// No descriptor.
 const NONE: RawFd = -1;
 
 /// How many descriptors the kernel copies at least.
 const COPIED: RawFd = 64;
 
-/// A lower limit of open files leaves no descriptor to be taken without need.
+/// With a lower limit of open files none are taken in advance.
 const FEW: libc::rlim_t = 256;
 
-/// All that the child reads or writes in the memory it borrows.
+/// All memory that the child reads or writes of its parent's.
 struct Order {
     programs: Vec<*const libc::c_char>,
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
-    /// Where the child finds its directory and its streams; [`NONE`] for what it has not got.
+    /// The child's directory and streams; [`NONE`] where there is none.
     sources: [RawFd; 4],
     /// Whether there is a directory to go to.
     moves: bool,
-    /// The slots' turn, which ends when the child has a table of its own. Without one it has its own from
-    /// the beginning.
+    /// The turn that has the slots. The child ends it once its table is private. Without one its
+    /// table is private from the beginning.
     turn: Option<(*const Turn, Ticket)>,
     outlives: bool,
-    /// The limit of open files.
     limit: Option<Descriptors>,
     niceness: Option<libc::c_int>,
     /// The errno of the step that failed; 0 while none has.
@@ -112,16 +111,16 @@ struct Order {
 }
 
 impl Spawner {
-    /// For a process with one thread. Also takes back a SIGCHLD that a parent left ignored, as children would
-    /// then vanish before they could be waited for.
+    /// For a process with one thread. Also resets SIGCHLD to its default: if the parent left it
+    /// ignored, children would vanish before they could be waited for.
     #[must_use]
     pub fn alone() -> Self {
         signal::set_default(libc::SIGCHLD);
         Spawner { slots: None, limit: Descriptors::current().ok() }
     }
 
-    /// For many threads: reserves the low descriptors, as far as the limit of open files allows. Call it
-    /// early, while low numbers are free, and only once standard streams are in place.
+    /// For many threads: reserves the low descriptors, as far as the limit of open files allows.
+    /// Call it early, while low numbers are free, and after the standard streams are in place.
     ///
     /// # Errors
     /// When `/dev/null` cannot be opened or descriptors are exhausted.
@@ -141,13 +140,13 @@ impl Spawner {
         Ok(spawner)
     }
 
-    /// Starts a process. The calling thread sleeps until it executes or fails to; nothing of what
-    /// is passed is kept. A directory or a program on a file system that does not answer keeps the thread
-    /// waiting, and no other.
+    /// Starts a process. The calling thread sleeps until the child executes or fails. Nothing
+    /// passed is kept. A directory or a program on a file system that does not answer blocks this
+    /// thread, and no other.
     ///
     /// # Errors
-    /// Those of `clone(2)`, and what kept the new process from executing: `ENOENT` and `EACCES`
-    /// of the last candidate, `E2BIG`, `ENOEXEC`.
+    /// Those of `clone(2)`, and the child's error: `ENOENT` and `EACCES` of the last candidate,
+    /// `E2BIG`, `ENOEXEC`.
     pub fn spawn(&self, spawn: &Spawn<'_>) -> io::Result<Child> {
         let [input, output, error] = spawn.streams;
         let descriptors = [spawn.directory, input, output, error];
@@ -160,7 +159,7 @@ impl Spawner {
         let turn = Some((&raw const slots.turn, ticket));
         let filled = slots.fill(descriptors);
         let result = filled.and_then(|()| self.launch(spawn, sources, turn));
-        // The child has done so, unless there is none or it was killed at once.
+        // The child has done so already, unless clone failed or the child was killed at once.
         slots.turn.end(ticket);
         slots.empty();
         result
@@ -192,8 +191,9 @@ impl Spawner {
         let mut stack = Vec::<u8>::with_capacity(STACK);
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         let top = top.map_addr(|top| top & !(ALIGNMENT - 1));
-        // SAFETY: stack and `order` are this call's own and outlive the child's use, as CLONE_VFORK stops
-        // this thread until then; the stack is aligned; `child` never returns here; `pidfd` is writable.
+        // SAFETY: stack and `order` belong to this call and outlive the child's use, because
+        // CLONE_VFORK stops this thread until then; the stack is aligned; `child` never returns
+        // here; `pidfd` is writable.
         let pid = unsafe {
             libc::clone(child, top.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
         };
@@ -217,8 +217,8 @@ impl Slots {
         Ok(())
     }
 
-    /// A duplicate of the client's socket left in a slot would hold back its EOF. The next spawn may have
-    /// its own there by now, and then leaves none behind either.
+    /// A duplicate of the client's socket left in a slot would delay its EOF. If the next spawn has
+    /// its own descriptors there by now, it empties the slots in turn.
     fn empty(&self) {
         let ticket = self.turn.take();
         for slot in &self.reserved {
@@ -239,25 +239,25 @@ fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const libc::c_c
     strings.map(CStr::as_ptr).chain([std::ptr::null()]).collect()
 }
 
-/// The child's whole life before it becomes another program. It runs in the parent's memory: it may
-/// make system calls and write to `order`, and must not allocate, lock or panic.
+/// The child until it executes another program. It runs in the parent's memory: it may make system
+/// calls and write to `order`, and must not allocate, lock or panic.
 extern "C" fn child(order: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the pointer is the `Order` of `launch`, whose thread sleeps; nobody else has it.
+    // SAFETY: the pointer is the `Order` of `launch`, whose thread sleeps; no other code uses it.
     let order = unsafe { &mut *order.cast::<Order>() };
     order.errno = become_program(order);
     // SAFETY: ends the child at once, without the parent's exit handlers.
     unsafe { libc::_exit(127) }
 }
 
-/// Returns only what went wrong.
+/// Returns only on failure, with the errno.
 fn become_program(order: &Order) -> libc::c_int {
     const CLOSE_RANGE_UNSHARE: libc::c_uint = 2;
     const DIRECTORY: RawFd = 3;
     let [directory, streams @ ..] = order.sources;
     if let Some((turn, ticket)) = order.turn {
         let above = order.sources.into_iter().max().unwrap_or(DIRECTORY).cast_unsigned() + 1;
-        // SAFETY: replaces this child's view of the descriptors by a private one; without it the dup2
-        // below would change the parent's, so a failure must end here.
+        // SAFETY: gives this child a private descriptor table; without it the dup2 below would
+        // change the parent's, so a failure must end here.
         let private = unsafe {
             libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE)
         };
@@ -269,7 +269,7 @@ fn become_program(order: &Order) -> libc::c_int {
         }
     }
     for (fd, stream) in streams.into_iter().zip(0..) {
-        // SAFETY: the table is private; dup2 also takes close-on-exec off the copy.
+        // SAFETY: the table is private; dup2 also clears close-on-exec on the copy.
         let placed = if fd == NONE { null(stream) } else { unsafe { libc::dup2(fd, stream) } };
         if placed < 0 {
             return errno();
@@ -277,13 +277,13 @@ fn become_program(order: &Order) -> libc::c_int {
     }
     let moved = match directory {
         DIRECTORY | NONE => DIRECTORY,
-        // SAFETY: the table is private, and nothing of number 3 is needed any more.
+        // SAFETY: the table is private, and number 3 is not needed any more.
         _ => unsafe { libc::dup3(directory, DIRECTORY, libc::O_CLOEXEC) },
     };
     if moved < 0 {
         return errno();
     }
-    // What waits below for a file system must hold nothing of others'.
+    // The calls below may block on a file system, so release other connections' descriptors first.
     // SAFETY: closes descriptors of the private table, which nothing uses any more.
     unsafe { libc::syscall(libc::SYS_close_range, DIRECTORY + 1, libc::c_uint::MAX, 0) };
     // SAFETY: CLONE_FS was not asked for, so the working directory is the child's own.
@@ -299,25 +299,26 @@ fn become_program(order: &Order) -> libc::c_int {
     if order.outlives {
         // SAFETY: moves only this child, into a group of its own number.
         unsafe { libc::setpgid(0, 0) };
-        // A stopped service must not stay so when gitd is gone; others do not notice (prctl(2)).
+        // A stopped service must not stay stopped when gitd has died; a running one ignores SIGCONT
+        // (prctl(2)).
         // SAFETY: sets a number of the calling process.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT) };
     }
     let sigterm = if order.outlives { libc::SIG_IGN } else { libc::SIG_DFL };
-    // SAFETY: CLONE_SIGHAND was not asked for, so dispositions are the child's own; no code installed.
+    // SAFETY: CLONE_SIGHAND was not given, so dispositions are the child's own; no code installed.
     unsafe { libc::signal(libc::SIGTERM, sigterm) };
-    // SAFETY: as above; Rust's runtime had ignored it, and git must die of a vanished reader.
+    // SAFETY: as above; Rust's runtime ignores SIGPIPE, and git must die when its reader is gone.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     if let Some(limit) = order.limit {
-        // It can be lowered at any time.
+        // A limit can always be lowered.
         let _ = limit.set();
     }
-    // gitd has no handlers, so nothing of the parent's can run here once signals are let in.
+    // gitd has no handlers, so none of the parent's code runs here once signals are unblocked.
     let _ = signal::set_mask(libc::SIG_SETMASK, &signal::set_of(&[]));
     execute(order)
 }
 
-/// Opens `/dev/null` in the place of a stream. The lowest free number is given out, and that is this one.
+/// Opens `/dev/null` as a stream. The kernel returns the lowest free number, which is this one.
 fn null(stream: RawFd) -> RawFd {
     // SAFETY: the table is private to the child, which has no use for the stream.
     unsafe { libc::close(stream) };
@@ -325,8 +326,8 @@ fn null(stream: RawFd) -> RawFd {
     unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }
 }
 
-/// Tries the candidates as a shell would: what is missing is passed over, and what may not be
-/// executed is remembered as the better explanation.
+/// Tries the candidates as a shell does: a missing file is skipped; a file that may not be executed
+/// is skipped too, but its error is returned in the end.
 fn execute(order: &Order) -> libc::c_int {
     let mut reason = libc::ENOENT;
     for &program in &order.programs {

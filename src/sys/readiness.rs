@@ -1,4 +1,4 @@
-//! Waiting for descriptors, with the runtime or without.
+//! Waiting for descriptors, with or without the runtime.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -7,15 +7,14 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Registers `source` with the runtime's epoll, edge-triggered, until the result is dropped. Nothing
-/// is changed about the descriptor itself: whoever reads from it must say that it does not want to
-/// wait.
+/// Registers `source` with the runtime's epoll, edge-triggered, until the result is dropped. The
+/// descriptor's flags are not changed, so each read must ask not to block.
 ///
 /// # Errors
 /// Those of `epoll_ctl(2)`: `EPERM` for a regular file, `ENOMEM`, `ENOSPC`.
 pub fn register<T: AsFd + AsRawFd>(source: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    // SAFETY: a type that lends its descriptor by AsFd keeps it open, and the same one, for as long as
-    // it lives; and the AsyncFd owns it.
+    // SAFETY: a type with AsFd keeps the same descriptor open as long as it lives, and the AsyncFd
+    // owns it.
     let registered = unsafe { AsyncFd::register_with_interest(source, interest) };
     registered.map_err(io::Error::from)
 }
@@ -24,12 +23,12 @@ pub fn register<T: AsFd + AsRawFd>(source: T, interest: Interest) -> io::Result<
 #[derive(Debug)]
 pub struct Readiness(OwnedFd);
 
-/// That something happened to one of the descriptors.
+/// An event on one of the descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Happened {
-    /// Which one: the number it was added with.
+    /// The number that the descriptor was added with.
     pub key: u64,
-    /// Whether a direction has ended: the other end has closed its side, or the connection is broken.
+    /// Whether a direction has ended: the peer has closed its side, or the connection is broken.
     pub ended: bool,
 }
 
@@ -41,12 +40,12 @@ impl Readiness {
     pub fn new() -> io::Result<Self> {
         // SAFETY: takes a flag and touches no memory.
         let fd = super::check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
+        // SAFETY: the kernel just returned this descriptor and no other code has its number.
         Ok(Readiness(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Adds a descriptor under a number. It must be taken out before it is closed if it has duplicates
-    /// elsewhere.
+    /// Adds a descriptor under a number. If it has duplicates elsewhere, it must be removed before
+    /// it is closed.
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`: `EPERM` for a regular file.
@@ -59,7 +58,7 @@ impl Readiness {
         )
     }
 
-    /// Takes a descriptor out.
+    /// Removes a descriptor.
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`: `ENOENT` when it is not in the set.
@@ -78,10 +77,10 @@ impl Readiness {
         super::check(unsafe { libc::epoll_ctl(set, operation, fd, &raw mut event) }).map(drop)
     }
 
-    /// Waits for what happens next, at most `limit`. Nothing if that is over, or a signal came.
+    /// Waits for the next events, at most `limit`. Empty if the time is over or a signal came.
     ///
     /// # Errors
-    /// Those of `epoll_wait(2)` but `EINTR`.
+    /// Those of `epoll_wait(2)` except `EINTR`.
     pub fn wait(&self, limit: Option<Duration>) -> io::Result<Vec<Happened>> {
         const MOST: usize = 8;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
@@ -95,7 +94,7 @@ impl Readiness {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             count => usize::try_from(count?).unwrap_or(0),
         };
-        // A reset may show as an error alone.
+        // A reset may appear as an error alone.
         let ended = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
         let happened = |event: &libc::epoll_event| Happened {
             key: event.u64,

@@ -1,5 +1,5 @@
-//! `getaddrinfo(3)`, with what the standard library leaves out: the canonical name and the error's
-//! text.
+//! `getaddrinfo(3)`, with two results that the standard library omits: the canonical name and the
+//! error's text.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -9,10 +9,10 @@ use socket2::{SockAddr, SockAddrStorage};
 
 use super::shortage;
 
-/// What a name stands for.
+/// The result of resolving a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolved {
-    /// The name that the resolver calls canonical, if it was asked for and gave one.
+    /// The canonical name, if it was asked for and the resolver has one.
     pub canonical_name: Option<Vec<u8>>,
     /// The addresses for stream sockets, in the resolver's order.
     pub addresses: Vec<SocketAddr>,
@@ -23,10 +23,10 @@ pub struct Resolved {
 #[error("{0}")]
 pub struct ResolveError(String);
 
-/// What is asked of the resolver.
+/// What to resolve for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Addresses to listen on; no host stands for every address.
+    /// Addresses to listen on; without a host, every address.
     Listen,
     /// Addresses of a host, and its canonical name.
     Canonical,
@@ -36,7 +36,7 @@ pub enum Purpose {
 /// half a minute and more.
 ///
 /// # Errors
-/// The resolver's verdict, as `gai_strerror(3)` words it; for `EAI_SYSTEM` that of `errno`.
+/// The resolver's error in the words of `gai_strerror(3)`; for `EAI_SYSTEM` that of `errno`.
 pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resolved, ResolveError> {
     let service = CString::new(port.to_string()).unwrap_or_default();
     // SAFETY: all-zero is a valid addrinfo: numbers and null pointers.
@@ -72,7 +72,7 @@ pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resol
 fn verdict(status: libc::c_int) -> String {
     // SAFETY: takes a number and touches no memory of ours.
     let text = unsafe { libc::gai_strerror(status) };
-    // SAFETY: gai_strerror answers with a static NUL-terminated string for any number.
+    // SAFETY: gai_strerror returns a static NUL-terminated string for any number.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 

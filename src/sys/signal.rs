@@ -1,8 +1,8 @@
 //! Signals as a descriptor: blocked in every thread, read like a file.
 //!
-//! gitd installs no signal handler at all. That is what makes its spawn simple (a child that shares
-//! its memory for a moment has no handler to run by mistake), and it is why blocking must happen
-//! before the first thread starts: threads inherit the mask.
+//! gitd installs no signal handler. So its spawn is simple: a child that shares its memory has no
+//! handler to run by mistake. Signals must be blocked before the first thread starts, because
+//! threads inherit the mask.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -14,8 +14,8 @@ use super::check;
 pub struct Signals(OwnedFd);
 
 impl Signals {
-    /// Blocks `signals` for the calling thread and all that it starts, and opens a descriptor (not
-    /// blocking, closed on exec) that becomes readable when one of them arrives.
+    /// Blocks `signals` for the calling thread and all that it starts. Opens a descriptor
+    /// (non-blocking, close-on-exec) that becomes readable when one of them arrives.
     ///
     /// # Errors
     /// Those of `signalfd(2)`.
@@ -25,7 +25,7 @@ impl Signals {
         let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
         // SAFETY: −1 asks for a new descriptor; the set is initialised and outlives the call.
         let fd = check(unsafe { libc::signalfd(-1, &raw const set, flags) })?;
-        // SAFETY: the kernel just handed out this descriptor and nobody else knows its number.
+        // SAFETY: the kernel just returned this descriptor and no other code has its number.
         Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -41,7 +41,7 @@ impl Signals {
         if read < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: signalfd reads whole structures or nothing, and it did not answer an error.
+        // SAFETY: signalfd reads whole structures or nothing, and it returned no error.
         let info = unsafe { info.assume_init() };
         Ok(libc::c_int::try_from(info.ssi_signo).unwrap_or(0))
     }
@@ -59,7 +59,7 @@ impl AsFd for Signals {
     }
 }
 
-/// Lets all signals in again, for the calling thread.
+/// Unblocks all signals for the calling thread.
 ///
 /// # Errors
 /// Those of `pthread_sigmask(3)`, of which there are none.
@@ -67,7 +67,7 @@ pub fn unblock_all() -> io::Result<()> {
     set_mask(libc::SIG_SETMASK, &set_of(&[]))
 }
 
-/// Ends this process by `signal`, so that its parent sees that death and not an exit status
+/// Ends this process by `signal`, so that its parent sees the signal and not an exit status
 /// (contract 15). Returns only if the signal did not kill.
 pub fn die_by(signal: libc::c_int) {
     set_default(signal);
@@ -76,7 +76,7 @@ pub fn die_by(signal: libc::c_int) {
     let _ = set_mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
 }
 
-/// Gives `signal` its default action, whatever the parent process had left behind.
+/// Sets `signal` to its default action, whatever the parent process has set.
 pub fn set_default(signal: libc::c_int) {
     // SAFETY: SIG_DFL installs no code.
     unsafe { libc::signal(signal, libc::SIG_DFL) };

@@ -1,12 +1,12 @@
-//! What socket2 has no words for: a read that leaves the description's flags alone, and a few
-//! options and counters of TCP.
+//! Socket calls that socket2 lacks: a read that does not depend on `O_NONBLOCK`, and a few options
+//! and counters of TCP.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::check;
 
-/// Reads what has arrived, without waiting and without touching `O_NONBLOCK`, which the child will
+/// Reads what has arrived, without blocking and without setting `O_NONBLOCK`, which the child will
 /// share. 0 means that the peer has finished sending.
 ///
 /// # Errors
@@ -18,10 +18,10 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// Sends what the socket takes at once, raising no SIGPIPE.
+/// Sends as much as fits now, without SIGPIPE.
 ///
 /// # Errors
-/// Those of `send(2)`; `WouldBlock` when the socket takes nothing now.
+/// Those of `send(2)`; `WouldBlock` when nothing fits now.
 pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let fd = socket.as_fd().as_raw_fd();
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -49,8 +49,8 @@ pub fn set_option(
     .map(drop)
 }
 
-/// Reads an option as the kernel writes it, at most `N` bytes; the count tells how many it wrote, as
-/// older kernels know shorter structures.
+/// Reads an option as the kernel writes it, at most `N` bytes. Returns the number of bytes too,
+/// because older kernels have shorter structures.
 ///
 /// # Errors
 /// Those of `getsockopt(2)`.
@@ -69,10 +69,10 @@ pub fn option<const N: usize>(
     Ok((value, length as usize))
 }
 
-/// Bytes that were written into the socket and that the peer has not acknowledged (`SIOCOUTQ`).
+/// Bytes that were written to the socket and that the peer has not acknowledged (`SIOCOUTQ`).
 ///
 /// # Errors
-/// Those of `ioctl(2)`; `EINVAL` on what is no connected stream.
+/// Those of `ioctl(2)`; `EINVAL` if it is no connected stream.
 pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (TIOCOUTQ's number) writes one int through the pointer.
@@ -80,10 +80,10 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Bytes that have arrived and that nobody has read (`SIOCINQ`).
+/// Bytes that have arrived and were not read (`SIOCINQ`).
 ///
 /// # Errors
-/// Those of `ioctl(2)`; `EINVAL` on a socket that listens.
+/// Those of `ioctl(2)`; `EINVAL` on a listening socket.
 pub fn unread(socket: impl AsFd) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: SIOCINQ (FIONREAD's number) writes one int through the pointer.
@@ -91,10 +91,10 @@ pub fn unread(socket: impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Bytes that were written into the socket and not sent yet (`SIOCOUTQNSD`).
+/// Bytes that were written to the socket and not sent yet (`SIOCOUTQNSD`).
 ///
 /// # Errors
-/// Those of `ioctl(2)`; `EINVAL` on what is no connected stream.
+/// Those of `ioctl(2)`; `EINVAL` if it is no connected stream.
 pub fn unsent(socket: impl AsFd) -> io::Result<u64> {
     const SIOCOUTQNSD: libc::c_ulong = 0x894b;
     let mut bytes: libc::c_int = 0;
@@ -103,16 +103,16 @@ pub fn unsent(socket: impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Whether the socket was made for Multipath TCP. An accepted one is, if the client asked for it; a
-/// client that asked for TCP gets a TCP socket from the same listener.
+/// Whether the socket uses Multipath TCP. An accepted one does if the client asked for it; a client
+/// that asked for TCP gets a TCP socket from the same listener.
 pub fn is_mptcp(socket: impl AsFd) -> bool {
     option::<4>(socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)
         .is_ok_and(|(value, _)| i32::from_ne_bytes(value) == libc::IPPROTO_MPTCP)
 }
 
-/// The user at the other end of a Unix socket, when it connected.
+/// The user at the other end of a Unix socket, at the time of its connect.
 pub fn peer_user(socket: impl AsFd) -> Option<u32> {
-    // struct ucred: pid, uid, gid; 32 bits each. What is no Unix socket has no user, and says -1.
+    // struct ucred: pid, uid, gid; 32 bits each. For other sockets the user is -1.
     let (credentials, length) = option::<12>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).ok()?;
     let user = u32::from_ne_bytes(credentials[..length].get(4..8)?.try_into().ok()?);
     (user != u32::MAX).then_some(user)

@@ -1,9 +1,9 @@
-//! `syslog(3)`: the C library finds the socket, tells rsyslog and journald alike, and connects again
-//! when the daemon behind it was restarted.
+//! `syslog(3)`: the C library finds the socket, works with rsyslog and journald, and reconnects
+//! after a restart of the daemon.
 
 use std::ffi::CString;
 
-/// How grave a message is (`LOG_*` of syslog.h).
+/// The severity of a message (`LOG_*` of syslog.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// `LOG_ERR`, 3.
@@ -15,7 +15,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The number that syslog and the journal know it by.
+    /// Its number in syslog and the journal.
     #[must_use]
     pub fn number(self) -> i32 {
         match self {
@@ -33,8 +33,8 @@ pub fn open() {
     unsafe { libc::openlog(c"git-daemon".as_ptr(), libc::LOG_PID, libc::LOG_DAEMON) };
 }
 
-/// Sends one message, cut at 1023 bytes (contract 20). A message that cannot be delivered is lost:
-/// that is syslog's own contract.
+/// Sends one message, cut at 1023 bytes (contract 20). A message that cannot be delivered is lost,
+/// as always in syslog.
 pub fn send(severity: Severity, message: &str) {
     let mut end = message.len().min(1023);
     while !message.is_char_boundary(end) {

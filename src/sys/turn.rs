@@ -1,22 +1,22 @@
-//! A lock that another process may release: a child that shares this process's memory, while the thread that
-//! made it sleeps.
+//! A lock that another process may release: a child that shares this process's memory, while the
+//! thread that made it sleeps.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Whose turn it is: 0 for nobody's, else the number of the one that has it.
+/// The holder of the lock: 0 for none, else the number of its turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     holder: AtomicU32,
     last: AtomicU32,
 }
 
-/// The number of a turn, which no other turn has for a long time.
+/// The number of a turn, which is not reused for a long time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(u32);
 
 impl Turn {
-    /// Waits for a turn of its own.
+    /// Waits for the lock.
     pub(super) fn take(&self) -> Ticket {
         let ticket = match self.last.fetch_add(1, Relaxed).wrapping_add(1) {
             0 => Ticket(u32::MAX),
@@ -30,12 +30,13 @@ impl Turn {
         }
     }
 
-    /// Ends a turn, if it has not been ended yet. Makes one system call and touches nothing else, so a child
-    /// that shares the memory may call it.
+    /// Ends a turn, if it has not ended yet. Makes one system call and touches nothing else, so a
+    /// child that shares the memory may call it.
     pub(super) fn end(&self, ticket: Ticket) {
         if self.holder.compare_exchange(ticket.0, 0, Release, Relaxed).is_ok() {
             let wakes = 1;
-            // SAFETY: wakes a thread of this process that waits for the number; no memory is accessed.
+            // SAFETY: wakes a thread of this process that waits for the number; no memory is
+            // accessed.
             unsafe {
                 libc::syscall(
                     libc::SYS_futex,
@@ -49,8 +50,8 @@ impl Turn {
 
     fn wait(&self, holder: u32) {
         let for_ever = std::ptr::null::<libc::timespec>();
-        // SAFETY: the kernel reads the number, which outlives the call. Whatever the answer is, the caller
-        // looks again.
+        // SAFETY: the kernel reads the number, which outlives the call. The result does not matter,
+        // because the caller checks again.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
@@ -95,7 +96,7 @@ mod tests {
         let first = turn.take();
         turn.end(first);
         let second = turn.take();
-        // Late, and about another one's turn.
+        // Too late: another turn has begun, and must not end.
         turn.end(first);
         let deadline = Instant::now() + Duration::from_millis(50);
         std::thread::scope(|scope| {

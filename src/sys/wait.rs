@@ -1,10 +1,10 @@
-//! Waiting for several descriptors at once, for a program without a runtime: `gitd-connect`.
+//! Waits for several descriptors at once without a runtime.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// One descriptor to wait for, and whether something happened to it.
+/// A descriptor to wait for, and whether it is ready.
 #[derive(Debug)]
 pub struct Wait<'fd> {
     descriptor: BorrowedFd<'fd>,
@@ -13,33 +13,34 @@ pub struct Wait<'fd> {
 }
 
 impl<'fd> Wait<'fd> {
-    /// Waits for bytes, or for the other side's end.
+    /// Waits for data, or for the end of the peer's direction.
     pub fn readable(descriptor: BorrowedFd<'fd>) -> Self {
         Self { descriptor, interest: libc::POLLIN, ready: false }
     }
 
-    /// Waits for room, or for the end of a connect.
+    /// Waits for buffer space, or for the end of a connect.
     pub fn writable(descriptor: BorrowedFd<'fd>) -> Self {
         Self { descriptor, interest: libc::POLLOUT, ready: false }
     }
 
-    /// Waits for nothing but the end of both directions, or an error.
+    /// Waits only for the end of both directions, or an error.
     pub fn closed(descriptor: BorrowedFd<'fd>) -> Self {
         Self { descriptor, interest: 0, ready: false }
     }
 
-    /// Waits for the other side to say that it sends no more, or for its death.
+    /// Waits for the peer to end its direction, or for an error.
     pub fn finished(descriptor: BorrowedFd<'fd>) -> Self {
         Self { descriptor, interest: libc::POLLRDHUP, ready: false }
     }
 
-    /// Did it happen, or an error instead?
+    /// Whether the descriptor is ready, or has an error.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 }
 
-/// Waits until one of `waits` is ready or `limit` is over (none: for ever); tells how many are ready.
+/// Waits until one of `waits` is ready or `limit` is over (`None`: for ever). Returns how many are
+/// ready.
 pub fn wait(waits: &mut [Wait<'_>], limit: Option<Duration>) -> io::Result<usize> {
     let mut raw: Vec<libc::pollfd> = waits
         .iter()
@@ -55,7 +56,8 @@ pub fn wait(waits: &mut [Wait<'_>], limit: Option<Duration>) -> io::Result<usize
         None => -1,
         Some(limit) => i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX),
     };
-    // SAFETY: `raw` is an array of `count` initialised pollfd that outlives the call and that nobody else touches.
+    // SAFETY: `raw` is an array of `count` initialised pollfd that outlives the call and that no
+    // other code uses.
     let ready = unsafe { libc::poll(raw.as_mut_ptr(), count, milliseconds) };
     let ready = usize::try_from(ready).map_err(|_| io::Error::last_os_error())?;
     for (wait, raw) in waits.iter_mut().zip(&raw) {
