@@ -1,32 +1,34 @@
-//! Hostile bytes made safe for one line of a log, and short enough for it.
+//! Makes hostile bytes safe, and short enough, for one line of the log.
 
 use std::ascii;
 use std::char;
 use std::fmt::{self, Display, Formatter, Write};
 
-/// How many bytes a field has at most once it is shown. With some three fields a line stays below what
-/// readers of logs take for one ([`crate::log::outlet`]), and a request below what waits to be read.
+/// The most bytes of a field once escaped. With some three fields a line stays below the limit of
+/// the readers of logs ([`crate::log::outlet`]), and the lines of a request below the limit of the
+/// queue.
 pub const MOST: usize = 1024;
 
-/// What is kept of that for telling how long the field was.
+/// The part of that which is kept for the field's length.
 const MARK: usize = "...(18446744073709551615 bytes)".len();
 
-/// How many bytes a [`Piece`] may have so that all of it is shown. With a service's name before it, it is
-/// a message that syslog does not cut.
+/// The most bytes of a [`Piece`], so that all of it is shown. With a service's name before it,
+/// syslog does not cut it.
 pub const MOST_OF_PIECE: usize = 1000;
 
-/// The most that one byte becomes: `\u{1b}`.
+/// The longest escape of one byte: `\u{1b}`.
 const MOST_OF_OCTET: usize = 6;
 
-/// Shows bytes as text in which nobody can forge, split or hide a line: control characters, invalid
-/// UTF-8 and the characters that reorder or break text are escaped (`\n`, `\xff`, `\u{202e}`).
-/// Everything else is shown as it is, backslashes and quotes included, so that ordinary paths stand
-/// in the log as the stock daemon writes them (B9). What would be longer than [`MOST`] is cut, and its
-/// true length told: `/aaaa...(65000 bytes)`.
+/// Shows bytes as text that cannot forge, split or hide a line: control characters, invalid UTF-8
+/// and characters that reorder or break text are escaped (`\n`, `\xff`, `\u{202e}`). All others are
+/// unchanged, including backslashes and quotes, so that ordinary paths look as in the stock
+/// daemon's log (B9). Text longer than [`MOST`] is cut, and its length shown: `/aaaa...(65000
+/// bytes)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
-/// The same for a piece of what a service wrote, of at most [`MOST_OF_PIECE`] bytes, shown whole.
+/// The same for a piece of a service's standard error, at most [`MOST_OF_PIECE`] bytes, which is
+/// not cut.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a>(pub &'a [u8]);
 
@@ -43,7 +45,7 @@ impl Display for Piece<'_> {
 }
 
 fn show(f: &mut Formatter<'_>, bytes: &[u8], most: usize) -> fmt::Result {
-    // No byte is shown by less than one: what is too long as it is need not be counted.
+    // Each byte is shown as at least one, so a text that is too long already need not be counted.
     let fits = bytes.len() <= most && units(bytes).map(|unit| unit.len()).sum::<usize>() <= most;
     let mut room = if fits { most } else { most - MARK };
     for unit in units(bytes) {
@@ -56,7 +58,7 @@ fn show(f: &mut Formatter<'_>, bytes: &[u8], most: usize) -> fmt::Result {
     if fits { Ok(()) } else { write!(f, "...({} bytes)", bytes.len()) }
 }
 
-/// What is shown or left out as one.
+/// A character or byte that is shown or omitted whole.
 enum Unit {
     Plain(char),
     Control(char::EscapeDefault),
@@ -104,7 +106,7 @@ impl Display for Unit {
     }
 }
 
-/// C1 controls, line and paragraph separators, and what changes the direction of writing.
+/// C1 controls, line and paragraph separators, and characters that change the direction of text.
 fn is_deceptive(character: char) -> bool {
     matches!(
         character,

@@ -1,6 +1,6 @@
 //! gitd: a drop-in replacement for `git daemon`.
 //!
-//! The folders stand in the order in which they depend on each other: a file uses only its own folder and those
+//! The folders are in the order of their dependencies: a file uses only its own folder and those
 //! above it. `docs/architecture.md` draws the life of one connection through them.
 
 #[allow(unsafe_code)]
