@@ -1,4 +1,4 @@
-//! Reading the one packet that a client sends before it belongs to git, to the byte.
+//! Reads exactly the request packet: all bytes after it are git's.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,25 +9,25 @@ use thiserror::Error;
 use crate::protocol::pktline::{self, BadLength, PREFIX};
 use crate::sys::{descriptor, errno_text};
 
-/// How much room is made before a client has sent anything: an announcement alone costs no memory.
+/// The buffer before a client has sent anything, so that an announced length alone costs no memory.
 const FIRST_ROOM: usize = 1024;
 
 /// Why there is no packet.
 #[derive(Debug, Error)]
 pub enum Unread {
-    /// The client connected and left without a byte: a probe.
+    /// The client connected and closed without sending a byte: a probe.
     #[error("closed without a request")]
     Nothing,
-    /// The client left in mid-packet.
+    /// The client closed in the middle of the packet.
     #[error("the remote end hung up unexpectedly")]
     HungUp,
-    /// What came is no packet.
+    /// The bytes are no packet.
     #[error("{0}")]
     Length(#[from] BadLength),
-    /// The packet was not complete in this time.
+    /// The packet was not complete within this time.
     #[error("no request within {} seconds", .0.as_secs())]
     TimedOut(Duration),
-    /// Others came, and this one had been silent longest.
+    /// The client was dismissed for others, because it had been silent longest.
     #[error("no request, and no room for more clients without one")]
     Dismissed,
     /// The connection broke.
@@ -35,19 +35,18 @@ pub enum Unread {
     Broken(#[from] io::Error),
 }
 
-/// A packet on its way in: says how many bytes it wants next, and never asks for one that is not
-/// its own.
+/// A packet being received. It never asks for more bytes than its own.
 #[derive(Debug, Default)]
 pub struct Packet {
     prefix: [u8; PREFIX],
-    /// The bytes that have arrived, with the prefix.
+    /// The bytes received, including the prefix.
     arrived: usize,
     payload: Vec<u8>,
     announced: Option<usize>,
 }
 
 impl Packet {
-    /// Where the next bytes belong; empty when the packet is complete.
+    /// The buffer for the next bytes; empty when the packet is complete.
     pub fn room(&mut self) -> &mut [u8] {
         let Some(announced) = self.announced else { return &mut self.prefix[self.arrived..] };
         let have = self.arrived - PREFIX;
@@ -57,10 +56,10 @@ impl Packet {
         &mut self.payload[have..]
     }
 
-    /// Takes note of `read` bytes in the room; 0 stands for the end of input.
+    /// Records that `read` bytes were written to the buffer; 0 means the end of input.
     ///
     /// # Errors
-    /// [`Unread`], when the packet cannot become one any more.
+    /// [`Unread`], when no packet can come of it.
     pub fn advance(&mut self, read: usize) -> Result<(), Unread> {
         if read == 0 {
             return Err(if self.arrived == 0 { Unread::Nothing } else { Unread::HungUp });
@@ -72,14 +71,14 @@ impl Packet {
         Ok(())
     }
 
-    /// The payload once it is complete.
+    /// The payload, once complete.
     pub fn complete(&mut self) -> Option<Vec<u8>> {
         let complete = self.announced == Some(self.arrived.checked_sub(PREFIX)?);
         complete.then(|| std::mem::take(&mut self.payload))
     }
 }
 
-/// Reads one packet from a descriptor that may wait, as inetd's standard input.
+/// Reads one packet from a descriptor that may block, such as inetd's standard input.
 pub fn read(input: impl AsFd, limit: Option<Duration>) -> Result<Vec<u8>, Unread> {
     let deadline = limit.map(|limit| Instant::now() + limit);
     let mut packet = Packet::default();

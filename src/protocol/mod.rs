@@ -1,4 +1,5 @@
-//! The first packet of a client, from bytes to a request. Pure but for [`inbound`], which reads the packet.
+//! The client's first packet, from bytes to a request. Without I/O except for [`inbound`], which
+//! reads the packet.
 
 pub mod inbound;
 pub mod pktline;

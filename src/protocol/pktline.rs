@@ -1,4 +1,4 @@
-//! The packet line: four hex digits and what they say, and the `ERR` packet.
+//! The pkt-line: its length prefix, and the `ERR` packet.
 
 use thiserror::Error;
 
@@ -8,20 +8,20 @@ pub const PREFIX: usize = 4;
 /// The most bytes of payload that a request packet may have (contract 24).
 pub const MAX_REQUEST: usize = 65519;
 
-/// The most bytes of payload that gitd puts into a packet it sends; git's own limit.
+/// The most bytes of payload in a packet that gitd sends; git's own limit.
 const MAX_SENT: usize = 65516;
 
-/// What a length prefix announces: the bytes of payload that follow, 0 to [`MAX_REQUEST`].
+/// The length that a prefix announces: the bytes of payload that follow, 0 to [`MAX_REQUEST`].
 ///
 /// The special packets 0000, 0001 and 0002 (flush, delimiter, response end) and the empty packet
-/// 0004 all announce none, as the stock daemon reads them (contract 24).
+/// 0004 have no payload, as in the stock daemon (contract 24).
 ///
 /// # Errors
-/// [`BadLength`], worded as the stock daemon does.
+/// [`BadLength`], in the stock daemon's words.
 pub fn announced(prefix: [u8; PREFIX]) -> Result<usize, BadLength> {
     let mut length = 0;
     for byte in prefix {
-        // Digits only: a general integer parser would take a sign.
+        // Digits only: a general integer parser accepts a sign.
         let digit = char::from(byte).to_digit(16).ok_or(BadLength::NotHex(prefix))?;
         length = length * 16 + digit as usize;
     }
@@ -33,7 +33,7 @@ pub fn announced(prefix: [u8; PREFIX]) -> Result<usize, BadLength> {
     }
 }
 
-/// A length prefix that no request can have.
+/// An invalid length prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadLength {
     /// The four bytes are not hex digits.
@@ -45,13 +45,13 @@ pub enum BadLength {
 }
 
 /// The packet that tells the client why it is refused: `ERR <reason>: <pathname>`, without a line
-/// feed, the pathname as the client sent it (contract 32). A pathname that would make the packet too
-/// long is cut.
+/// feed, with the pathname as the client sent it (contract 32). Cut if the packet would be too
+/// long.
 pub fn refusal(reason: &[u8], pathname: &[u8]) -> Vec<u8> {
     error(&[reason, b": ", pathname].concat())
 }
 
-/// An `ERR` packet with this text, cut where it would be too long.
+/// An `ERR` packet with this text, cut if it would be too long.
 pub fn error(text: &[u8]) -> Vec<u8> {
     let mut payload = [b"ERR ", text].concat();
     payload.truncate(MAX_SENT);

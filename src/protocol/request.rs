@@ -1,25 +1,26 @@
-//! One packet's bytes, read as git's `git-proto-request`:
+//! Parses the payload of git's `git-proto-request`:
 //!
 //! ```text
 //! request-command SP pathname NUL [ host-parameter NUL ] [ NUL extra-parameters ]
 //! ```
 //!
-//! First split into [`Fields`], which a log can show even if they make no sense together, then
-//! understood as a [`Request`]. Nothing here touches the system.
+//! It is first split into [`Fields`], which can be logged even if they are invalid together, and
+//! then parsed into a [`Request`]. Nothing here does I/O.
 
 use thiserror::Error;
 
 use crate::escape::Escaped;
 use crate::protocol::service::Service;
 
-/// A packet split at its NULs, nothing understood yet.
+/// A packet split at its NULs, not parsed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fields<'a> {
-    /// Request-command and pathname: up to the first NUL, less one line feed (contract 25).
+    /// Request-command and pathname: up to the first NUL, without one trailing line feed (contract
+    /// 25).
     pub line: &'a [u8],
     /// The value after `host=`, as the client sent it.
     pub host: Option<&'a [u8]>,
-    /// What the host-parameter, or the first NUL where there is none, is followed by.
+    /// The bytes after the host-parameter, or after the first NUL if there is none.
     rest: &'a [u8],
 }
 
@@ -35,11 +36,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Understands what stands behind the line, the host first (contract 28).
+    /// Parses the fields after the line, the host first (contract 28).
     ///
     /// # Errors
     /// [`Malformed`]; [`Malformed::Invalid`] when something else than `host=` comes first, or more
-    /// than one parameter before the second NUL: such requests of old attacks are refused whole.
+    /// than one parameter before the second NUL: such requests were used for attacks and are
+    /// refused whole.
     pub fn parameters(&self) -> Result<Parameters, Malformed> {
         let virtual_host = self.host.map(VirtualHost::parse).transpose()?;
         let extra = match self.rest {
@@ -54,12 +56,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What a request says besides what it wants.
+/// The parameters of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
-    /// The server name that the client believes it speaks to.
+    /// The server name that the client uses.
     pub virtual_host: Option<VirtualHost>,
-    /// The extra-parameters, joined by colons as GIT_PROTOCOL wants them; never empty.
+    /// The extra-parameters, joined by colons as in GIT_PROTOCOL; never empty.
     pub extra_parameters: Option<Vec<u8>>,
 }
 
@@ -75,30 +77,31 @@ fn strip_host(parameter: &[u8]) -> Option<&[u8]> {
     name.eq_ignore_ascii_case(b"host=").then_some(value)
 }
 
-/// A request that makes sense: what the client wants of whom.
+/// A valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The service it asks for.
+    /// The requested service.
     pub service: Service,
     /// The repository's path as the client sent it: hostile until checked.
     pub pathname: Vec<u8>,
-    /// The server name that the client believes it speaks to.
+    /// The server name that the client uses.
     pub virtual_host: Option<VirtualHost>,
     /// The value for GIT_PROTOCOL.
     pub extra_parameters: Option<Vec<u8>>,
 }
 
 impl Request {
-    /// Understands a whole packet at once.
+    /// Parses a whole packet.
     ///
     /// # Errors
-    /// [`Malformed`], of the first thing that is wrong.
+    /// [`Malformed`], for the first error.
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         let fields = Fields::split(payload);
         Self::from_parts(fields.line, fields.parameters()?)
     }
 
-    /// Understands the line. It comes last: a bad parameter outweighs an unknown command (contract 29).
+    /// Parses the line. It comes last: a bad parameter takes precedence over an unknown command
+    /// (contract 29).
     pub fn from_parts(line: &[u8], parameters: Parameters) -> Result<Self, Malformed> {
         let unknown = || Malformed::UnknownCommand(line.to_vec());
         let blank = line.iter().position(|&byte| byte == b' ').ok_or_else(unknown)?;
@@ -118,7 +121,7 @@ pub enum Malformed {
     /// The parameters after the first NUL break the grammar.
     #[error("Invalid request")]
     Invalid,
-    /// A host that opens a bracket and does not close it.
+    /// A host with `[` but without `]`.
     #[error("Invalid request ('[' without ']')")]
     UnclosedBracket,
     /// A host in brackets, followed by something else than a port.
@@ -130,19 +133,19 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// Whether the stock daemon calls it a fatal error, or refuses a service it does not know (contract
-    /// 29, 33).
+    /// Whether the stock daemon calls it a fatal error; otherwise it refuses an unknown service
+    /// (contract 29, 33).
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Malformed::UnknownCommand(_))
     }
 }
 
-/// The host-parameter, cleaned so that neither part can climb out of a path template.
+/// The host-parameter, cleaned so that neither part can escape from a path template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualHost {
     /// The host in lower case; may be empty.
     pub host: Vec<u8>,
-    /// The port; empty when the client named none.
+    /// The port; empty if the client sent none.
     pub port: Vec<u8>,
 }
 
@@ -170,7 +173,7 @@ impl VirtualHost {
     }
 }
 
-/// Drops slashes, dots at either end and all but one of a run of dots.
+/// Removes slashes, leading and trailing dots, and all but one of a run of dots.
 pub(crate) fn clean(part: &[u8]) -> Vec<u8> {
     let mut cleaned = Vec::with_capacity(part.len());
     for &byte in part {

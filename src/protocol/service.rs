@@ -1,4 +1,4 @@
-//! The three services of git, and which of them a server offers.
+//! git's three services, and which of them a server offers.
 
 /// A service that a client can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,7 +12,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// All of them, in the order of their names on the wire's page of the manual.
+    /// All of them, in the order of git's protocol manual.
     pub const ALL: [Service; 3] =
         [Service::UploadPack, Service::UploadArchive, Service::ReceivePack];
 
@@ -45,21 +45,21 @@ impl Service {
     }
 }
 
-/// What the server says of one service.
+/// A server's offer of one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
-    /// Whether it is offered where the repository says nothing.
+    /// Whether it is offered if the repository does not configure it.
     pub enabled: bool,
-    /// Whether `daemon.<service>` of the repository decides.
+    /// Whether the repository's `daemon.<service>` decides.
     pub overridable: bool,
 }
 
-/// What the server says of each service.
+/// A server's offer of each service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offers([Offer; 3]);
 
 impl Default for Offers {
-    /// Only upload-pack is enabled; a repository may change that for each (contract 52, 53).
+    /// Only upload-pack is enabled; a repository may override each (contract 52, 53).
     fn default() -> Self {
         Offers(
             Service::ALL.map(|service| Offer {
