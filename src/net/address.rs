@@ -12,11 +12,11 @@ use crate::escape::Escaped;
 /// Where a socket listens: in the log `127.0.0.1:9418`, `[::1]:9418` or `unix:/run/gitd.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// An address of TCP.
+    /// A TCP address.
     Inet(SocketAddr),
     /// A socket in the file system.
     Unix(PathBuf),
-    /// A socket that the file system does not know.
+    /// A socket without a name in the file system.
     Unnamed,
 }
 
@@ -31,7 +31,7 @@ impl Address {
         }
     }
 
-    /// A line of the port file: the address, a blank, and the port, or `-` where there is none.
+    /// A line of the port file: the address, a blank, and the port, or `-` if there is none.
     pub fn line(&self) -> Vec<u8> {
         match self {
             Address::Inet(inet) => format!("{} {}\n", inet.ip(), inet.port()).into_bytes(),

@@ -1,4 +1,4 @@
-//! Connections as the kernel knows them: addresses, socket options, counters, and readiness.
+//! Connections: addresses, socket options, counters, and readiness.
 
 pub mod address;
 pub mod peer;

@@ -1,39 +1,39 @@
-//! The other end of a connection.
+//! The client's end of a connection.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::escape::Escaped;
 
-/// Where a connection comes from, as the kernel says it.
+/// Where a connection comes from, according to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Another host, or this one, by TCP.
+    /// A TCP client.
     Inet(SocketAddr),
-    /// A user of this machine, through a Unix socket.
+    /// A local client on a Unix socket, with its user.
     Local(Option<u32>),
 }
 
 impl Origin {
-    /// The address in whose name a client takes its turn. All users of this machine share one.
+    /// The address that limits count by. All local users share one.
     pub fn ip(self) -> IpAddr {
         match self {
-            // A socket for both families has IPv4 clients in IPv6's clothes.
+            // A socket for both families has IPv4 clients with mapped IPv6 addresses.
             Origin::Inet(address) => address.ip().to_canonical(),
             Origin::Local(_) => Ipv4Addr::UNSPECIFIED.into(),
         }
     }
 }
 
-/// Who a client is, in the spelling of the log and of REMOTE_ADDR (contract 51).
+/// A client's identity, as written in the log and in REMOTE_ADDR (contract 51).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The address; IPv6 in brackets. `None` where nobody told (inetd without REMOTE_ADDR), and any bytes
-    /// where the environment told.
+    /// The address; IPv6 in brackets. `None` if unknown (inetd without REMOTE_ADDR). Any bytes if
+    /// it comes from the environment.
     pub address: Option<Vec<u8>>,
     /// The port, in decimal.
     pub port: Option<Vec<u8>>,
-    /// The user of this machine that came through a Unix socket.
+    /// The local user that connected through a Unix socket.
     pub user: Option<u32>,
 }
 
@@ -57,7 +57,7 @@ impl Display for Peer {
         if let (None, Some(user)) = (&self.address, self.user) {
             return write!(f, "unix:uid={user}");
         }
-        // Under inetd they are what the environment says.
+        // Under inetd they come from the environment.
         let [address, port] =
             [&self.address, &self.port].map(|part| part.as_deref().unwrap_or(b"?"));
         write!(f, "{}:{}", Escaped(address), Escaped(port))

@@ -1,9 +1,9 @@
-//! The client's socket, seen from outside while the service owns it: options and counters.
+//! Options and counters of the client's socket while the service uses it.
 //!
-//! gitd is never in the data path. What it can do from here: keep both kernels from delaying small
-//! packets, which makes a fetch eight times faster, and read the counters that say whether a session
-//! still moves and whether the service ever answered. Every option is best effort: MPTCP and older
-//! kernels lack some, and a session without them is slower, not broken.
+//! gitd is not in the data path. But it can keep both kernels from delaying small packets, which
+//! makes a fetch eight times faster. And it can read the counters that say whether a session still
+//! moves and whether the service ever answered. Every option is best effort: MPTCP and older
+//! kernels lack some, and a session without them is slower, but correct.
 
 use std::fmt::{self, Display, Formatter};
 use std::os::fd::AsFd;
@@ -14,18 +14,18 @@ use socket2::Socket;
 use crate::sys::socket;
 use crate::sys::wait::{Wait, wait};
 
-/// `TCP_DELACK_MAX_US`: the most time that the kernel may delay an ACK, in microseconds.
+/// `TCP_DELACK_MAX_US`: the longest time that the kernel may delay an ACK, in microseconds.
 const TCP_DELACK_MAX_US: libc::c_int = 46;
 
-/// The round trip from which on holding back the first segments saves one. On a LAN it costs more than
-/// it saves.
+/// From this round-trip time on, holding back the first segments saves one round trip. On a LAN it
+/// costs more than it saves.
 const FAR: Duration = Duration::from_millis(5);
 
 /// Prepares an accepted socket.
 pub fn prepare(client: &Socket) {
     let _ = client.set_keepalive(true);
     prefer_prompt_segments(client);
-    // An overloaded gitd may be late with its prompt ACKs; this bounds the damage. What is the least
+    // An overloaded gitd may be late with its prompt ACKs; this bounds the delay. The minimum
     // depends on the kernel's clock.
     for microseconds in [1001, 4001, 10001] {
         if socket::set_option(client, libc::IPPROTO_TCP, TCP_DELACK_MAX_US, microseconds).is_ok() {
@@ -34,15 +34,15 @@ pub fn prepare(client: &Socket) {
     }
 }
 
-/// Has the kernel acknowledge at once what has arrived. It falls back to delaying by itself, so this
-/// must be said again at each arrival.
+/// Has the kernel acknowledge at once what has arrived. The kernel returns to delayed ACKs, so this
+/// must be called at each arrival.
 pub fn acknowledge(client: impl AsFd) {
     let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1);
 }
 
-/// Holds back what the service writes if the client is far: the greeting of upload-pack leaves as
-/// eleven small segments otherwise, and the initial window of ten costs a round trip. `true` if it
-/// must be [uncorked](uncork). Not over MPTCP, whose sockets keep what they hold for 200 ms more when
+/// Holds back what the service writes if the client is far. Otherwise the greeting of upload-pack
+/// leaves as eleven small segments, and the initial window of ten costs a round trip. `true` if it
+/// must be [uncorked](uncork). Not over MPTCP, whose sockets hold the data for 200 ms more when
 /// they are uncorked.
 #[must_use]
 pub fn cork_if_far(client: impl AsFd) -> bool {
@@ -51,7 +51,7 @@ pub fn cork_if_far(client: impl AsFd) -> bool {
         && socket::set_option(&client, libc::IPPROTO_TCP, libc::TCP_CORK, 1).is_ok()
 }
 
-/// The smoothed round trip of the (first) path.
+/// The smoothed round-trip time of the (first) path.
 fn round_trip(client: impl AsFd) -> Option<Duration> {
     let tcp = Structure::<72>::read(client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     Some(Duration::from_micros(tcp.u32(68)?.into()))
@@ -62,9 +62,9 @@ pub fn has_ended(client: &Socket) -> bool {
     wait(&mut [Wait::finished(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|ended| ended > 0)
 }
 
-/// Whether the kernel has given the connection up: it was reset, or its retransmissions or probes were answered
-/// by nobody for as long as the kernel tries (`tcp_retries2` and `TCP_KEEPCNT` of tcp(7); for MPTCP also
-/// `net.mptcp.close_timeout` after the last path has died).
+/// Whether the kernel has given the connection up: it was reset, or the peer has not answered
+/// retransmissions or probes for as long as the kernel tries (`tcp_retries2` and `TCP_KEEPCNT` of
+/// tcp(7); for MPTCP also `net.mptcp.close_timeout` after the last path has died).
 pub fn is_broken(client: &Socket) -> bool {
     wait(&mut [Wait::closed(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|broken| broken > 0)
 }
@@ -74,7 +74,7 @@ pub fn uncork(client: impl AsFd) {
     let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_CORK, 0);
 }
 
-/// Lets the kernel fill its segments, at the cost of waiting for more.
+/// Lets the kernel fill its segments, at the cost of delay.
 pub fn prefer_full_segments(client: &Socket) {
     let _ = client.set_tcp_nodelay(false);
 }
@@ -84,8 +84,8 @@ pub fn prefer_prompt_segments(client: &Socket) {
     let _ = client.set_tcp_nodelay(true);
 }
 
-/// How long the other end's kernel has acknowledged nothing, while bytes are on their way to it; `None` when
-/// there are none, or the kernel does not tell (MPTCP before Linux 6.10, Unix sockets).
+/// How long the peer's kernel has acknowledged nothing while data is in flight. `None` if no data
+/// is, or the kernel does not tell (MPTCP before Linux 6.10, Unix sockets).
 pub fn unanswered(socket: impl AsFd) -> Option<Duration> {
     if self::socket::unacknowledged(&socket).ok()? == 0 {
         return None;
@@ -98,7 +98,7 @@ pub fn unanswered(socket: impl AsFd) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds?.into()))
 }
 
-/// What has crossed a connection so far, and what it crossed.
+/// The bytes that have crossed a connection so far, and its transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
     /// Bytes that the client has acknowledged.
@@ -107,21 +107,21 @@ pub struct Counters {
     pub received: u64,
     /// Bytes that were written and are not acknowledged.
     pub unacknowledged: u64,
-    /// What the bytes travel by.
+    /// The transport of the connection.
     pub transport: Transport,
 }
 
-/// How much stands in a socket's queues.
+/// The lengths of a socket's queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Queues {
     /// Bytes that the service has not read.
     pub unread: u64,
-    /// Bytes that the client has not read, with the kernel's own for each piece.
+    /// Bytes that the client has not read, including the kernel's overhead for each piece.
     pub unsent: u64,
 }
 
 impl Queues {
-    /// Reads the lengths. Where there are no queues, as on a pipe, they are empty.
+    /// Reads the lengths; 0 where there are no queues, as on a pipe.
     pub fn read(client: impl AsFd) -> Self {
         Queues {
             unread: socket::unread(&client).unwrap_or(0),
@@ -130,12 +130,12 @@ impl Queues {
     }
 }
 
-/// TCP, or Multipath TCP and how much of it.
+/// TCP, or Multipath TCP and its number of paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
     /// The client asked for TCP.
     Tcp,
-    /// The client asked for MPTCP, and something between it and here did not let it through.
+    /// The client asked for MPTCP, and a middlebox did not let it through.
     FellBack,
     /// MPTCP with this many paths: 0 when the last one has died.
     Multipath {
@@ -182,7 +182,7 @@ impl Counters {
         })
     }
 
-    /// The bytes acknowledged, received and on their way; when all stay the same, nothing moves.
+    /// The bytes acknowledged, received and unacknowledged; while all stay the same, nothing moves.
     pub fn bytes(&self) -> (u64, u64, u64) {
         (self.sent, self.received, self.unacknowledged)
     }
@@ -198,8 +198,8 @@ const SOL_MPTCP: libc::c_int = 284;
 /// `struct mptcp_info`, Linux 5.16 and later.
 const MPTCP_INFO: libc::c_int = 1;
 
-/// Linux 6.8 and later count all subflows; before that only those beside the first were counted, and
-/// the first is taken to live.
+/// Linux 6.8 and later count all subflows. Before that only those beside the first were counted,
+/// and the first is assumed to live.
 fn paths(info: &Structure<96>) -> u8 {
     info.u8(80).unwrap_or_else(|| info.u8(0).unwrap_or(0).saturating_add(1))
 }
