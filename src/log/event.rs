@@ -1,10 +1,9 @@
-//! Every line that gitd logs, one function each. What stands here is the vocabulary of the log; the
-//! stock daemon's words are kept where it has words for the event (contract 18), and refusals add who
-//! was refused and what the administrator can do.
+//! Every line that gitd logs, one function each. Events that the stock daemon logs keep its words
+//! (contract 18). Refusals add the client and what the administrator can do.
 //!
-//! Levels say who can cause a line: `error` a client or a repository's owner, `warn` the system,
-//! `info` ordinary work (only with `--verbose`). A `pid` field names another process than gitd as the
-//! one that the line is about.
+//! The level says who can cause a line: `error` a client or a repository's owner, `warn` the
+//! system, `info` ordinary work (only with `--verbose`). A `pid` field names the process that a
+//! line is about, if it is not gitd.
 
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
@@ -21,17 +20,17 @@ use crate::protocol::service::Service;
 use crate::sys::child::End;
 use crate::sys::errno_text;
 
-/// All sockets listen and privileges are dropped; the first line of a verbose daemon.
+/// All sockets listen and privileges are dropped. The first line of a verbose daemon.
 pub fn ready() {
     info!("Ready to rumble");
 }
 
-/// One of the places where the server listens.
+/// One of the addresses that the server listens on.
 pub fn listening(address: &dyn Display) {
     info!("Listening on {address}");
 }
 
-/// An address could not be listened on; others may be.
+/// gitd could not listen on an address; it may listen on others.
 pub fn bind_failed(address: &dyn Display, reason: &str) {
     error!("Could not bind to {address}: {reason}");
 }
@@ -41,12 +40,12 @@ pub fn resolve_failed(host: &[u8], reason: &dyn Display) {
     error!("getaddrinfo() for {} failed: {reason}", Escaped(host));
 }
 
-/// None of a host's addresses could be listened on.
+/// gitd could listen on none of a host's addresses.
 pub fn host_failed(host: &[u8], port: &dyn Display) {
     error!("unable to allocate any listen sockets for host {} on port {port}", Escaped(host));
 }
 
-/// Something about the configuration is allowed but surely not meant.
+/// A setting is allowed, but probably a mistake.
 pub fn warning(text: &str) {
     warn!("warning: {text}");
 }
@@ -56,7 +55,7 @@ pub fn connection(peer: &dyn Display) {
     info!("Connection from {peer}");
 }
 
-/// No packet came, for a reason that is more or less worth a line. `false` for what is no error at all.
+/// No packet came. Logged by its reason; `false` if it is no error.
 pub fn unread(reason: &Unread, peer: &Peer) -> bool {
     match reason {
         Unread::Nothing => probe(peer),
@@ -80,22 +79,22 @@ pub fn malformed(reason: &Malformed, peer: &Peer) {
     }
 }
 
-/// The client named the server.
+/// The client sent a host-parameter.
 pub fn host_parameter(value: &[u8]) {
     info!("Extended attribute \"host\": {}", Escaped(value));
 }
 
-/// The client asked for a protocol version or the like.
+/// The client sent extra-parameters, such as a protocol version.
 pub fn protocol_parameter(value: &[u8]) {
     info!("Extended attribute \"protocol\": {}", Escaped(value));
 }
 
-/// The request was understood.
+/// The request was parsed.
 pub fn request(service: Service, pathname: &[u8]) {
     info!("Request {} for '{}'", service.name(), Escaped(pathname));
 }
 
-/// A user's path was taken apart.
+/// A `~user` path was split.
 pub fn user_path(below: &[u8], pathname: &[u8], user: &[u8], rest: &[u8]) {
     info!(
         "userpath <{}>, request <{}>, namlen {}, restlen {}, slash <{}>",
@@ -112,29 +111,29 @@ pub fn interpolated(path: &[u8]) {
     info!("Interpolated dir '{}'", Escaped(path));
 }
 
-/// What the client sent is no request: one of the ends that the stock daemon calls fatal, though only
-/// this connection ends. The client hears nothing.
+/// What the client sent is no request. The stock daemon calls it fatal, though only this connection
+/// ends. The client gets no answer.
 pub fn died(reason: &dyn Display, peer: &dyn Display) {
     error!(fatal = true, "{reason} (client {peer})");
 }
 
-/// The request names none of git's services. The client hears nothing.
+/// The request names none of git's services. The client gets no answer.
 pub fn protocol_error(reason: &dyn Display, peer: &dyn Display) {
     error!("{reason} (client {peer})");
 }
 
-/// A client that connected and closed without a byte, as load balancers do to see whether a server
-/// lives (B12).
+/// A client connected and closed without sending a byte, as load balancers do for health checks
+/// (B12).
 pub fn probe(peer: &dyn Display) {
     info!("{peer} closed without a request");
 }
 
-/// A client without a request had to make room for another.
+/// A client without a request was dismissed in favour of another.
 pub fn dismissed(peer: &dyn Display) {
     info!("no request, and no room for more clients without one: closing (client {peer})");
 }
 
-/// The first one had to make room, after a time in which nobody had to.
+/// The first such dismissal since the number last fell to half of the bound.
 pub fn pending_overflowed(most: usize) {
     warn!(
         "{most} clients have sent no request; from now on the one silent longest makes room for each \
@@ -142,7 +141,7 @@ pub fn pending_overflowed(most: usize) {
     );
 }
 
-/// The checks of a request take so long that something must be wrong.
+/// The checks of a request take suspiciously long.
 pub fn check_hangs(pathname: &[u8], after: Duration, peer: &dyn Display) {
     warn!(
         "'{}': not decided after {} s; does its file system, the resolver or the access hook hang? \
@@ -152,7 +151,7 @@ pub fn check_hangs(pathname: &[u8], after: Duration, peer: &dyn Display) {
     );
 }
 
-/// The request was refused: the reason, to whom, and how the administrator could mend it.
+/// The request was refused: the reason, the client, and what the administrator could do.
 pub fn denied(reason: &dyn Display, remedy: &str, peer: &dyn Display) {
     match remedy {
         "" => error!("{reason} (client {peer})"),
@@ -171,30 +170,30 @@ pub fn hook_killed(hook: &[u8], signal: i32) {
     error!("error: {} died of signal {signal}", Escaped(hook));
 }
 
-/// One line that a service wrote to its standard error, or a piece of it. The service's name goes before
-/// it, with a colon: no line of gitd's own begins like that, and what a service writes may be a
-/// client's words.
+/// One line of a service's standard error, or a piece of it. The service's name and a colon go
+/// before it, because a service's words may come from a client. No line of gitd's own begins like
+/// that.
 pub fn service_said(service: Service, pid: u32, piece: &[u8]) {
     error!(pid, "{}: {}", service.name(), Piece(piece));
 }
 
-/// A session is ended from here: its client is gone, or nothing has moved for as long as allowed.
+/// gitd ends a session: its client is gone, or nothing has moved for the allowed time.
 pub fn session_stuck(pid: u32, vanished: bool, still: Duration) {
     let reason = if vanished { "client is gone" } else { "session stands still" };
     error!(pid, "{reason}: no byte moved for {} s; ending it", still.as_secs());
 }
 
-/// The kernel has no memory to watch a client or its service with; gitd tries again.
+/// The kernel has no memory to watch a client or its service; gitd tries again.
 pub fn unwatched(reason: &str) {
     warn!("cannot watch a connection: {reason}; trying again");
 }
 
-/// A service could not be waited for; its end is unknown.
+/// A service could not be waited for, so its status is unknown.
 pub fn service_lost(pid: u32, reason: &str) {
     error!(pid, "lost track of the service: {reason}");
 }
 
-/// The service has ended and its connection is closed. `None` for an end that nobody saw.
+/// The service has ended and its connection is closed. `None` if its status is unknown.
 pub fn ended(pid: u32, service: Service, end: Option<End>, summary: &dyn Display) {
     if let Some(End::Killed(signal)) = end {
         error!(pid, "error: {} died of signal {signal}", service.name());
@@ -203,23 +202,23 @@ pub fn ended(pid: u32, service: Service, end: Option<End>, summary: &dyn Display
     info!("[{pid}] Disconnected{result}, {summary}");
 }
 
-/// The connection has ended before there was a service.
+/// The connection ended before a service was started.
 pub fn refused(summary: &dyn Display) {
     info!("[{}] Disconnected (with error), {summary}", std::process::id());
 }
 
-/// The kernel has no client for gitd, be it for `lack` of descriptors or memory; gitd tries again.
+/// accept failed; `lack` says that it was for lack of descriptors or memory. gitd tries again.
 pub fn accept_failed(reason: &str, lack: bool) {
     let remedy = if lack { " (raise the limit of open files?)" } else { "" };
     warn!("accept returned: {reason}; trying again{remedy}");
 }
 
-/// A connection's task broke: a bug of gitd, kept to the one connection.
+/// A connection's task panicked: a bug of gitd, which affects this connection only.
 pub fn panicked() {
     error!("internal error while serving a client; the others go on; please report it");
 }
 
-/// The runtime does nothing for anybody: a bug of gitd, or a system call that hangs.
+/// The runtime is stuck: a bug of gitd, or a system call that blocks.
 pub fn stuck(after: Duration, activities: &str) {
     error!("gitd has been stuck for {} s and serves nobody: {activities}", after.as_secs());
 }
@@ -229,7 +228,7 @@ pub fn goes_on(after: Duration) {
     warn!("gitd goes on after {} s; please report what it was stuck in", after.as_secs());
 }
 
-/// The connection broke before there was a service, because of the client or its network.
+/// The connection broke before a service was started, because of the client or its network.
 pub fn connection_lost(peer: &dyn Display, reason: &str) {
     info!("connection lost: {reason} (client {peer})");
 }
@@ -239,12 +238,12 @@ pub fn file_left(path: &Path, reason: &str) {
     warn!("could not remove '{}': {reason}", Escaped(path.as_os_str().as_bytes()));
 }
 
-/// A signal asked gitd to end; what has been accepted may still be served.
+/// A signal asked gitd to end. Accepted clients may still be served.
 pub fn draining(clients: usize) {
     info!("stopped listening; waiting for {clients} clients to finish");
 }
 
-/// The drain has taken as long as it may.
+/// The time for running services to finish is over.
 pub fn cutting(clients: usize, after: Duration) {
     warn!("{clients} clients have not finished within {} s; ending them", after.as_secs());
 }

@@ -1,5 +1,5 @@
-//! From events to lines: which are logged, and what they say (contract 18 to 20). The
-//! [`outlet`] writes them.
+//! From events to lines: which are logged, and in what form (contract 18 to 20). The [`outlet`]
+//! writes them.
 
 pub mod event;
 pub mod outlet;
@@ -26,15 +26,15 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// The exit status of what the stock daemon calls a fatal error (contract 7).
+    /// The exit status for errors that the stock daemon calls fatal (contract 7).
     #[must_use]
     pub fn fatal_status(self) -> u8 {
         if self == Destination::Syslog { 1 } else { 128 }
     }
 }
 
-/// Sends every event from now on to `destination`; ordinary ones only if `verbose`. To be called once;
-/// returns the way out, if there is one.
+/// Sends every event from now on to `destination`; ordinary ones only if `verbose`. Must be called
+/// once. Returns the outlet, if there is one.
 pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
     let outlet = Outlet::new(match destination {
         Destination::None => return None,
@@ -52,14 +52,14 @@ pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
 
 struct Sink {
     most: Level,
-    /// Whether `fatal: ` goes before lines of that kind: it does not in syslog.
+    /// Whether `fatal: ` goes before fatal errors. Not in syslog.
     fatal: bool,
     outlet: Arc<Outlet>,
 }
 
 impl<S: Subscriber> Layer<S> for Sink {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        // The runtime's own events are none of the administrator's business.
+        // The runtime's own events do not concern the administrator.
         *metadata.level() <= self.most && metadata.target().starts_with("gitd")
     }
 
@@ -77,7 +77,7 @@ impl<S: Subscriber> Layer<S> for Sink {
 /// An event's text and the process that it is about.
 struct Line {
     pid: u64,
-    /// Whether it is one of stock's last words (contract 19, 20).
+    /// Whether the stock daemon calls it fatal (contract 19, 20).
     fatal: bool,
     text: String,
 }

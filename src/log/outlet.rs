@@ -1,10 +1,11 @@
-//! Lines of the log on their way out. Whoever reads them may be slow, stopped or stuck: a pipe that
-//! nobody empties, a syslog daemon that was suspended. A write to it waits, and the server must not.
+//! Writes the lines of the log. Their reader may be slow, stopped or stuck, such as a suspended
+//! syslog daemon or the process at the other end of a full pipe. Then a write blocks, and the
+//! server must not.
 //!
-//! So once clients are served, a thread of its own writes the lines, from a queue of bounded size. What
-//! does not fit is lost and counted, and as soon as somebody reads again the log says how much it was.
-//! Making the descriptor non-blocking would do without a thread, but the flag belongs to all that share
-//! the pipe or terminal, and syslog(3) has no such thing.
+//! So once clients are served, a separate thread writes the lines, from a queue of bounded size.
+//! Lines that do not fit are dropped and counted, and the count is logged as soon as writing works
+//! again. A non-blocking descriptor is no alternative: the flag is shared by all processes that
+//! share the pipe or terminal, and syslog(3) has no such mode.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -14,18 +15,19 @@ use std::time::Duration;
 
 use crate::sys::syslog::{self, Severity};
 
-/// How many bytes may wait to be written.
+/// The most bytes that may wait to be written.
 const MOST: usize = 1 << 20;
 
-/// How many bytes a line has at most, with all that stands before and behind the text. Readers split
-/// what is longer, and take the rest for another line, whose beginning a client could choose: the
-/// journal after 48 KiB, others after 16 or 8.
+/// The most bytes in a line, including what stands before and behind the text. Readers split longer
+/// lines and take the rest for a separate line, whose beginning a client could choose: the journal
+/// after 48 KiB, others after 16 or 8.
 const MOST_OF_LINE: usize = 8192;
 
 /// The same for syslog (contract 20).
 const MOST_OF_MESSAGE: usize = 1023;
 
-/// How much of that is the end of a line that is too long: there stands who the client was.
+/// How many bytes to keep of the end of a line that is too long, because the client's address is
+/// there.
 const END: usize = 256;
 
 /// Where lines go.
@@ -33,16 +35,16 @@ const END: usize = 256;
 pub enum Kind {
     /// Standard error, `[pid] text`, one write a line (contract 18).
     Stderr,
-    /// Standard error that leads to systemd's journal: the same behind the severity, `<3>`, which the
-    /// journal takes off again (sd-daemon(3)).
+    /// Standard error that is systemd's journal: as above after the severity, `<3>`, which the
+    /// journal removes (sd-daemon(3)).
     Journal,
     /// `syslog(3)`, the bare text (contract 20).
     Syslog,
 }
 
 impl Kind {
-    /// Where standard error leads. systemd says in the environment which file the journal is; a
-    /// standard error that was pointed elsewhere since is another one.
+    /// What standard error is. systemd's environment variable identifies the journal's file;
+    /// standard error may have been redirected to another one since.
     pub fn of_stderr() -> Self {
         let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return Kind::Stderr };
         let stderr = std::fs::metadata("/proc/self/fd/2").ok();
@@ -51,7 +53,7 @@ impl Kind {
     }
 }
 
-/// The way out.
+/// The queue of lines and the thread that writes them.
 #[derive(Debug)]
 pub struct Outlet {
     kind: Kind,
@@ -64,14 +66,14 @@ struct Queue {
     lines: VecDeque<(Severity, String)>,
     bytes: usize,
     lost: u64,
-    /// Whether a thread takes the lines; before that, whoever has one writes it.
+    /// Whether a thread writes the lines; before that the sender writes them.
     served: bool,
     /// Whether a line is being written.
     busy: bool,
 }
 
 impl Outlet {
-    /// A way that waits, until [`Outlet::serve`].
+    /// An outlet that blocks until [`Outlet::serve`].
     pub fn new(kind: Kind) -> Arc<Self> {
         if kind == Kind::Syslog {
             syslog::open();
@@ -97,10 +99,10 @@ impl Outlet {
         self.changed.notify_all();
     }
 
-    /// From now on nobody waits who sends a line.
+    /// From now on sending a line does not block.
     ///
     /// # Errors
-    /// When there is no thread to be had; then all stays as it was.
+    /// When the system has no thread to give; then nothing changes.
     pub fn serve(self: &Arc<Self>) -> io::Result<()> {
         let outlet = Arc::clone(self);
         let mut queue = self.lock();
@@ -109,7 +111,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Waits until all is written, but no longer than `limit`.
+    /// Waits until all lines are written, but no longer than `limit`.
     pub fn flush(&self, limit: Duration) {
         let pending = |queue: &mut Queue| queue.busy || !queue.lines.is_empty();
         drop(self.changed.wait_timeout_while(self.lock(), limit, pending));
@@ -155,7 +157,7 @@ impl Outlet {
         }
     }
 
-    /// What cannot be written is lost: a closed log must not end the server.
+    /// Errors are ignored: a closed log must not end the server.
     fn write(&self, severity: Severity, line: &str) {
         match self.kind {
             // One write, so that lines of several processes on one terminal do not mix.
