@@ -1,4 +1,5 @@
-//! What a listening daemon goes by: where it listens, what it leaves in files, whom it becomes.
+//! The settings of a listening daemon: where it listens, which files it writes, which user it
+//! becomes.
 
 use std::ffi::{CString, OsStr};
 use std::fmt::{self, Display, Formatter};
@@ -10,25 +11,24 @@ use crate::config::options::{Multipath, Options, Port};
 use crate::escape::Escaped;
 use crate::sys::account;
 
-/// The port that IANA gave to git.
+/// The port that IANA assigned to git.
 pub const GIT_PORT: u16 = 9418;
 
-/// The permissions of a Unix socket where nobody said otherwise: everybody on this machine, as with a
-/// port of TCP.
+/// The default permissions of a Unix socket: every local user may connect, as with a TCP port.
 const SOCKET_MODE: u32 = 0o666;
 
 /// A listening daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
-    /// Where to listen; nothing stands for every address, unless sockets were passed on.
+    /// Where to listen. Empty for every address, unless sockets were passed.
     pub places: Vec<ListenOn>,
     /// The port to listen on, 1 to 65535, or a free one.
     pub port: Port,
-    /// Whether a place to listen was named, be it only the port.
+    /// Whether the options name an address or a port.
     pub place_named: bool,
-    /// Whether all of them must be listened on, or at least one.
+    /// Whether all places must be listened on, or at least one.
     pub require_all: bool,
-    /// Who may connect to Unix sockets.
+    /// Permissions and owner of Unix sockets.
     pub socket_rights: SocketRights,
     /// Whether to listen for Multipath TCP.
     pub multipath: Multipath,
@@ -36,11 +36,11 @@ pub struct Daemon {
     pub reuse_address: bool,
     /// Whether to go to the background once listening.
     pub detach: bool,
-    /// Where to keep the process id, relative to the working directory.
+    /// The file for the process id, relative to the working directory.
     pub pid_file: Option<Vec<u8>>,
-    /// Where to tell the addresses and ports, relative to the working directory.
+    /// The file for the addresses and ports, relative to the working directory.
     pub port_file: Option<Vec<u8>>,
-    /// Whom to become after binding.
+    /// The user to become after binding.
     pub identity: Option<Identity>,
 }
 
@@ -53,14 +53,14 @@ pub enum ListenOn {
     Unix(PathBuf),
 }
 
-/// Who may connect to a Unix socket.
+/// Permissions and owner of a Unix socket, which decide who may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketRights {
     /// The permissions of its file.
     pub mode: u32,
-    /// The user that the file is given to.
+    /// The owner of its file, if not gitd's user.
     pub user: Option<u32>,
-    /// The group that it is given to.
+    /// The group of its file, if not gitd's.
     pub group: Option<u32>,
 }
 
@@ -71,12 +71,12 @@ pub struct Identity {
     pub name: CString,
     /// The numeric user.
     pub uid: u32,
-    /// The numeric group: the user's own unless `--group` named another.
+    /// The numeric group: the user's own unless `--group` names another.
     pub gid: u32,
 }
 
 impl Daemon {
-    /// Understands what the options say of listening.
+    /// The settings for listening from the options.
     pub(super) fn from_options(
         options: &Options,
         identity: Option<Identity>,

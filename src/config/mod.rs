@@ -1,5 +1,5 @@
-//! The configuration *as meant*: what the options come to once users, groups and paths were looked
-//! up. It never changes afterwards, and what contradicts itself cannot be expressed.
+//! The configuration *as meant*: options with users, groups and paths looked up. It never changes,
+//! and it cannot represent contradictions.
 
 pub mod options;
 pub mod template;
@@ -22,22 +22,22 @@ use crate::protocol::request::Request;
 use crate::protocol::service::Offers;
 pub use daemon::{Daemon, GIT_PORT, Identity, ListenOn, SocketRights};
 
-/// How long a client may take to send its request where nobody said otherwise (B4).
+/// The default for the time a client may take to send its request (B4).
 const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The number of clients served at once where nobody said otherwise (contract 61).
+/// The default for the number of clients served at once (contract 61).
 const DEFAULT_MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
-/// The number of requests that wait where nobody said otherwise (B3).
+/// The default for the number of requests that wait (B3).
 const DEFAULT_MAX_QUEUE: usize = 256;
 
-/// How long they wait.
+/// The default for how long requests wait.
 const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The number of clients without a request where nobody said otherwise (B4).
+/// The default for the number of clients without a request (B4).
 const DEFAULT_MAX_PENDING: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// Everything that the program goes by.
+/// All settings of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Where the log goes.
@@ -46,17 +46,17 @@ pub struct Config {
     pub verbose: bool,
     /// One client on standard input, or a listening daemon.
     pub mode: Mode,
-    /// What is served to whom.
+    /// What decides about requests.
     pub policy: Policy,
-    /// What a client may use up.
+    /// The limits for clients.
     pub limits: Limits,
     /// How git is to run.
     pub git: GitSettings,
-    /// What the administrator should hear at start, one line each.
+    /// Warnings for the administrator at start, one line each.
     pub warnings: Vec<String>,
 }
 
-/// How clients come in.
+/// How clients connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// One client, whose socket is standard input and output.
@@ -65,14 +65,14 @@ pub enum Mode {
     Daemon(Daemon),
 }
 
-/// What is served to whom: all that a decision about a request depends on.
+/// All settings that a decision about a request depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Put before each requested path.
+    /// The prefix for each requested path.
     pub base_path: Option<Vec<u8>>,
-    /// Whether the path as requested is tried where the base path finds nothing.
+    /// Whether to try the requested path itself if there is nothing below the base path.
     pub base_path_relaxed: bool,
-    /// How paths are made for clients that name a virtual host.
+    /// How to build paths for clients that send a host-parameter.
     pub interpolated_path: Option<Template>,
     /// The directory below a user's home that `~user` stands for; empty for the home itself.
     pub user_path: Option<Vec<u8>>,
@@ -84,22 +84,22 @@ pub struct Policy {
     pub export_all: bool,
     /// Which services are offered.
     pub offers: Offers,
-    /// The command that has the last word on each request.
+    /// The command that is asked last about each request.
     pub access_hook: Option<Vec<u8>>,
-    /// Whether clients hear the reason of a refusal.
+    /// Whether clients get the reason of a refusal.
     pub informative_errors: bool,
-    /// Where everything has moved to; nothing is served then.
+    /// The new URL of a retired server, which refuses every request.
     pub moved_to: Option<Template>,
 }
 
 impl Policy {
-    /// What the checks of a request may hang over: the repository and, where that is looked up, the name
-    /// that the client gives the server.
+    /// What a request's checks may hang on: the repository and, where it is looked up, the
+    /// host-parameter.
     pub fn subject(&self, request: &Request) -> Vec<u8> {
         let mut subject = request.pathname.clone();
         let looked_up = self.access_hook.is_some() || self.interpolated_path.is_some();
         if let (true, Some(host)) = (looked_up, &request.virtual_host) {
-            // No pathname has a NUL.
+            // A pathname contains no NUL.
             subject.push(0);
             subject.extend_from_slice(&host.host);
         }
@@ -116,18 +116,18 @@ pub struct GitSettings {
     pub nice: u8,
 }
 
-/// What a client may use up.
+/// The limits for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The time from accepting a client to the end of its request; `None` for no limit.
     pub init_timeout: Option<Duration>,
-    /// The time a session may stand still; `None` for no limit.
+    /// How long a session may stand still; `None` for no limit.
     pub timeout: Option<Duration>,
     /// The number of services that run at once; `None` for no limit.
     pub max_connections: Option<NonZeroUsize>,
-    /// The number of them for one address; `None` for no limit.
+    /// The number of services for one address; `None` for no limit.
     pub max_connections_per_address: Option<NonZeroUsize>,
-    /// The number of requests that wait for one of them to end; `None` for no limit.
+    /// The number of requests that wait for a service to end; `None` for no limit.
     pub max_queue: Option<usize>,
     /// How long a request waits; `None` for no limit.
     pub queue_timeout: Option<Duration>,
@@ -137,16 +137,16 @@ pub struct Limits {
     pub shutdown_timeout: Option<Duration>,
 }
 
-/// Options that make no sense, alone or together (contract 7); worded as the stock daemon does.
+/// Options that are invalid, alone or together (contract 7), in the stock daemon's words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// `--inetd` with what only a daemon can do.
+    /// `--inetd` with an option that only a daemon can follow.
     #[error("--detach, --user and --group are incompatible with --inetd")]
     InetdIdentity,
     /// `--inetd` with an address to listen on.
     #[error("--listen= and --port= are incompatible with --inetd")]
     InetdAddress,
-    /// `--inetd` with what is about listening.
+    /// `--inetd` with an option about listening.
     #[error("--port-file, --require-all-listeners and --socket-* are incompatible with --inetd")]
     InetdListening,
     /// `--group` alone.
@@ -158,24 +158,24 @@ pub enum ConfigError {
     /// A group that the account database does not have.
     #[error("group not found - {0}")]
     Group(String),
-    /// `--strict-paths` without the directories it needs.
+    /// `--strict-paths` without directories.
     #[error("option --strict-paths requires '<directory>' arguments")]
     StrictWithoutDirectories,
     /// A base path that is no directory.
     #[error("base-path '{0}' does not exist or is not a directory")]
     BasePath(String),
-    /// A Unix socket that depends on the working directory.
+    /// A Unix socket by a relative path.
     #[error("listen address '{0}' is not an absolute path")]
     RelativeSocket(String),
     /// A URL that would need the name server for every client.
     #[error("--moved-to takes no %CH and no %IP")]
     MovedToNeedsResolver,
-    /// A host to listen on that no resolver can take.
+    /// A host to listen on that contains a NUL.
     #[error("listen address '{0}' contains a NUL byte")]
     Host(String),
 }
 
-/// Where the log goes: known before anything else can fail, as the failure is told there.
+/// Where the log goes. Known before anything else can fail, because failures are logged there.
 pub fn destination(options: &Options) -> Destination {
     let default =
         if options.inetd || options.detach { Destination::Syslog } else { Destination::Stderr };
@@ -183,7 +183,7 @@ pub fn destination(options: &Options) -> Destination {
 }
 
 impl Config {
-    /// Understands the options, in the stock daemon's order of complaints.
+    /// The configuration from the options. Checks them in the stock daemon's order.
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
         if options.inetd && (options.detach || options.user.is_some() || options.group.is_some()) {
             return Err(ConfigError::InetdIdentity);
@@ -235,7 +235,7 @@ fn listens(options: &Options) -> bool {
 fn limits(options: &Options) -> Limits {
     let seconds = |n: u32| (n > 0).then(|| Duration::from_secs(n.into()));
     let timeout = options.timeout.and_then(seconds);
-    // Where no time for the request was named, that for the session counts (contract 60).
+    // Without a limit for the request, the limit for the session applies (contract 60).
     let init_timeout = match options.init_timeout {
         Some(0) => timeout,
         Some(n) => seconds(n),

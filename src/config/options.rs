@@ -1,8 +1,8 @@
-//! The command line *as typed*: which options were given, in which spelling, nothing looked up.
+//! The command line *as typed*: which options were given, without any look-up.
 //!
-//! git daemon takes options in one spelling only, `--name` or `--name=value`, never a separate value;
-//! so whatever stands before the first argument without a dash is an option, and all from there on
-//! are directories (contract 1 to 3). The parser works on exactly that part.
+//! git daemon takes options in one spelling only, `--name` or `--name=value`, never with a separate
+//! value. So all arguments before the first one without a dash are options, and all from there on
+//! are directories (contract 1 to 3). The parser gets exactly the options.
 
 mod table;
 mod value;
@@ -32,13 +32,13 @@ pub enum Multipath {
 /// Which port to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
-    /// This one; 0 stands for git's port, 9418.
+    /// This one; 0 means git's port, 9418.
     Number(u16),
     /// One that is free.
     Auto,
 }
 
-/// What was typed. `None` and empty lists stand for what was not.
+/// The options as typed. `None` and empty lists mean that an option was not given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// `--verbose`
@@ -109,14 +109,14 @@ pub struct Options {
     pub queue_timeout: Option<u32>,
     /// `--shutdown-timeout=`, in seconds
     pub shutdown_timeout: Option<u32>,
-    /// What `--enable`, `--disable`, `--allow-override` and `--forbid-override` come to, in their
+    /// The result of `--enable`, `--disable`, `--allow-override` and `--forbid-override`, in their
     /// order on the command line
     pub offers: Offers,
-    /// The directories behind the options
+    /// The directories after the options
     pub directories: Vec<Vec<u8>>,
 }
 
-/// Why there are no options to go on with.
+/// Why parsing ends without options.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Stop {
     /// `--help` or `--version`: the answer for standard output (B17).
@@ -125,7 +125,7 @@ pub enum Stop {
     /// An option that does not exist or is misspelt: the usage for standard error, exit 129.
     #[error("{0}")]
     Usage(String),
-    /// A value that cannot be: `fatal: …` on standard error, exit 128.
+    /// An invalid value: `fatal: …` on standard error, exit 128.
     #[error("{0}")]
     Fatal(Rejected),
 }
@@ -134,7 +134,7 @@ impl Options {
     /// Parses the arguments after the program's name.
     ///
     /// # Errors
-    /// [`Stop`], for the leftmost argument that has something wrong with it.
+    /// [`Stop`], for the leftmost invalid argument.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
         let mut options: Vec<OsString> = arguments.into_iter().collect();
         let ends = |argument: &OsString| !argument.as_bytes().starts_with(b"-") || argument == "--";
@@ -205,12 +205,12 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
     }
 }
 
-/// Hosts are the same in either case (contract 11), paths are not.
+/// Hosts are case-insensitive (contract 11), paths are not.
 fn in_lower_case(host: &[u8]) -> Vec<u8> {
     if host.starts_with(b"unix:") { host.to_vec() } else { host.to_ascii_lowercase() }
 }
 
-/// Where on the command line an option stands last; `None` if nowhere.
+/// The last position of an option on the command line; `None` if it is not there.
 fn place(matches: &ArgMatches, name: &str) -> Option<usize> {
     (matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine))
         .then(|| matches.indices_of(name).and_then(Iterator::last))
@@ -224,7 +224,7 @@ fn multipath(matches: &ArgMatches) -> Multipath {
     matches.get_one("mptcp").copied().unwrap_or_default()
 }
 
-/// Of `--syslog` and `--log-destination` the last one counts, whichever it is.
+/// The last of `--syslog` and `--log-destination` counts.
 fn log_destination(matches: &ArgMatches) -> Option<Destination> {
     if place(matches, "syslog") > place(matches, "log-destination") {
         Some(Destination::Syslog)
@@ -233,7 +233,7 @@ fn log_destination(matches: &ArgMatches) -> Option<Destination> {
     }
 }
 
-/// The four options about services change one state, each from its place on the command line.
+/// Four options change one state, in their order on the command line.
 fn offers(matches: &ArgMatches) -> Offers {
     let mut changes: Vec<(usize, &str, Service)> = Vec::new();
     for name in ["enable", "disable", "allow-override", "forbid-override"] {

@@ -10,7 +10,7 @@ enum Segment {
     Value(Placeholder),
 }
 
-/// What a template can ask for.
+/// What a template can contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placeholder {
     /// `%H`: the host as the client sent it, cleaned.
@@ -26,7 +26,7 @@ pub enum Placeholder {
 }
 
 impl Placeholder {
-    /// No name is the beginning of another, so the order does not matter.
+    /// No name is a prefix of another, so the order does not matter.
     const NAMES: [(&'static [u8], Placeholder); 5] = [
         (b"H", Placeholder::Host),
         (b"CH", Placeholder::CanonicalHost),
@@ -37,8 +37,8 @@ impl Placeholder {
 }
 
 impl Template {
-    /// Parses a template. `%%` stands for a percent sign; a percent sign before anything unknown
-    /// stands for itself. Nothing is an error.
+    /// Parses a template. `%%` is a percent sign; a percent sign before an unknown name is itself.
+    /// Every text is valid.
     pub fn parse(text: &[u8]) -> Self {
         let mut segments = Vec::new();
         let mut literal = Vec::new();
@@ -62,14 +62,14 @@ impl Template {
         Template(segments)
     }
 
-    /// Whether the template asks for what only the resolver knows.
+    /// Whether the template needs the resolver.
     pub fn needs_resolver(&self) -> bool {
         self.0.iter().any(|segment| {
             matches!(segment, Segment::Value(Placeholder::CanonicalHost | Placeholder::Address))
         })
     }
 
-    /// The path that comes of it when `value` fills the placeholders.
+    /// The path, with each placeholder replaced by its `value`.
     pub fn fill<'a>(&self, mut value: impl FnMut(Placeholder) -> &'a [u8]) -> Vec<u8> {
         let mut path = Vec::new();
         for segment in &self.0 {

@@ -5,7 +5,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::value;
 
-/// The parser; the usage and the help are made from it.
+/// The parser, from which the usage and the help are made.
 pub(super) fn command() -> Command {
     Command::new("gitd")
         .no_binary_name(true)
@@ -148,12 +148,12 @@ fn valued(name: &'static str, value_name: &'static str, help: &'static str) -> A
     Arg::new(name).long(name).require_equals(true).num_args(1).value_name(value_name).help(help)
 }
 
-/// An option whose value is taken as it is; the system decides later whether it makes sense.
+/// An option whose value is taken as it is; the system decides later whether it is valid.
 fn bytes(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
     valued(name, value_name, help).value_parser(OsStringValueParser::new().try_map(value::bytes))
 }
 
-/// The usage for standard error: every option in its one spelling.
+/// The usage for standard error: every option in its only spelling.
 pub(super) fn usage() -> String {
     let mut usage = String::from("usage: gitd");
     let mut column = usage.len();

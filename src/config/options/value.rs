@@ -1,4 +1,4 @@
-//! The values of options, read as exactly as the stock daemon reads them (contract 4 to 6).
+//! The values of options, parsed exactly as the stock daemon parses them (contract 4 to 6).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,13 +10,13 @@ use crate::escape::Escaped;
 use crate::log::Destination;
 use crate::protocol::service::Service;
 
-/// A value that an option does not take.
+/// A value that an option does not accept.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejected {
-    /// Not even a value of the right form: answered with the usage.
+    /// A value of the wrong form, answered with the usage.
     #[error("misspelt option")]
     Misspelt,
-    /// A number of seconds that is none.
+    /// An invalid number of seconds.
     #[error("invalid {option} '{value}', expecting a non-negative integer")]
     Seconds {
         /// The option's name without dashes.
@@ -24,7 +24,7 @@ pub enum Rejected {
         /// What was typed, escaped.
         value: String,
     },
-    /// A count that is none.
+    /// An invalid count.
     #[error("invalid {option} '{value}', expecting an integer")]
     Count {
         /// The option's name without dashes.
@@ -35,16 +35,16 @@ pub enum Rejected {
     /// A port that TCP does not have (B10).
     #[error("invalid port '{0}', expecting a number from 1 to 65535, or 0 for 9418")]
     Port(String),
-    /// Permissions that are none.
+    /// Invalid permissions.
     #[error("invalid socket-mode '{0}', expecting an octal number from 0 to 777")]
     Mode(String),
-    /// What git would not take as configuration.
+    /// A setting that git would not accept.
     #[error("invalid git-config '{0}', expecting <section>.<name>=<value>")]
     Setting(String),
     /// A niceness that not every process can give itself.
     #[error("invalid nice '{0}', expecting a number from 0 to 19")]
     Niceness(String),
-    /// What `--mptcp` does not take.
+    /// An invalid value of `--mptcp`.
     #[error("invalid mptcp '{0}', expecting nothing or 'require'")]
     Multipath(String),
     /// A log destination that does not exist.
@@ -63,8 +63,9 @@ pub(super) fn bytes(value: OsString) -> Result<Vec<u8>, Rejected> {
     Ok(value.into_vec())
 }
 
-/// A port in C's notation: decimal, octal after `0`, hexadecimal after `0x`, blanks and a sign before
-/// it. What is no number is misspelt; what is no port is refused, where stock listens on a remainder.
+/// A port in C's notation: decimal, octal after `0`, hexadecimal after `0x`, with leading blanks
+/// and a sign. A value that is no number is misspelt. A number that is no port is refused, where
+/// stock listens on a remainder.
 pub(super) fn port(value: OsString) -> Result<Port, Rejected> {
     if value == "auto" {
         return Ok(Port::Auto);
@@ -88,7 +89,7 @@ pub(super) fn port(value: OsString) -> Result<Port, Rejected> {
     }
 }
 
-/// Seconds: decimal, blanks and a plus sign before it, at most what fits 32 bits.
+/// Seconds: decimal, with leading blanks and a plus sign, at most what fits 32 bits.
 pub(super) fn seconds(
     option: &'static str,
 ) -> impl Fn(OsString) -> Result<u32, Rejected> + Clone + Send + Sync {
@@ -110,21 +111,21 @@ pub(super) fn count(
     }
 }
 
-/// Permissions in octal, as chmod(1) takes them.
+/// Permissions in octal, as in chmod(1).
 pub(super) fn mode(value: OsString) -> Result<u32, Rejected> {
     let digits = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok());
     mode.filter(|&mode| mode <= 0o777).ok_or_else(|| Rejected::Mode(shown(&value)))
 }
 
-/// A number that is added to gitd's own niceness; less than nothing only root could add.
+/// A number to add to gitd's own niceness. Only root could add a negative one.
 pub(super) fn niceness(value: OsString) -> Result<u8, Rejected> {
     let number = value.to_str().and_then(decimal).and_then(|text| text.parse().ok());
     number.filter(|&number| number <= 19).ok_or_else(|| Rejected::Niceness(shown(&value)))
 }
 
-/// A variable of git's configuration and its value. A key that git does not take would make it refuse
-/// every request, so it is refused here.
+/// A variable of git's configuration and its value. An invalid key is refused here, because it
+/// would make git refuse every request.
 pub(super) fn setting(value: OsString) -> Result<(Vec<u8>, Vec<u8>), Rejected> {
     let bytes = value.as_bytes();
     let split = bytes.iter().position(|&byte| byte == b'=').filter(|&at| is_key(&bytes[..at]));
@@ -145,8 +146,8 @@ fn is_key(key: &[u8]) -> bool {
         && plain(name)
 }
 
-/// The text without the blanks that C's number functions skip. Rust's parser takes a sign and digits,
-/// nothing else, which is the rest of the grammar.
+/// The text without the leading blanks that C's number functions skip. Rust's parser accepts the
+/// rest of their grammar: a sign and digits.
 fn decimal(text: &str) -> Option<&str> {
     let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     (!text.is_empty()).then_some(text)
