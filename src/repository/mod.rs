@@ -1,8 +1,9 @@
-//! Finding a repository on disk: the search for suffixes, gitfiles, and the question whether a
-//! directory is a git directory at all (contract 36 to 39).
+//! Finds a repository on disk: the search for suffixes, gitfiles, and the check whether a directory
+//! is a git directory (contract 36 to 39).
 //!
-//! What is found is held open as an `O_PATH` descriptor, so that what was checked is what is served,
-//! whatever happens to its name meanwhile; and every later check names its files relative to it.
+//! The repository is held open as an `O_PATH` descriptor, and every later check names its files
+//! relative to it. So the repository that was checked is the one that is served, even if its name
+//! changes meanwhile.
 
 pub mod name;
 pub mod pointer;
@@ -18,26 +19,25 @@ use crate::repository::pointer::{MAX_GITFILE, MAX_HEAD};
 use crate::sys::descriptor::{self, Access, Base, Kind};
 use crate::sys::{account, errno_text};
 
-/// A `commondir` is read up to here; no path is as long.
+/// How many bytes of a `commondir` are read; no path is longer.
 const MAX_COMMON_DIRECTORY: usize = 1 << 16;
 
-/// Most files that gitd reads are smaller than this.
+/// The size of the first read; most files that git reads are smaller.
 const FIRST_READ: usize = 2048;
 
-/// The most symbolic links on the way to a name.
+/// The most symbolic links followed for one name.
 const MAX_LINKS: usize = 32;
 
-/// A configuration file larger than this is not searched for words; git is asked instead.
+/// A larger configuration file is not searched for words; git is asked instead.
 const MAX_CONFIG: usize = 1 << 20;
 
 /// The suffixes that are tried, in this order.
 const SUFFIXES: [&[u8]; 4] = [b"/.git", b"", b".git/.git", b".git"];
 
-/// What is called so inside a directory may be another repository.
+/// A directory with this name inside another may be a separate repository.
 const DOT_GIT: &[u8] = b".git";
 
-/// Variables by which git has the refs and the configuration, or the objects, of every repository
-/// elsewhere.
+/// The variable by which git finds the refs and the configuration of every repository elsewhere.
 pub const COMMON_DIRECTORY: &str = "GIT_COMMON_DIR";
 /// The same for the objects.
 pub const OBJECT_DIRECTORY: &str = "GIT_OBJECT_DIRECTORY";
@@ -45,22 +45,22 @@ pub const OBJECT_DIRECTORY: &str = "GIT_OBJECT_DIRECTORY";
 /// Why no repository was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
-    /// There is none; it may be looked for elsewhere.
+    /// There is none; the caller may look elsewhere.
     Nothing,
-    /// What is there is broken: git looks no further.
+    /// The path is broken: git looks no further.
     Broken,
 }
 
-/// A git directory that exists. Nothing is said about whether it may be served.
+/// A git directory that exists. It may still be refused.
 #[derive(Debug)]
 pub struct Repository {
     /// The path it was found under: as requested, with the suffix that matched, without trailing
-    /// slashes, no symbolic link resolved.
+    /// slashes, with symbolic links unresolved.
     pub path: Vec<u8>,
-    /// The same as the file system knows it: behind a gitfile, the git directory.
+    /// The resolved path: behind a gitfile, the git directory.
     pub location: Vec<u8>,
     directory: OwnedFd,
-    /// Where the objects, refs and configuration are, if the git directory is a worktree's.
+    /// The directory of the objects, refs and configuration, if the git directory is a worktree's.
     common: Option<OwnedFd>,
     owners: Vec<u32>,
     /// The gitfile that it was found through.
@@ -68,9 +68,9 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Searches `path` with git's suffixes. A regular file that is a gitfile stands for the git
-    /// directory it names; any other regular file ends the search as if nothing were there, so that
-    /// nobody can probe for files (B7).
+    /// Searches `path` with git's suffixes. A gitfile stands for the git directory that it names.
+    /// Any other regular file ends the search as if it did not exist, so that clients cannot probe
+    /// for files (B7).
     pub fn search(path: &[u8]) -> Result<Self, Miss> {
         if path.is_empty() {
             return Err(Miss::Nothing);
@@ -78,15 +78,15 @@ impl Repository {
         Self::search_behind(stem(path))
     }
 
-    /// The same, with the suffixes put behind `stem` as it is.
+    /// The same, with the suffixes appended to `stem` as it is.
     pub fn search_behind(stem: &[u8]) -> Result<Self, Miss> {
         let mut found = SUFFIXES.iter().map(|suffix| Self::look([stem, suffix].concat()));
         found.find(|look| !matches!(look, Err(Miss::Nothing))).unwrap_or(Err(Miss::Nothing))
     }
 
-    /// Takes `path` literally, as `--strict-paths` wants it; what is found through a gitfile is named
-    /// as it is. What is not there, or not ours, ends the search: git asks whose it is before it asks
-    /// what it is (contract 44).
+    /// Takes `path` literally, as for `--strict-paths`; a repository behind a gitfile keeps that
+    /// path. A path that does not exist or is another user's ends the search: git checks the owner
+    /// before the type (contract 44).
     pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
         let named = Named::hold(Base::WorkingDirectory, path).map_err(|_| Miss::Broken)?;
         let is_ours = named.owner == account::effective_uid();
@@ -97,19 +97,19 @@ impl Repository {
         }
     }
 
-    /// The git directory itself, good for `fchdir` and as a base of relative names.
+    /// The git directory itself, for `fchdir` and relative names.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
-    /// The users that own the name it was found under and, behind a gitfile, its git directory. Of a
+    /// The owners of the name it was found under and, behind a gitfile, of its git directory. For a
     /// symbolic link the link's own owner counts (contract 45).
     pub fn owners(&self) -> &[u32] {
         &self.owners
     }
 
-    /// The name that `safe.directory` must have, without any symbolic link: that of the gitfile where
-    /// there is one, else that of the directory.
+    /// The name that `safe.directory` must contain, with symbolic links resolved: that of the
+    /// gitfile if there is one, else that of the directory.
     pub fn safe_name(&self) -> Vec<u8> {
         descriptor::real_path(self.named()).unwrap_or_default()
     }
@@ -119,8 +119,8 @@ impl Repository {
         self.gitfile.is_some()
     }
 
-    /// The directory in which it is called the last part of `name`, or the gitfile is that it was found
-    /// through; `None` if it is not there any more.
+    /// The directory that contains the repository, or its gitfile, under the last part of `name`;
+    /// `None` if it is gone.
     pub fn directory_of(&self, name: &[u8]) -> Option<OwnedFd> {
         let (parent, last) = pointer::split_last(name);
         let parent = CString::new(parent).ok()?;
@@ -130,18 +130,18 @@ impl Repository {
         descriptor::same(&there, self.named()).then_some(parent)
     }
 
-    /// What `safe.directory` must name.
+    /// The gitfile or directory that `safe.directory` must name.
     fn named(&self) -> BorrowedFd<'_> {
         self.gitfile.as_ref().unwrap_or(&self.directory).as_fd()
     }
 
-    /// Whether there is something called `.git` in it.
+    /// Whether it contains an entry `.git`.
     pub fn contains_dot_git(&self) -> bool {
         descriptor::status(Base::Directory(self.directory()), c".git", false).is_ok()
     }
 
-    /// Whether git, given this directory, would find another repository inside it first. One that is bare
-    /// may have a link to itself there, for programs that want a `.git`.
+    /// Whether git, given this directory, would find another repository inside it first. A bare
+    /// repository may contain a link to itself as `.git`, for programs that need one.
     pub fn hides_another(&self) -> bool {
         match Named::hold(Base::Directory(self.directory()), DOT_GIT) {
             Ok(named) => match Self::of(named, DOT_GIT.to_vec()) {
@@ -163,8 +163,8 @@ impl Repository {
         descriptor::access(base, c"git-daemon-export-ok", Access::Exists).is_ok()
     }
 
-    /// The text of its configuration file; `None` where only git can tell what it says: it cannot be
-    /// read, or is too large to be looked through. A missing file is empty.
+    /// The text of its configuration file; `None` where only git can read it: the file is
+    /// unreadable or too large to search. Empty if there is no file.
     pub fn config(&self) -> Option<Vec<u8>> {
         let directory = self.common.as_ref().unwrap_or(&self.directory);
         read_config(Base::Directory(directory.as_fd()), c"config")
@@ -206,7 +206,7 @@ impl Repository {
             return None;
         }
         let target = pointer::gitfile_target(&text)?;
-        // git puts the two together and knows no longer path.
+        // git joins the two and accepts no longer path.
         let (before, _) = pointer::split_last(&path);
         if !target.starts_with(b"/") && before.len() + target.len() >= MAX_PATH {
             return None;
@@ -214,7 +214,7 @@ impl Repository {
         let base = Base::Directory(parent.as_ref()?.as_fd());
         let directory = descriptor::locate(base, &CString::new(target).ok()?).ok()?;
         let common = common_directory(directory.as_fd()).ok()?;
-        // A symbolic link in the place of the target does not count: its own target does.
+        // For a symbolic link the target's owner counts.
         let owners = vec![owner, descriptor::status_of(&directory).ok()?.owner];
         let location = descriptor::real_path(&directory).ok()?;
         let gitfile = Some(gitfile);
@@ -222,13 +222,13 @@ impl Repository {
     }
 }
 
-/// The path without slashes at its end, which suffixes are put behind.
+/// The path without trailing slashes, to which suffixes are appended.
 pub fn stem(path: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
     path.get(..end).unwrap_or_default()
 }
 
-/// Whether `directory` is a git directory (contract 39), and where its common directory is if that is
+/// Whether `directory` is a git directory (contract 39). Returns its common directory if that is
 /// another one.
 fn common_directory(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> {
     let base = Base::Directory(directory);
@@ -254,8 +254,8 @@ fn reach(base: Base<'_>, name: &CStr) -> Result<(), Miss> {
     descriptor::access(base, name, Access::Execute).map_err(|_| Miss::Nothing)
 }
 
-/// The directory that a variable puts in the place of every repository's own, for the services too. git
-/// takes a relative one for several directories, none of which is everywhere: then nothing is a repository.
+/// The directory that a variable sets for every repository, for the services too. git resolves a
+/// relative one against several directories, so then nothing is a repository.
 fn of_environment(variable: &str) -> Result<Option<OwnedFd>, Miss> {
     let Some(path) = std::env::var_os(variable) else { return Ok(None) };
     let path = CString::new(path.into_vec()).map_err(|_| Miss::Nothing)?;
@@ -265,8 +265,8 @@ fn of_environment(variable: &str) -> Result<Option<OwnedFd>, Miss> {
     descriptor::locate(Base::WorkingDirectory, &path).map(Some).map_err(|_| Miss::Nothing)
 }
 
-/// git dies of a `commondir` that it cannot read or resolve; but where only the last part of the path
-/// is missing, it is as if this were no git directory.
+/// git dies if it cannot read or resolve `commondir`. But if only the last part of the path is
+/// missing, the directory is not a git directory.
 fn follow_common_directory(base: Base<'_>) -> Result<OwnedFd, Miss> {
     let text = read(base, c"commondir", MAX_COMMON_DIRECTORY).map_err(|_| Miss::Broken)?;
     let path = pointer::common_directory(&text).ok_or(Miss::Broken)?;
@@ -275,7 +275,7 @@ fn follow_common_directory(base: Base<'_>) -> Result<OwnedFd, Miss> {
     descriptor::locate(base, &name).map_err(|_| missing())
 }
 
-/// Whether nothing but the last part of `path` is missing, also when that is a symbolic link.
+/// Whether only the last part of `path` is missing, also as the target of a symbolic link.
 fn lacks_last_part(base: Base<'_>, path: &[u8]) -> bool {
     let mut path = path.to_vec();
     let mut held: Option<OwnedFd> = None;
@@ -302,8 +302,8 @@ fn head_is_valid(base: Base<'_>) -> bool {
     }
 }
 
-/// What keeps `path` from being a repository, in words for the log. Only asked after a search found
-/// nothing; the client never hears it.
+/// Why `path` is no repository, for the log. Only called after a failed search; never sent to the
+/// client.
 pub fn diagnose(path: &[u8]) -> String {
     let Ok(name) = CString::new(path) else { return "the path contains a NUL byte".to_owned() };
     let found = match descriptor::locate(Base::WorkingDirectory, &name) {
@@ -347,7 +347,7 @@ fn read_all(mut file: File, most: usize) -> io::Result<Vec<u8>> {
     let mut text = vec![0; FIRST_READ.min(most)];
     let length = file.read(&mut text)?;
     text.truncate(length);
-    // A short read need not be the whole file: network and FUSE file systems may give less.
+    // A short read need not be the whole file: network and FUSE file systems may return less.
     if length > 0 {
         file.take((most - length) as u64).read_to_end(&mut text)?;
     }

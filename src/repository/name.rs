@@ -1,8 +1,8 @@
-//! What a name on disk stands for, once and for all: a directory or file that is held open, with the owner that
-//! the name had when it was opened.
+//! Resolves a name on disk once: to a directory or file that is held open, with the owner of the
+//! name at that time.
 //!
-//! A name that is looked at twice may be another one's by the second time. So nothing is asked of a name
-//! that a descriptor can tell, and a symbolic link is followed by the text of the link that is held.
+//! A name that is looked up twice may change in between. So everything is asked of a descriptor
+//! where possible, and a symbolic link is followed by the text of the link that is held.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -11,35 +11,34 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::repository::pointer;
 use crate::sys::descriptor::{self, Base, Kind, Status};
 
-/// The longest path that is looked at, in bytes with the NUL that ends it.
+/// The longest path that is looked up, in bytes with the terminating NUL.
 pub const MAX_PATH: usize = 4096;
 
-/// How often a link is looked at again that is changed while it is looked at.
+/// How often to retry a link that changes while it is read.
 const MAX_RETRIES: usize = 8;
 
-/// What a name stands for, held: whatever becomes of the name, its owner and what it led to belong
-/// together.
+/// A resolved name, held open: its owner and its target belong together, even if the name changes.
 #[derive(Debug)]
 pub struct Named {
-    /// The owner of the name: of a symbolic link the link's own.
+    /// The owner of the name: for a symbolic link, of the link itself.
     pub owner: u32,
-    /// What it leads to, if anything.
+    /// The target, if it exists.
     pub thing: Option<(OwnedFd, Status)>,
-    /// The directory in which the name is. Not asked for where it leads to a directory at once.
+    /// The directory that contains the name. `None` where the name itself is a directory.
     pub parent: Option<OwnedFd>,
 }
 
 impl Named {
-    /// Holds what `path` names.
+    /// Resolves `path` and holds the result.
     ///
     /// # Errors
-    /// Those of `openat(2)`; `ELOOP` when a link is never twice the same.
+    /// Those of `openat(2)`; `ELOOP` when a link keeps changing.
     pub fn hold(base: Base<'_>, path: &[u8]) -> io::Result<Self> {
         if path.len() >= MAX_PATH {
             return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
         }
         let name = CString::new(path)?;
-        // With a slash at the end the name is that of what a link leads to.
+        // With a trailing slash the name is that of the link's target.
         let itself = if path.ends_with(b"/") {
             descriptor::locate(base, &name)?
         } else {
@@ -65,8 +64,8 @@ impl Named {
             }
             let target = descriptor::read_link(Base::Directory(itself.as_fd()), c"")?;
             let thing = located(base, &CString::new(target)?);
-            // The kernel may refuse to follow a link that can be read, and knows some that lead elsewhere
-            // than they say. If somebody has changed the link meanwhile, there is another one to look at.
+            // The kernel may refuse to follow a readable link, and some links in /proc lead
+            // elsewhere than their text says. If the link has changed meanwhile, try again.
             let followed = located(base, last);
             let identity =
                 |thing: &Option<(OwnedFd, Status)>| thing.as_ref().map(|(_, s)| s.identity);

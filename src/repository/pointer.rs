@@ -1,15 +1,14 @@
-//! What git's small files point at: HEAD at a ref or an object, `commondir` and gitfiles at another
-//! directory. Pure; read byte by byte as git reads them, because what git does not take for a
-//! repository must not be served, and what it takes for another one must not either.
+//! Parses git's small files: HEAD, `commondir` and gitfiles. No I/O. Parsed byte by byte as git
+//! does, because gitd must take for a repository exactly what git does.
 
-/// The bytes of HEAD that count.
+/// How many bytes of HEAD count.
 pub const MAX_HEAD: usize = 255;
 
-/// A gitfile that is larger is none.
+/// A larger file is no gitfile.
 pub const MAX_GITFILE: usize = 1 << 20;
 
-/// Whether the text of HEAD names a ref, or an object of either format (contract 39). What follows
-/// does not matter, nor whether the ref or the object exists.
+/// Whether the text of HEAD names a ref, or an object of either format (contract 39). Text after it
+/// is ignored, and the ref or object need not exist.
 pub fn head_is_valid(text: &[u8]) -> bool {
     if let Some(target) = text.strip_prefix(b"ref:") {
         let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
@@ -18,7 +17,7 @@ pub fn head_is_valid(text: &[u8]) -> bool {
     text.len() >= 40 && text[..40].iter().all(u8::is_ascii_hexdigit)
 }
 
-/// Whether HEAD, as a symbolic link that git made in 2005, names a ref.
+/// Whether HEAD, as a symbolic link from git of 2005, names a ref.
 pub fn head_link_is_valid(target: &[u8]) -> bool {
     target.starts_with(b"refs/")
 }
@@ -35,8 +34,8 @@ pub fn common_directory(text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The directory that a gitfile names, absolute or relative to where the gitfile is. `None` if the text is
-/// no gitfile's.
+/// The directory that a gitfile names, absolute or relative to the gitfile's own. `None` if the
+/// text is no gitfile's.
 pub fn gitfile_target(text: &[u8]) -> Option<&[u8]> {
     let target =
         without_line_ends(text).strip_prefix(b"gitdir: ").filter(|named| !named.is_empty())?;
@@ -46,7 +45,7 @@ pub fn gitfile_target(text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The directory in which a path's last part is, and that part without slashes behind it.
+/// The directory of a path's last part, and that part without trailing slashes.
 pub fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
     match path[..end].iter().rposition(|&byte| byte == b'/') {
@@ -60,7 +59,7 @@ fn without_line_ends(text: &[u8]) -> &[u8] {
     &text[..end.map_or(0, |last| last + 1)]
 }
 
-/// git is written in C: a NUL ends a name.
+/// In git, as in C, a NUL ends a name.
 fn c_string(text: &[u8]) -> &[u8] {
     text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
