@@ -1,4 +1,4 @@
-//! Which files outside repositories git is configured by.
+//! The configuration files outside repositories.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io::Read;
@@ -8,9 +8,10 @@ use super::Git;
 use crate::sys::descriptor::{self, Base};
 use crate::sys::process::Spawner;
 
-/// What git says: `git var` names the files since git 2.41; of older versions everything must be asked.
+/// The files that git names: `git var` lists them since git 2.41. With older versions git must be
+/// asked each time.
 pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
-    // Its answer would be in more lines than there are files.
+    // A name with a line feed would split one file's line into several.
     let in_lines =
         |name| std::env::var_os(name).is_some_and(|value| value.as_bytes().contains(&b'\n'));
     if ["HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"]
@@ -30,7 +31,7 @@ pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
                     .filter(|path| !path.is_empty())
                     .filter_map(|path| CString::new(path).ok()),
             ),
-            // Silence with status 1 means that there is no such file (GIT_CONFIG_NOSYSTEM).
+            // Status 1 without a message means that there is no such file (GIT_CONFIG_NOSYSTEM).
             (Some(1), true) => {}
             _ => return None,
         }
@@ -51,7 +52,8 @@ pub(super) fn named(
     if variable("GIT_CONFIG_NOSYSTEM").is_none_or(|value| value != "1") {
         return None;
     }
-    // Where GIT_CONFIG_GLOBAL names one file the others are not read, but their words do no harm.
+    // Where GIT_CONFIG_GLOBAL names a file git does not read the others, but including them does no
+    // harm.
     let names = [
         ("GIT_CONFIG_GLOBAL", ""),
         ("XDG_CONFIG_HOME", "/git/config"),
@@ -66,7 +68,7 @@ pub(super) fn named(
     all_absolute(names.map(CString::new).collect::<Result<_, _>>().ok()?)
 }
 
-/// A relative name is another file in each repository.
+/// A relative name is a different file in each repository.
 fn all_absolute(files: Vec<CString>) -> Option<Vec<CString>> {
     files.iter().all(|file| file.as_bytes().starts_with(b"/")).then_some(files)
 }
@@ -103,7 +105,7 @@ mod tests {
         ] {
             assert_eq!(named_by(variables, GIT), None, "{variables:?}");
         }
-        // A script, and nothing at all.
+        // A script, and no file at all.
         for program in [c"/etc/passwd", c"/usr/bin/nothing"] {
             assert_eq!(named_by(&[("GIT_CONFIG_NOSYSTEM", "1")], program), None, "{program:?}");
         }

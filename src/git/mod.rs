@@ -1,5 +1,5 @@
-//! The installed git: where it is, the environment its processes start from, and what its
-//! configuration could say. All of it is found once, at start.
+//! The installed git: its path, the environment of its processes, and its configuration outside
+//! repositories. All is determined once.
 
 pub mod starter;
 
@@ -20,16 +20,17 @@ use crate::sys::descriptor::{self, Access, Base, Kind};
 use crate::sys::process::{Spawn, Spawner};
 use crate::sys::wait::{Wait, wait};
 
-/// Variables that no child gets from gitd's own environment, as they would be about something else (B16).
-/// All others reach the services as those of a stock daemon do, for some of them narrow what is served.
+/// Variables that no child inherits from gitd, because their values are about something else (B16).
+/// All others reach the services as below a stock daemon, because some of them restrict what is
+/// served.
 const SCRUBBED: [&str; 10] = [
-    // Of one client, if at all.
+    // About one client at most.
     "GIT_PROTOCOL",
     "REMOTE_ADDR",
     "REMOTE_PORT",
     // Each child has its own.
     "GIT_DIR",
-    // What the service manager tells gitd is for gitd.
+    // The service manager's messages to gitd.
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
@@ -38,8 +39,8 @@ const SCRUBBED: [&str; 10] = [
     "WATCHDOG_USEC",
 ];
 
-/// Variables that the services get, but that must not change what git answers when gitd asks: a stock
-/// daemon looks at the same things itself, and does not heed them there.
+/// Variables that the services get, but that must not affect git's answers to gitd: a stock daemon
+/// makes these checks itself, without these variables.
 const OF_SERVICES: [&str; 13] = [
     // `git config` alone would read this file instead of all others.
     "GIT_CONFIG",
@@ -57,28 +58,28 @@ const OF_SERVICES: [&str; 13] = [
     "GIT_INTERNAL_SUPER_PREFIX",
 ];
 
-/// Makes git take every repository for one of another user; there to test git itself.
+/// Makes git treat every repository as another user's; git's own tests use it.
 pub const DIFFERENT_OWNER: &str = "GIT_TEST_ASSUME_DIFFERENT_OWNER";
 
 /// The installed git.
 #[derive(Debug)]
 pub struct Git {
-    /// Where `git` may be: one file for each directory of PATH.
+    /// The paths to try for `git`: one for each directory of PATH.
     pub candidates: Vec<CString>,
-    /// The environment of every child, as `NAME=value`, without what concerns one repository or
+    /// The environment of every child, as `NAME=value`, without variables about one repository or
     /// one client.
     pub environment: Vec<CString>,
-    /// The configuration files outside repositories; `None` when nobody knows.
+    /// The configuration files outside repositories; `None` if unknown.
     config_files: OnceLock<Option<Vec<CString>>>,
-    /// The text of configuration that comes from the environment.
+    /// The configuration that comes from the environment, as text.
     command_config: Vec<u8>,
     /// See [`Git::resolves_safe_names`].
     resolves_safe_names: OnceLock<bool>,
 }
 
 impl Git {
-    /// Looks at this process's environment, and adds `config` to it in command scope. Without a usable git
-    /// this succeeds too: it may be installed later, and each request will tell.
+    /// Reads this process's environment, and adds `config` to it in command scope. Succeeds without
+    /// a usable git too: it may be installed later, and each request checks.
     #[must_use]
     pub fn find(config: &[(Vec<u8>, Vec<u8>)]) -> Self {
         let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
@@ -103,23 +104,24 @@ impl Git {
                 .flat_map(|(_, value)| [value.as_bytes(), b"\n"].concat())
                 .collect(),
         };
-        // The one that is there now is tried first, so that each start spares the others. If it goes
-        // away, the search goes on as usual.
+        // Try the file that exists now first, to save each start the search. If it is removed, the
+        // search goes on as usual.
         if let Some(found) = git.candidates.iter().position(|file| is_program(file)) {
             git.candidates[..=found].rotate_right(1);
         }
         git
     }
 
-    /// Asks git where its configuration is, which is worth two processes where many requests come. Else it is
-    /// known if the environment names it, and git must be asked each question if not.
+    /// Asks git for its configuration files, which pays off for a server with many requests.
+    /// Without this the files are known only if the environment names them; otherwise git must be
+    /// asked about each repository.
     pub fn survey(&self, spawner: &Spawner) {
         self.config_files.get_or_init(|| files::asked(self, spawner));
     }
 
-    /// Whether any configuration that git would read for `repository` may mention one of `words`, or
-    /// includes other files, or cannot be known. As section names cannot be spelt in another way than
-    /// letter by letter, a `false` is certain, and there is nothing to ask git.
+    /// Whether any configuration that git would read for `repository` may contain `word`, includes
+    /// other files, or cannot be known. Section names have only one spelling apart from case, so
+    /// `false` is certain and git need not be asked.
     #[must_use]
     pub fn config_may_mention(&self, repository: &Repository, word: &str) -> bool {
         let words = [word, "include", "worktreeconfig"];
@@ -127,14 +129,13 @@ impl Git {
             || self.server_config_may(|text| contains_any(text, &words))
     }
 
-    /// The same about the configuration outside repositories, which is all that decides about
-    /// ownership.
+    /// The same for the configuration outside repositories, which alone decides about ownership.
     #[must_use]
     pub fn server_config_may_mention(&self, word: &str) -> bool {
         self.server_config_may(|text| contains_any(text, &[word, "include"]))
     }
 
-    /// Whether `.` may be among the names of `safe.directory`.
+    /// Whether `safe.directory` may contain `.`.
     #[must_use]
     pub fn may_take_here_for_safe(&self) -> bool {
         self.server_config_may(|text| {
@@ -158,7 +159,8 @@ impl Git {
             })
     }
 
-    /// Runs git with more variables, in `directory` or where gitd runs, and gathers what it says.
+    /// Runs git with more variables, in `directory` or in gitd's working directory, and returns its
+    /// output.
     ///
     /// # Errors
     /// When git cannot be started.
@@ -175,9 +177,9 @@ impl Git {
         said.output(child.wait()?)
     }
 
-    /// Has git enter a repository by `name`, from `directory` or where gitd runs, as a service that waits for
-    /// its client; and looks where git is by then. It has looked at the owner before, and it may have been
-    /// led elsewhere.
+    /// Starts git as a service in the repository that `arguments` name, from `directory` or gitd's working
+    /// directory. While git waits for its client, returns the directory that it has entered. It has
+    /// checked the owner before that, and the name may have been changed in between.
     ///
     /// # Errors
     /// When git cannot be started.
@@ -194,20 +196,20 @@ impl Git {
         let (child, mut said) =
             self.start(spawner, directory, &environment, arguments, Some(input.as_fd()))?;
         drop(input);
-        // A service sends what it sends before its client speaks: packets up to a flush.
+        // A service writes before its client does: packets up to a flush.
         let greets = |answer: &[u8]| answer.ends_with(b"0000");
         said.read_while(|answer| !greets(answer))?;
         let place = greets(&said.texts[0]).then(|| format!("/proc/{}/cwd", child.pid));
         let place = place.and_then(|place| CString::new(place).ok());
         let place = place.and_then(|place| descriptor::locate(Base::WorkingDirectory, &place).ok());
-        // A client that wants nothing. Where git has ended, nobody reads it.
+        // The client asks for nothing. If git has ended, the write fails.
         let _ = File::from(client).write_all(b"0000");
         said.read_while(|_| true)?;
         Ok((said.output(child.wait()?)?, place))
     }
 
-    /// The search is the one that finds the services' git, and the spawn the one that no hung file system
-    /// holds up.
+    /// Finds git as for the services, and uses the spawner, because a hung file system does not
+    /// block its other spawns.
     fn start(
         &self,
         spawner: &Spawner,
@@ -258,8 +260,9 @@ impl Git {
         kept.chain(more).collect()
     }
 
-    /// Whether the names of `safe.directory` are compared with where a repository is, and not with how it
-    /// was called: since git 2.46. Asked once, and only where a repository is another user's.
+    /// Whether git compares the names of `safe.directory` with the repository's real path, and not
+    /// with the name it was called by: since git 2.46. Asked once, and only for a repository of
+    /// another user.
     pub fn resolves_safe_names(&self, spawner: &Spawner) -> bool {
         let since = |version| version >= (2, 46);
         *self.resolves_safe_names.get_or_init(|| self.ask_version(spawner).is_none_or(since))
@@ -274,10 +277,10 @@ impl Git {
     }
 }
 
-/// How much of a stream is kept; the rest is read and dropped.
+/// How many bytes of a stream are kept; the rest is read and dropped.
 const MAX_SAID: usize = 1 << 20;
 
-/// What a process says on standard output and standard error.
+/// The standard output and standard error of a process.
 struct Said {
     streams: [Option<File>; 2],
     texts: [Vec<u8>; 2],
@@ -288,7 +291,7 @@ impl Said {
         Said { streams: streams.map(|stream| Some(stream.into())), texts: [Vec::new(), Vec::new()] }
     }
 
-    /// Reads for as long as the text of standard output is `wanting`, and there is anything to come.
+    /// Reads while `wanting` accepts the text of standard output, until both streams end.
     fn read_while(&mut self, wanting: impl Fn(&[u8]) -> bool) -> io::Result<()> {
         while wanting(&self.texts[0]) && self.streams.iter().any(Option::is_some) {
             let mut waits: Vec<Wait<'_>> = self
@@ -336,7 +339,7 @@ fn read_some(stream: &mut Option<File>, text: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds settings behind those that are in the environment already, where they count more.
+/// Adds settings after those in the environment, so that they take precedence.
 fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>)]) {
     const COUNT: &str = "GIT_CONFIG_COUNT";
     if config.is_empty() {
@@ -355,8 +358,8 @@ fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>
     }
 }
 
-/// The files that a search for `name` along `path` would try. Relative directories of `path` are
-/// passed over: the search happens inside a repository, whose owner must not choose the program.
+/// The files that a search for `name` along `path` tries. Relative directories of `path` are
+/// skipped: the search happens inside a repository, whose owner must not choose the program.
 fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
     std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
@@ -370,7 +373,7 @@ fn is_program(file: &CStr) -> bool {
         && descriptor::status(base, file, true).is_ok_and(|found| found.kind == Kind::Regular)
 }
 
-/// Whether `text` contains one of `words`, which are in lower case, in any case.
+/// Whether `text` contains one of `words`, ignoring case; `words` are in lower case.
 fn contains_any(text: &[u8], words: &[&str]) -> bool {
     let lower = text.to_ascii_lowercase();
     words.iter().any(|word| lower.windows(word.len()).any(|window| window == word.as_bytes()))

@@ -1,4 +1,4 @@
-//! What every start of a process needs: found once, when privileges are dropped.
+//! The state that every start of a process needs, determined once when privileges are dropped.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
@@ -12,28 +12,29 @@ use crate::sys::account;
 use crate::sys::limit;
 use crate::sys::process::Spawner;
 
-/// What every start of a process needs; made once.
+/// The state that every start of a process needs.
 #[derive(Debug)]
 pub struct Starter {
-    /// Where processes are made.
+    /// Starts processes.
     pub spawner: Spawner,
     git: OnceLock<Git>,
     settings: GitSettings,
     /// The user that gitd runs as.
     pub uid: u32,
-    /// The user that called sudo to make gitd run as root (contract 45).
+    /// The user that started gitd as root with sudo (contract 45).
     pub sudo_uid: Option<u32>,
-    /// The niceness of services, if it is another than gitd's own.
+    /// The niceness of services, if it is not gitd's own.
     pub niceness: Option<i32>,
     /// The value of upload-pack's `--timeout`, in seconds; 0 for none.
     pub timeout: u64,
 }
 
 impl Starter {
-    /// Looks around once privileges are dropped: whose processes these will be.
+    /// Must be called after privileges are dropped, because it reads gitd's user.
     pub fn new(spawner: Spawner, settings: GitSettings, timeout: u64) -> Self {
         let uid = account::effective_uid();
-        // As git reads it: blanks in front do not count, and of a larger number the lower 32 bits do.
+        // Parsed as git does: leading blanks are ignored, and of a larger number the lower 32 bits
+        // count.
         let number = |text: String| Some(text.trim_ascii_start().parse::<u64>().ok()? as u32);
         let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
         let niceness = (settings.nice > 0).then(|| limit::niceness() + i32::from(settings.nice));
@@ -48,18 +49,19 @@ impl Starter {
         }
     }
 
-    /// Learns of git what spares each of many requests a question.
+    /// Asks git once what each request would need.
     pub fn survey(self) -> Self {
         self.git().survey(&self.spawner);
         self
     }
 
-    /// The installed git. It is looked for when it is first needed: many a client is refused without.
+    /// The installed git. Looked for when first needed, because many clients are refused without
+    /// it.
     pub fn git(&self) -> &Git {
         self.git.get_or_init(|| Git::find(&self.settings.config))
     }
 
-    /// The environment of a child: the server's own, and what concerns this client (contract 50, 51).
+    /// The environment of a child: the server's own and the client's variables (contract 50, 51).
     ///
     /// # Errors
     /// When a value contains a NUL byte.
