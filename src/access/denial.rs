@@ -1,4 +1,4 @@
-//! Refusals: one value gives both what the client hears and what the administrator reads.
+//! Refusals: one value gives both the client's message and the administrator's log line.
 
 use thiserror::Error;
 
@@ -7,22 +7,22 @@ use crate::protocol::pktline;
 use crate::protocol::service::Service;
 use crate::sys::shortage;
 
-/// Why a request is refused. `Display` is the line for the log, in the stock daemon's words.
+/// Why a request is refused. `Display` is the log line, in the stock daemon's words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Denial {
-    /// The server does not offer the service, and no repository can change that.
+    /// The server does not offer the service, and no repository can enable it.
     #[error("'{}': service not enabled.", .0.name())]
     ServiceOff(Service),
-    /// The pathname is another name of something.
+    /// The pathname is not the only one for what it names.
     #[error("'{}': aliased", Escaped(.0))]
     Aliased(Vec<u8>),
-    /// A `~user` path where there are none.
+    /// A `~user` path where those are not allowed.
     #[error("'{}': User-path not allowed", Escaped(.0))]
     UserPath(Vec<u8>),
-    /// A path that no file system takes.
+    /// A path that is longer than any file system allows.
     #[error("{what} too large: {}", Escaped(path))]
     TooLong {
-        /// What it was made from.
+        /// What it was built from.
         what: &'static str,
         /// The path.
         path: Vec<u8>,
@@ -32,20 +32,20 @@ pub enum Denial {
     NotARepository {
         /// The path that was looked for.
         path: Vec<u8>,
-        /// What is there instead, for the administrator only.
+        /// What was found instead, for the administrator only.
         found: String,
     },
-    /// The repository belongs to somebody else.
+    /// The repository belongs to another user.
     #[error("detected dubious ownership in repository at '{}'", Escaped(path))]
     Foreign {
         /// Where it is.
         path: Vec<u8>,
-        /// The name that `safe.directory` must have.
+        /// The name that `safe.directory` must contain.
         safe: Vec<u8>,
-        /// As whom gitd runs.
+        /// The user that gitd runs as.
         uid: u32,
     },
-    /// The path is not in one of the directories of the command line.
+    /// The path is not in the directory list of the command line.
     #[error("'{}': not in directory list", Escaped(.0))]
     NotListed(Vec<u8>),
     /// The repository was not exported by its owner.
@@ -59,7 +59,7 @@ pub enum Denial {
     Config {
         /// Where the repository was found.
         path: Vec<u8>,
-        /// What git says.
+        /// git's error message.
         reason: Vec<u8>,
     },
     /// The access hook refused.
@@ -67,7 +67,7 @@ pub enum Denial {
     Hook {
         /// Where the repository was found.
         path: Vec<u8>,
-        /// What the hook said, for the client.
+        /// The hook's message, for the client.
         reason: Vec<u8>,
     },
     /// git could not be started.
@@ -83,22 +83,22 @@ pub enum Denial {
     Exhausted {
         /// The service that was to run.
         service: Service,
-        /// What there is too little of, in the system's words.
+        /// The resource that ran out, in the system's words.
         reason: String,
     },
-    /// git ended before it said a word, as it does over a format or configuration that it refuses
-    /// (contract 33, 49).
+    /// git ended without output, as it does when it refuses a format or configuration (contract 33,
+    /// 49).
     #[error("{} failed before it answered", service.name())]
     FailedSilently {
         /// The service that ran.
         service: Service,
-        /// The process, whose lines in the log say why.
+        /// The process id, under which the log lines say why.
         pid: u32,
     },
-    /// The server is retired: where to go instead.
+    /// The server is retired; the new URL.
     #[error("moved to {}", Escaped(.0))]
     Moved(Vec<u8>),
-    /// Too many requests for this path are being checked, and none gets an end.
+    /// Too many requests for this path are in checks that do not end.
     #[error("'{}': too many requests are being checked", Escaped(.0))]
     Hanging(Vec<u8>),
     /// Too many services run already.
@@ -107,7 +107,7 @@ pub enum Denial {
 }
 
 impl Denial {
-    /// git could not be started for this reason.
+    /// git could not be started, for this reason.
     pub fn cannot_run(service: Service, error: &std::io::Error) -> Self {
         let reason = crate::sys::errno_text(error);
         if shortage::is_shortage(error) {
@@ -117,21 +117,21 @@ impl Denial {
         }
     }
 
-    /// Only git could have answered a question about the repository, and it could not be run.
+    /// Only git can answer a question about the repository, and git could not be run.
     pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
         shortage::note(error);
         let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
         Denial::Config { path: path.to_vec(), reason }
     }
 
-    /// git does not understand its configuration, and said why.
+    /// git does not accept the configuration; its output says why.
     pub fn refused_by_git(path: &[u8], output: &std::process::Output) -> Self {
         let reason = output.stderr.trim_ascii_end().to_vec();
         Denial::Config { path: path.to_vec(), reason }
     }
 
-    /// What the client hears: the reason if clients may know it (contract 32). Whatever lets a client
-    /// probe for files has one and the same answer.
+    /// The reason in the client's message, if clients may know it (contract 32). All refusals by
+    /// which a client could probe for files have the same reason.
     fn reason(&self, informative: bool) -> &[u8] {
         match self {
             Denial::Busy | Denial::Hanging(_) | Denial::Exhausted { .. } => {
@@ -154,7 +154,7 @@ impl Denial {
         }
     }
 
-    /// The packet for the client that asked for `pathname`.
+    /// The packet for the client, which asked for `pathname`.
     pub fn packet(&self, informative: bool, pathname: &[u8]) -> Vec<u8> {
         match self {
             // The URL comes last and alone, to be copied.
@@ -163,7 +163,7 @@ impl Denial {
         }
     }
 
-    /// What the administrator can do about it; empty where there is nothing to mend.
+    /// What the administrator can do about it; empty if nothing.
     pub fn remedy(&self) -> String {
         match self {
             Denial::ServiceOff(service) | Denial::ServiceOffFor(service, _) => {

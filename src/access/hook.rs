@@ -1,4 +1,4 @@
-//! The access hook: the administrator's own program, asked last about every request (contract 56 to
+//! The access hook: the administrator's own program, run last for every request (contract 56 to
 //! 59).
 
 use std::ffi::{CStr, CString, OsStr};
@@ -18,13 +18,13 @@ use crate::sys::descriptor::{self, Base, Kind};
 use crate::sys::process::Spawn;
 use crate::sys::shortage;
 
-/// The most bytes of a hook's answer that are kept; one packet cannot carry more.
+/// The most bytes of a hook's output that are kept; a packet cannot carry more.
 const MAX_ANSWER: usize = 65516;
 
 /// What a hook is told.
 #[derive(Debug)]
 pub struct Question<'a> {
-    /// The service that is asked for.
+    /// The service that the client requests.
     pub service: Service,
     /// The repository that was found.
     pub repository: &'a Repository,
@@ -34,9 +34,9 @@ pub struct Question<'a> {
     pub peer: &'a Peer,
 }
 
-/// Runs the hook and waits for its verdict, however long it takes: hooks are used to fetch before
-/// serving. `Err` holds the text for the client; none that counts where the system lacks something, which
-/// is [noted](shortage).
+/// Runs the hook and waits for its verdict without a limit: hooks are used to fetch before serving.
+/// `Err` holds the message for the client. For lack of a resource the shortage is
+/// [noted](shortage), and the message does not matter.
 pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Result<(), Vec<u8>> {
     let (end, said) = match run(starter, hook, question) {
         Ok(answer) => answer,
@@ -57,7 +57,7 @@ pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Resul
     Err(first_line(&said))
 }
 
-/// What the client hears of a hook's answer (contract 58). As everywhere in git, a NUL ends it.
+/// The client's message from a hook's output (contract 58). As everywhere in git, a NUL ends it.
 fn first_line(said: &[u8]) -> Vec<u8> {
     match said.trim_ascii_start() {
         b"" => b"service rejected".to_vec(),
@@ -71,7 +71,7 @@ fn first_line(said: &[u8]) -> Vec<u8> {
 fn run(starter: &Starter, hook: &[u8], question: &Question<'_>) -> io::Result<(End, Vec<u8>)> {
     let (reader, writer) = descriptor::pipe()?;
     let child = start(starter, hook, question, writer.as_fd())?;
-    // The answer ends when the last holder of the pipe closes it; this one must not be among them.
+    // The pipe ends when its last writer is closed, so close this one.
     drop(writer);
     let said = read_answer(reader.into());
     Ok((child.wait()?, said?))
@@ -107,7 +107,7 @@ fn start(
     }
     let program = [program(&hook, question.repository)?];
     match spawn(&program, &[&hook]) {
-        // A script without `#!`: what execvp(3) does with it.
+        // A script without `#!`: run it with the shell, as execvp(3) does.
         Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
             spawn(&shell, &[c"sh", &program[0]])
         }
@@ -115,17 +115,18 @@ fn start(
     }
 }
 
-/// The characters that make a shell necessary.
+/// The characters for which a shell is needed.
 fn is_shell_code(hook: &[u8]) -> bool {
     hook.iter().any(|byte| b"|&;<>()$`\\\"' \t\n*?[#~=%".contains(byte))
 }
 
-/// The program that a hook's name stands for: without a slash the first in PATH, which is found as the
-/// stock daemon finds it. If that one cannot be started, no other is: a later one may allow what the first
-/// would refuse.
+/// The program for a hook's name: without a slash the first in PATH, found as the stock daemon
+/// finds it. If it cannot be started, no other is tried: a later one may allow what the first would
+/// refuse.
 ///
-/// A relative directory of PATH is one of the repository's, whose owner must not choose the program. What
-/// stands there is neither run nor passed over, as the stock daemon would have asked it first.
+/// A relative directory in PATH is relative to the repository, whose owner must not choose the
+/// program. A program found there is an error: it is not run, and not skipped, because the stock
+/// daemon would have run it.
 fn program(hook: &CString, repository: &Repository) -> io::Result<CString> {
     let name = OsStr::from_bytes(hook.to_bytes());
     if hook.to_bytes().contains(&b'/') {
@@ -156,7 +157,8 @@ fn arguments(question: &Question<'_>) -> io::Result<[CString; 6]> {
     ])
 }
 
-/// Reads to the end and keeps what a packet can carry, so that a chatty hook costs no memory.
+/// Reads to the end and keeps at most what a packet can carry, so that a hook with much output
+/// costs no memory.
 fn read_answer(mut pipe: File) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -165,7 +167,7 @@ fn read_answer(mut pipe: File) -> io::Result<Vec<u8>> {
             Ok(0) => return Ok(answer),
             Ok(read) => {
                 answer.extend_from_slice(&buffer[..read]);
-                // White space in front does not count, so it must not fill the room.
+                // Leading white space does not count, so it must not use up the limit.
                 let blank = answer.len() - answer.trim_ascii_start().len();
                 answer.drain(..blank);
                 answer.truncate(MAX_ANSWER);

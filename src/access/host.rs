@@ -1,5 +1,4 @@
-//! What the client's virtual host stands for: asked of the resolver at most once, and only if the
-//! answer is wanted.
+//! The client's virtual host: resolved at most once, and only if the result is needed.
 
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -7,45 +6,45 @@ use std::ffi::CString;
 use crate::protocol::request::{self, VirtualHost};
 use crate::sys::resolve::{Purpose, resolve};
 
-/// The host-parameter of one request, with the resolver's answer once somebody wanted it.
+/// The host-parameter of a request, with the resolver's answer once it was needed.
 #[derive(Debug)]
 pub struct Host<'a> {
     named: Option<&'a VirtualHost>,
     resolved: OnceCell<Canonical>,
 }
 
-/// The resolver's answer; both parts are empty when it had none (contract 42).
+/// The resolver's answer; both parts are empty without one (contract 42).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Canonical {
-    /// The canonical name, cleaned like the client's own: the DNS is no more to be trusted. Its case is
-    /// kept: directories and access hooks tell cases apart.
+    /// The canonical name, cleaned like the client's own, because the DNS is not trusted either.
+    /// Its case is kept: directories and access hooks are case-sensitive.
     pub name: Vec<u8>,
     /// The first address, without brackets.
     pub address: Vec<u8>,
 }
 
 impl<'a> Host<'a> {
-    /// Wraps the host of a request; nothing is resolved yet.
+    /// The host of a request, not resolved yet.
     pub fn new(named: Option<&'a VirtualHost>) -> Self {
         Host { named, resolved: OnceCell::new() }
     }
 
-    /// Whether the request has a host-parameter, be it empty.
+    /// Whether the request has a host-parameter, even an empty one.
     pub fn is_named(&self) -> bool {
         self.named.is_some()
     }
 
-    /// The host in lower case; empty when the client named none.
+    /// The host in lower case; empty without a host-parameter.
     pub fn name(&self) -> &'a [u8] {
         self.named.map_or(b"", |named| &named.host)
     }
 
-    /// The port; empty when the client named none.
+    /// The port; empty without one.
     pub fn port(&self) -> &'a [u8] {
         self.named.map_or(b"", |named| &named.port)
     }
 
-    /// What the host resolves to. The first call may take as long as the resolver's time-outs.
+    /// The resolver's answer. The first call may take as long as the resolver's time-outs.
     pub fn canonical(&self) -> &Canonical {
         self.resolved.get_or_init(|| look_up(self.name()).unwrap_or_default())
     }

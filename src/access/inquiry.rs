@@ -1,6 +1,6 @@
-//! What only git can say of a repository's configuration: whether `daemon.<service>` is set, and whether
-//! it makes sense at all. git is asked only if the answer can change anything:
-//! a process more for each request would cost half of the speed.
+//! Questions about a repository's configuration that only git can answer: whether
+//! `daemon.<service>` is set, and whether the configuration is valid. git is asked only if the
+//! answer can change the outcome: one more process per request would halve the speed.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,10 +11,10 @@ use crate::git::starter::Starter;
 use crate::protocol::service::Service;
 use crate::repository::Repository;
 
-/// What `daemon.<service>` says, if anything (contract 52).
+/// The value of `daemon.<service>`, if it is set (contract 52).
 ///
 /// # Errors
-/// [`Denial::Config`], when git cannot be asked or does not understand its configuration.
+/// [`Denial::Config`], when git cannot be asked or does not accept its configuration.
 pub fn service_enabled(
     starter: &Starter,
     repository: &Repository,
@@ -33,7 +33,7 @@ pub fn service_enabled(
                 .ok_or_else(|| Denial::refused_by_git(&repository.path, &output))?,
         ),
     };
-    // `git config` only warns of files that no other command would go on without.
+    // `git config` only warns of files that every other command refuses.
     if !output.stderr.is_empty() {
         let check = ask_inside(starter, repository, &[], &["rev-parse", "--git-dir"])?;
         if !check.status.success() {
@@ -43,8 +43,8 @@ pub fn service_enabled(
     Ok(answer)
 }
 
-/// What the last value of `key` comes to. `git config` chokes on an earlier one that is no boolean,
-/// which all others pass over. `None` when the last one is none either.
+/// The last value of `key` as a boolean; `None` if it is not one. `git config` fails for an earlier
+/// value that is no boolean, which other commands ignore.
 fn last_value(
     starter: &Starter,
     repository: &Repository,
@@ -71,7 +71,7 @@ fn last_value(
     Ok(boolean(&ask_inside(starter, repository, &[], &arguments)?))
 }
 
-/// Refuses a repository whose own configuration or format git does not understand (contract 49).
+/// Refuses a repository whose own configuration or format git does not accept (contract 49).
 ///
 /// # Errors
 /// [`Denial::Config`], also when git cannot be asked.

@@ -1,8 +1,8 @@
 //! The decision: may this request be served?
 //!
-//! [`decide`] reads top to bottom in the stock daemon's order (contract 31). Its answer is a value:
-//! a [`Grant`], without which no git can be started, or a [`Denial`], which knows what to tell the
-//! client and what to tell the administrator.
+//! [`decide`] checks in the stock daemon's order (contract 31). The result is a value: a [`Grant`],
+//! without which git cannot be started, or a [`Denial`], which has the messages for the client and
+//! the administrator.
 
 pub mod denial;
 pub mod host;
@@ -42,12 +42,12 @@ impl Grant {
     }
 }
 
-/// Decides about one request. May take as long as the file system, the resolver and the access hook
-/// take, so it belongs on a thread that may wait.
+/// Decides about one request. May take as long as the file system, the resolver and the access
+/// hook, so call it on a thread that may block.
 ///
 /// # Errors
-/// The [`Denial`] of the first check that failed; [`Denial::Exhausted`], whatever the checks came to, if
-/// the system ran out of something meanwhile.
+/// The [`Denial`] of the first check that failed; [`Denial::Exhausted`], whatever the checks'
+/// result, if the system ran out of a resource meanwhile.
 pub fn authorize(
     policy: &Policy,
     starter: &Starter,
@@ -93,9 +93,9 @@ fn decide(
     }
     let finds_out_itself = match service {
         Service::UploadPack => true,
-        // It would enter what is called .git inside, and never look at what is checked here.
+        // receive-pack would enter the `.git` inside, and never see what was checked here.
         Service::ReceivePack => !repository.contains_dot_git(),
-        // It greets the client first.
+        // upload-archive writes to the client first.
         Service::UploadArchive => false,
     };
     if !finds_out_itself || policy.access_hook.is_some() {

@@ -1,14 +1,15 @@
-//! A retired server: where a request should go instead (`--moved-to`).
+//! A retired server: the URL to use instead (`--moved-to`).
 
 use crate::config::template::{Placeholder, Template};
 use crate::protocol::request::Request;
 
-/// The URL for a request. What the client chose in it, host, port and path, is percent-encoded but for
-/// what stands for itself in a URL, so that nothing can hide or break the line that its user reads.
+/// The URL for a request. Host, port and path come from the client. They are percent-encoded except
+/// for characters that are plain in a URL, so that they cannot hide or break the line that the user
+/// reads.
 pub fn url(template: &Template, request: &Request) -> Vec<u8> {
     let (host, port) = request.virtual_host.as_ref().map_or((Vec::new(), Vec::new()), |named| {
         let host = encoded(&named.host, b"-._:");
-        // An IPv6 address came without its brackets this far.
+        // The brackets of an IPv6 address were removed before.
         let host = if host.contains(&b':') { [b"[", host.as_slice(), b"]"].concat() } else { host };
         (host, encoded(&named.port, b""))
     });
@@ -17,7 +18,7 @@ pub fn url(template: &Template, request: &Request) -> Vec<u8> {
         Placeholder::Host => &host,
         Placeholder::Port => &port,
         Placeholder::Directory => &pathname,
-        // These need the name server; the configuration has refused them.
+        // These need the name server; the configuration refuses them.
         Placeholder::CanonicalHost | Placeholder::Address => b"",
     })
 }

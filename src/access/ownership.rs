@@ -1,5 +1,5 @@
-//! Whose repository is it? One of another user is refused unless `safe.directory` names it (contract
-//! 45 to 47), for its owner could have put anything into its configuration.
+//! Checks a repository's owner. One of another user is refused unless `safe.directory` names it
+//! (contract 45 to 47), because its owner controls its configuration.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,8 +13,8 @@ use crate::repository::Repository;
 use crate::repository::pointer;
 use crate::sys::{descriptor, shortage};
 
-/// Checks the owners of a repository that was found. What `safe.directory` matches is git's to say,
-/// and git is asked only if its configuration has anything to say.
+/// Checks the owners of a repository. Only git decides what `safe.directory` matches, and git is
+/// asked only if its configuration may contain that variable.
 ///
 /// # Errors
 /// [`Denial::Foreign`]; [`Denial::Config`] when git cannot be asked.
@@ -30,29 +30,29 @@ pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
     Err(Denial::Foreign { path: repository.location.clone(), safe, uid: starter.uid })
 }
 
-/// Whether the server's own environment makes every repository another user's. What is no boolean git
-/// complains of, when it is asked.
+/// Whether the server's own environment makes every repository another user's. git itself rejects a
+/// value that is no boolean when it is asked.
 fn assumed_different() -> bool {
     let value = std::env::var_os(DIFFERENT_OWNER).unwrap_or_default().to_ascii_lowercase();
     !["", "0", "false", "no", "off"].iter().any(|no| value == *no)
 }
 
-/// How often git is asked while somebody changes what it looks at.
+/// How often to ask git while the directory keeps changing.
 const MAX_ASKED: usize = 3;
 
-/// How long nothing must have changed, at the precision of the coarsest file system.
+/// How long the directory must not have changed, given the precision of the coarsest file system.
 const REST: Duration = Duration::from_secs(3);
 
-/// Whether `safe.directory` has the name, by git's own rules.
+/// Whether `safe.directory` contains the name, by git's own rules.
 ///
-/// It is a service that is asked: the other commands look at a gitfile as a part of the directory around
-/// it, and must run inside a repository, which they then take for `.`. Of the services receive-pack asks in
-/// every version; it is told to take every owner for another one, and to show no ref.
+/// A service is asked: other commands treat a gitfile as a part of the directory around it, and
+/// must run inside a repository, which they then call `.`. Of the services, receive-pack checks in
+/// every version. It is told to treat every owner as another user, and to show no ref.
 ///
-/// Whoever owns the repository may put another in its place between any two looks at a name. So git is asked
-/// in a directory that is held, and its answer counts only if it has entered the repository that shall be
-/// served. What remains is what may change inside that directory between two of git's own looks, for the
-/// stock daemon too: where anything has changed, git must say so several times.
+/// The repository's owner may replace it between any two look-ups of a name. So git is asked in a
+/// directory that is held open, and its answer counts only if it has entered the repository that is
+/// to be served. The contents of that directory may still change between two of git's own look-ups,
+/// below the stock daemon too. So where anything has changed, git must agree several times.
 fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Denial> {
     let Some(place) = Asked::of(starter, repository, name) else { return Ok(false) };
     let before = place.changed();
@@ -90,7 +90,8 @@ fn ask(starter: &Starter, repository: &Repository, place: &Asked) -> Result<bool
     if let Some(entered) = entered {
         return Ok(repository.is(entered.as_fd()));
     }
-    // The advice is a command in every language; other complaints, even of the variable, are about something else.
+    // The advice is a command in every language; other messages, even about the variable, mean
+    // something else.
     let advice = b"--add safe.directory";
     if output.stderr.windows(advice.len()).any(|window| window == advice) {
         return Ok(false);
@@ -98,15 +99,15 @@ fn ask(starter: &Starter, repository: &Repository, place: &Asked) -> Result<bool
     Err(Denial::refused_by_git(&repository.path, &output))
 }
 
-/// From where git is asked about a repository, and what it is called there.
+/// Where git is asked about a repository, and by what name.
 struct Asked {
-    /// Where gitd runs, for a git that compares the names as they are.
+    /// `None` for gitd's own working directory, for a git that compares the names as they are.
     directory: Option<OwnedFd>,
     called: Vec<u8>,
 }
 
 impl Asked {
-    /// `None` where git would find something else.
+    /// `None` where git would find another repository.
     fn of(starter: &Starter, repository: &Repository, name: &[u8]) -> Option<Self> {
         // git looks for a `.git` inside before it takes the directory itself.
         let around = name.strip_suffix(b"/.git");
@@ -116,8 +117,8 @@ impl Asked {
         if !starter.git().resolves_safe_names(&starter.spawner) {
             return Some(Asked { directory: None, called: around.unwrap_or(name).to_vec() });
         }
-        // Nothing can be put in the place of `.`; but `safe.directory` may have that name too, and mean
-        // another directory.
+        // `.` cannot be replaced. But `safe.directory` may contain that name too, and mean another
+        // directory.
         if !repository.is_behind_gitfile() && !starter.git().may_take_here_for_safe() {
             let directory = repository.directory().try_clone_to_owned();
             let directory = directory.inspect_err(shortage::note).ok()?;
@@ -129,7 +130,7 @@ impl Asked {
         Some(Asked { directory, called })
     }
 
-    /// When something was put there, or taken away.
+    /// When an entry of the directory last changed.
     fn changed(&self) -> Option<SystemTime> {
         Some(descriptor::status_of(self.directory.as_ref()?).ok()?.changed)
     }

@@ -1,4 +1,4 @@
-//! From the pathname of a request to a repository that is served under that name (contract 35 to 44).
+//! From the pathname of a request to the repository that is served under it (contract 35 to 44).
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,11 +12,11 @@ use crate::repository::name::MAX_PATH;
 use crate::repository::{Miss, Repository, diagnose, stem};
 use crate::sys::account;
 
-/// Finds the repository that `pathname` stands for, in the stock daemon's order: is the name plain,
-/// what path does it come to, is there a repository.
+/// Finds the repository for `pathname`, in the stock daemon's order: check the name, compute the
+/// path, look for a repository.
 ///
 /// # Errors
-/// The [`Denial`] that says at which step it ended.
+/// The [`Denial`] of the step that failed.
 pub fn enter(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Repository, Denial> {
     if !is_plain(pathname) {
         return Err(Denial::Aliased(pathname.to_vec()));
@@ -76,7 +76,7 @@ fn user_candidate(policy: &Policy, pathname: &[u8]) -> Result<Vec<u8>, Denial> {
     not_too_long([user, b"/", below.as_slice(), rest].concat(), "user-path")
 }
 
-/// `~user` and what follows it, with its slash.
+/// `~user`, and the rest with its slash.
 fn split_user(path: &[u8]) -> (&[u8], &[u8]) {
     let end = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
     path.split_at(end)
@@ -102,18 +102,18 @@ fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
             account::user(&name).ok_or(Miss::Nothing)?.home
         }
     };
-    // Slashes at the end of a request do not count; those of a home do, as nothing is called `/home/.git`
-    // that should be `/home.git`.
+    // Trailing slashes of a request are ignored. Those of a home are not: nothing is called
+    // `/home/.git` that should be `/home.git`.
     let place = [&home, rest].concat();
     let mut repository = Repository::search_behind(&place)?;
-    // The name that lists and logs know begins with the user's, not with the home.
+    // Lists and logs use the name with `~user`, not with the home.
     let suffix = repository.path.get(place.len()..).unwrap_or_default();
     repository.path = [path, suffix].concat();
     Ok(repository)
 }
 
-/// Whether the directories on the command line cover `path`: the same name, or one of them followed by
-/// a slash (contract 40). With strict paths only the same name will do.
+/// Whether the directories on the command line cover `path`: the same name, or one of them followed
+/// by a slash (contract 40). With strict paths only the same name counts.
 pub fn is_listed(policy: &Policy, path: &[u8]) -> bool {
     let covers = |directory: &Vec<u8>| match path.strip_prefix(directory.as_slice()) {
         Some(rest) if policy.strict_paths => rest.is_empty(),
