@@ -1,15 +1,16 @@
-//! Which session works, which is idle, which request waits, and which is next. Bookkeeping without sockets or
-//! clocks.
+//! Which sessions have a permit, which are idle, which requests wait, and which is next.
+//! Bookkeeping without sockets or clocks.
 //!
-//! A request needs a permit to be served. There are as many permits as `--max-connections` says. Without a free
-//! permit the request waits in a queue that serves client addresses in turn, so an address with a thousand
-//! requests delays the others by its share. When the queue is full, the address with the most waiting requests
-//! loses its latest one, which may be the new one.
+//! A request needs a permit to be served. There are as many permits as `--max-connections` says.
+//! Without a free permit the request waits in a queue that serves client addresses in turn, so an
+//! address with a thousand requests delays the others by its share. When the queue is full, the
+//! address with the most waiting requests loses its latest one, which may be the new one.
 //!
-//! A session that waits for its client gives its permit back and is *idle*. When it has work again it asks for a
-//! permit. Idle sessions that ask and the queue get permits in turn. A session that cannot wait works over the
-//! limit, and so does one that has waited for long. At most as many sessions as permits work over the limit. The
-//! number of idle sessions has a bound, so all processes and threads have one.
+//! A session that waits for its client gives its permit back and is *idle*. When it has work again
+//! it asks for a permit. Idle sessions that ask and the queue get permits in turn. A session that
+//! cannot wait works over the limit, and so does one that has waited for long. At most as many
+//! sessions as permits work over the limit. The number of idle sessions has a bound, so all
+//! processes and threads have one.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,11 +28,11 @@ mod tests;
 /// Idle sessions per permit.
 const IDLE_PER_PERMIT: usize = 4;
 
-/// Idle sessions per permit that may hold the memory of an answer. So at most twice as many packs are in memory as
-/// there are permits.
+/// Idle sessions per permit that may hold a pack in memory. So there are at most twice as many
+/// packs in memory as permits.
 const HEAVY_PER_PERMIT: usize = 1;
 
-/// The requests that may be in their checks where permits have no limit. Each takes a thread.
+/// Requests that may be in their checks when permits have no limit. Each takes a thread.
 const CHECKS: usize = 4096;
 
 /// What counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has.
@@ -47,34 +48,34 @@ impl From<IpAddr> for ClientAddress {
     }
 }
 
-/// What is limited; `None` for what is not.
+/// The limits; `None` for no limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bounds {
     /// Permits.
     pub places: Option<NonZeroUsize>,
-    /// The sessions of one address, with its idle ones.
+    /// Sessions of one address, including idle ones.
     pub per_address: Option<NonZeroUsize>,
-    /// The requests that may wait.
+    /// Requests that may wait in the queue.
     pub room: Option<usize>,
 }
 
 impl Bounds {
-    /// The sessions at a time, with the idle ones.
+    /// The most sessions at a time, including idle ones.
     pub fn most(&self) -> Option<usize> {
         self.places.map(|places| places.get().saturating_mul(1 + IDLE_PER_PERMIT))
     }
 
-    /// The requests that may be in their checks: all that may be sessions.
+    /// The most requests in their checks at a time: as many as sessions.
     pub fn checks(&self) -> usize {
         self.most().unwrap_or(CHECKS)
     }
 
-    /// The requests in their checks that may be about one subject, such as a pathname. A file system or an access hook
-    /// that hangs over one repository must leave permits to the others.
+    /// The most requests in their checks about one subject, such as a pathname. A file system or an
+    /// access hook that hangs for one repository must leave permits to the others.
     fn checks_of_one(&self) -> Checks {
         match self.places.map(|places| places.get().div_ceil(2)) {
-            // Half of the permits, so that the others are not late. A check that takes long gives its permit
-            // back, so no request waits long for a permit that is free.
+            // Half of the permits, so that other requests are not delayed. A slow check gives its
+            // permit back, so no request waits long while a permit is free.
             Some(half) => Checks { all: self.checks() - half, working: half },
             None => Checks { all: CHECKS / 4 * 3, working: CHECKS },
         }
@@ -89,7 +90,7 @@ type Subject = u64;
 #[derive(Debug, Clone, Copy, Default)]
 struct Checks {
     all: usize,
-    /// Those that have a permit.
+    /// Requests that have a permit.
     working: usize,
 }
 
@@ -101,7 +102,7 @@ pub struct Admission {
     state: Mutex<State>,
 }
 
-/// A request that was admitted: a session that works or is idle. Dropping it ends that.
+/// An admitted request: a session that works or is idle. Dropping it ends the session.
 #[derive(Debug)]
 pub struct Admitted {
     admission: Arc<Admission>,
@@ -110,29 +111,29 @@ pub struct Admitted {
     checking: Option<Subject>,
     /// What an idle session holds.
     idle: Option<Holding>,
-    /// An idle session has none.
+    /// `None` while the session is idle.
     permit: Option<Permit>,
 }
 
-/// The permit to work; free again when dropped.
+/// The permit to work. Dropping it frees it.
 #[derive(Debug)]
 pub struct Permit(Arc<Admission>);
 
-/// The answer to an idle session that has work again.
+/// The answer when an idle session asks for a permit.
 #[derive(Debug)]
 pub enum Wake {
-    /// It may work.
+    /// The session has a permit.
     Now,
-    /// It must not work before the receiver brings a permit, which goes to [`Admitted::work`].
+    /// The session must wait until the receiver gets a permit, and pass that to [`Admitted::work`].
     Later(oneshot::Receiver<Permit>),
 }
 
 /// What an idle session holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
-    /// Hardly anything: a check, or a service that has answered and kept little memory.
+    /// Little: a check, or a service that has answered and kept little memory.
     Light,
-    /// Whatever an answer takes that has not been finished.
+    /// The memory of an unfinished answer.
     Heavy,
 }
 
@@ -141,19 +142,20 @@ pub enum Holding {
 pub enum Answer {
     /// It is admitted.
     Now(Admitted),
-    /// It waits. The receiver brings the admission, or an error if another request took its room.
+    /// It waits. The receiver gets the admission, or an error if another request took its place in
+    /// the queue.
     Later(oneshot::Receiver<Admitted>),
     /// The queue is full.
     Never,
 }
 
 impl Admission {
-    /// Opens an empty admission.
+    /// An admission without sessions or requests.
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Admission { bounds, hasher: RandomState::new(), state: Mutex::default() })
     }
 
-    /// Asks to serve a request of `client` about `subject`.
+    /// Asks for a permit to serve a request of `client` about `subject`.
     pub fn ask(self: &Arc<Self>, client: impl Into<ClientAddress>, subject: &[u8]) -> Answer {
         let client = client.into();
         let subject = self.hasher.hash_one(subject);
@@ -175,14 +177,14 @@ impl Admission {
         Answer::Later(receiver)
     }
 
-    /// The sessions, with the idle ones.
+    /// The number of sessions, including idle ones.
     pub fn admitted(&self) -> usize {
         let state = self.lock();
         state.running + state.idle
     }
 
-    /// Whether requests about `subject` wait for its checks, of which too many are under way, and not for a
-    /// place.
+    /// Whether requests about `subject` wait because too many of its checks are under way, and not
+    /// for a permit.
     pub fn waits_for_checks(&self, subject: &[u8]) -> bool {
         let subject = self.hasher.hash_one(subject);
         !self.lock().may_check(&self.bounds, subject)
@@ -213,8 +215,8 @@ impl Admission {
         Permit(Arc::clone(self))
     }
 
-    /// Hands free permits to those whose turn it is. The lock is not held while one is offered: an offer that
-    /// nobody takes comes back as a dropped place or permit.
+    /// Hands free permits to sessions and requests in turn. The lock is released before they are
+    /// sent: a send that fails drops the permit, which takes the lock again.
     fn hand_out(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let mut places = Vec::new();
         let mut permits = Vec::new();
@@ -254,9 +256,9 @@ impl Admitted {
         }
     }
 
-    /// Gives the permit back, and says what is held meanwhile. `false` when too many sessions are idle like that
-    /// already; then it keeps its permit. A session that waits for a permit gets this one. The number of idle
-    /// sessions stays the same then.
+    /// Gives the permit back; `holding` says what the session keeps meanwhile. `false` when too
+    /// many such sessions are idle already; then it keeps its permit. If another session waits for
+    /// a permit, it gets this one, and the number of idle sessions stays the same.
     pub fn go_idle(&mut self, holding: Holding) -> bool {
         let mut state = self.admission.lock();
         if let Some(before) = self.idle {
@@ -284,7 +286,7 @@ impl Admitted {
         rests
     }
 
-    /// Asks for a permit, if it has none.
+    /// Asks for a permit, unless the session has one.
     pub fn wake(&mut self) -> Wake {
         if self.permit.is_some() {
             return Wake::Now;
@@ -301,8 +303,8 @@ impl Admitted {
         Wake::Now
     }
 
-    /// Works again without a wait, over the limit if need be. Only a heavy session may be idle without a way to
-    /// wait, so the limit is exceeded by no more than itself.
+    /// Works again without waiting, over the limit if necessary. Only a heavy session may be idle
+    /// without a way to wait, so the excess is bounded by [`HEAVY_PER_PERMIT`].
     pub fn work_on(&mut self) {
         if self.permit.is_none() {
             let permit = self.admission.permit(&mut self.admission.lock());
@@ -310,8 +312,8 @@ impl Admitted {
         }
     }
 
-    /// Works again over the limit after a long wait. `false` when as many sessions as permits work over the limit,
-    /// or may have to.
+    /// Works again over the limit after a long wait. `false` when as many sessions as permits work
+    /// over the limit, or may have to.
     pub fn insist(&mut self) -> bool {
         let mut state = self.admission.lock();
         let insists = self.permit.is_none() && state.has_spare(&self.admission.bounds, self.idle);
@@ -320,7 +322,7 @@ impl Admitted {
         permit.map(|permit| self.work(permit)).is_some()
     }
 
-    /// Works again, with the permit that [`Admitted::wake`] promised.
+    /// Works again, with the permit from [`Admitted::wake`].
     pub fn work(&mut self, permit: Permit) {
         if let Some(holding) = self.idle.take() {
             self.admission.lock().end_idle(holding);
@@ -328,12 +330,12 @@ impl Admitted {
         self.permit = Some(permit);
     }
 
-    /// Whether it has a permit.
+    /// Whether the session has a permit.
     pub fn works(&self) -> bool {
         self.permit.is_some()
     }
 
-    /// Whether there is a limit that makes others wait for this place.
+    /// Whether the number of permits is limited.
     pub fn is_scarce(&self) -> bool {
         self.admission.bounds.places.is_some()
     }

@@ -1,4 +1,5 @@
-//! Bounds on what clients can take: places for services, idle connections, and threads that may hang.
+//! Bounds on what clients can use: permits for services, idle connections, and threads that may
+//! hang.
 
 pub mod admission;
 pub mod pending;

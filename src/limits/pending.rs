@@ -1,9 +1,9 @@
-//! Clients that hold nothing but a connection: they have not sent their request yet, or are being told
-//! why it is refused. Bookkeeping without sockets or clocks.
+//! Connections without a request: the client has not sent one yet, or is being told why it is
+//! refused. Bookkeeping without sockets or clocks.
 //!
-//! They cost little, but not nothing, so their number has a bound. Past it the one that has been
-//! silent longest goes: a client that means it speaks within a round trip, and its turn to go comes
-//! only after all that were silent before it.
+//! Each costs little, but not nothing, so their number has a bound. Past it the client that has
+//! been silent longest is dismissed. An honest client sends its request within a round trip, so it
+//! is rarely the one.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How many go at once when their descriptors are wanted.
+/// Clients dismissed at once when descriptors run out.
 const ROOM: usize = 16;
 
-/// The clients without a request.
+/// The connections without a request.
 #[derive(Debug)]
 pub struct Pending {
     most: Option<NonZeroUsize>,
@@ -23,15 +23,15 @@ pub struct Pending {
 
 #[derive(Debug, Default)]
 struct State {
-    /// In the order of their last words, or of their coming. The sender is for no message: dropping
-    /// it sends the client away.
+    /// Ordered by last arrival of data, or by accept. The sender carries no message: dropping it
+    /// dismisses the client.
     clients: BTreeMap<u64, oneshot::Sender<()>>,
     next: u64,
-    /// Whether clients are being sent away; it ends when half of the room is free again.
+    /// Whether clients are being dismissed. Reset when the number falls to half of the bound.
     overflowed: bool,
 }
 
-/// One client's entry, which ends when dropped.
+/// One client's entry, removed on drop.
 #[derive(Debug)]
 pub struct PendingClient {
     pending: Arc<Pending>,
@@ -40,13 +40,13 @@ pub struct PendingClient {
 }
 
 impl Pending {
-    /// Opens an empty shared for at most so many; `None` for any number.
+    /// `most` is the bound; `None` for no bound.
     pub fn new(most: Option<NonZeroUsize>) -> Arc<Self> {
         Arc::new(Pending { most, state: Mutex::default() })
     }
 
-    /// Lets a client in, at the cost of the one that has been silent longest if there is no room.
-    /// `true` beside it when this is the first to go after a time in which nobody had to.
+    /// Adds a client, and dismisses the one that has been silent longest if the bound is reached.
+    /// The flag is `true` for the first dismissal since the number last fell to half of the bound.
     pub fn enter(self: &Arc<Self>) -> (PendingClient, bool) {
         let (sender, dismissal) = oneshot::channel();
         let mut state = self.lock();
@@ -57,8 +57,8 @@ impl Pending {
         (PendingClient { pending: Arc::clone(self), number, dismissal }, overflowed)
     }
 
-    /// Sends away some of those that have been silent longest, as their descriptors are wanted. `false`
-    /// when there are none.
+    /// Dismisses the clients that have been silent longest, to free their descriptors. `false` when
+    /// there are none.
     pub fn make_room(&self) -> bool {
         self.lock().push_out(ROOM) > 0
     }
@@ -69,7 +69,7 @@ impl Pending {
 }
 
 impl PendingClient {
-    /// The client has sent something; its silence begins anew.
+    /// The client has sent something, so it moves to the end of the order.
     pub fn spoke(&mut self) {
         let mut state = self.pending.lock();
         if let Some(sender) = state.clients.remove(&self.number) {
@@ -77,9 +77,9 @@ impl PendingClient {
         }
     }
 
-    /// Waits until the client must go. Not to be called again after that.
+    /// Waits until the client is dismissed. Must not be called again after that.
     pub async fn dismissed(&mut self) {
-        // Nobody sends; an error is the news.
+        // Nothing is ever sent; a dropped sender is the signal.
         let _ = (&mut self.dismissal).await;
     }
 }
@@ -126,7 +126,7 @@ mod tests {
         let (mut third, overflowed) = pending.enter();
         assert!(overflowed);
         assert!(is_dismissed(&mut second) && !is_dismissed(&mut first));
-        // Whatever it says now comes too late.
+        // The client is dismissed already, so its data comes too late.
         second.spoke();
         let (_fourth, overflowed) = pending.enter();
         assert!(!overflowed, "it was told already");

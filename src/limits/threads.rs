@@ -1,8 +1,8 @@
-//! Threads that may wait: for a slow file system, a resolver, an access hook.
+//! Threads that may block: on a slow file system, a resolver, an access hook.
 //!
-//! The runtime's own pool would do, but for two things: it ends the connection with a panic when the
-//! system has no thread to give, and at its limit new work waits behind what hangs. Here both are an
-//! answer that a client can be told.
+//! tokio's blocking pool has two faults here. It panics when the system has no thread to give, and
+//! at its limit new jobs wait behind jobs that hang. Here both cases are errors, which the client
+//! can be told.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,12 +26,12 @@ pub struct Threads {
     shared: Arc<Shared>,
 }
 
-/// What happens to work while all threads are busy.
+/// What happens to a job while all threads are busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenBusy {
-    /// It is refused: it might wait for ever behind what hangs.
+    /// It is refused, because it might wait for ever behind a job that hangs.
     Refuse,
-    /// It waits. The caller bounds how much does, and does not depend on the result.
+    /// It waits. The caller bounds the number of such jobs and does not depend on their results.
     Wait,
 }
 
@@ -55,22 +55,22 @@ impl std::fmt::Debug for State {
 }
 
 impl Threads {
-    /// No thread yet; at most so many.
+    /// A pool of at most `most` threads. It starts with none.
     pub fn new(most: usize, when_busy: WhenBusy) -> Self {
         Threads { most, when_busy, shared: Arc::default() }
     }
 
-    /// Does `work` on some thread. The receiver brings the result, or an error if the work panicked.
+    /// Runs `work` on a thread. The receiver gets the result, or an error if the job panicked.
     ///
     /// # Errors
-    /// When all threads are busy and there can be no other, or the system has none to give.
+    /// When all threads are busy and the pool is at its limit, or the system has no thread to give.
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<oneshot::Receiver<T>> {
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move || {
-            // Nobody waits for the result any more if this fails.
+            // An error means that the result is no longer wanted.
             let _ = sender.send(work());
         });
         let mut state = self.shared.lock();
@@ -89,7 +89,7 @@ impl Threads {
         let shared = Arc::clone(&self.shared);
         let member = Member(shared);
         let thread = std::thread::Builder::new().name("gitd-check".to_owned());
-        // If it fails, the closure is dropped, and the member with it.
+        // On failure the closure is dropped, and the member with it.
         thread.spawn(move || member.work(job))?;
         Ok(receiver)
     }
@@ -101,7 +101,7 @@ impl Shared {
     }
 }
 
-/// One thread's membership; ends with it, be it by a panic.
+/// A thread's membership in the pool. Dropping it also counts a thread that panicked as gone.
 struct Member(Arc<Shared>);
 
 impl Member {
@@ -141,10 +141,10 @@ mod tests {
 
     use super::*;
 
-    /// How long anything may take that nothing holds up.
+    /// How long any step may take that nothing blocks.
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// What a job has come to; `None` if it panicked.
+    /// The result of a job; `None` if it panicked.
     fn result_of<T>(mut job: oneshot::Receiver<T>) -> Option<T> {
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// Does it as soon as a thread has come back to the pool.
+    /// Runs `work` as soon as a thread is back in the pool.
     fn run_when_free<T: Send + 'static>(
         threads: &Threads,
         work: impl FnOnce() -> T + Copy + Send + 'static,
@@ -193,11 +193,12 @@ mod tests {
         assert_eq!(result_of(hanging), Some(Ok(())));
     }
 
-    /// A thread that was given a job may not have begun it yet: another job is not for it.
+    /// An idle thread that was given a job may not have started it yet: it must not count as idle
+    /// for another.
     #[test]
     fn one_job_for_each_idle_thread() {
         let threads = Threads::new(2, WhenBusy::Refuse);
-        // One that is slow to take what it is given.
+        // A thread that is slow to take its job.
         *threads.shared.lock() = State { idle: 1, all: 1, ..State::default() };
         let jobs = [1, 2].map(|n| threads.run(move || n).unwrap());
         assert_eq!(threads.shared.lock().all, 2, "a thread of its own for the second job");

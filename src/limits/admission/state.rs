@@ -1,5 +1,4 @@
-//! Who has what, and who waits for what: the books of [`Admission`](super::Admission), which are always under
-//! its lock.
+//! The state of [`Admission`](super::Admission), always accessed under its lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -15,12 +14,12 @@ use super::{
 pub(super) struct State {
     pub(super) running: usize,
     pub(super) idle: usize,
-    /// Those of the idle that hold the memory of an answer.
+    /// Idle sessions that hold the memory of an answer.
     pub(super) heavy: usize,
     pub(super) waiting: usize,
-    /// Those that rest and have work again, oldest first.
+    /// Idle sessions that have work again and wait for a permit, oldest first.
     pub(super) woken: VecDeque<Woken>,
-    /// Whether the next permit is for the queue, if both wait.
+    /// Whether the queue gets the next permit, if idle sessions wait for one too.
     pub(super) queue_is_next: bool,
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
     pub(super) turn: VecDeque<ClientAddress>,
@@ -29,20 +28,20 @@ pub(super) struct State {
     pub(super) checks: HashMap<Subject, Checks>,
 }
 
-/// One that rests and has work again.
+/// An idle session that has work again and waits for a permit.
 #[derive(Debug)]
 pub(super) struct Woken {
-    /// What it holds until it works.
+    /// What the session holds until it works.
     pub(super) holding: Option<Holding>,
     pub(super) sender: oneshot::Sender<Permit>,
 }
 
-/// One address. None that has nothing is kept.
+/// One address. Removed when it has neither sessions nor requests.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    /// Places it has, and requests that rest.
+    /// Its sessions, including idle ones.
     pub(super) held: usize,
-    /// Its requests that wait, oldest first.
+    /// Its waiting requests, oldest first.
     pub(super) queue: VecDeque<Waiting>,
 }
 
@@ -69,7 +68,8 @@ impl State {
             .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
     }
 
-    /// Whether one more may rest with `holding`, if `instead_of` ceases to rest for it.
+    /// Whether one more session may be idle with `holding`, if `instead_of` stops being idle in
+    /// exchange.
     pub(super) fn may_idle(
         &self,
         bounds: &Bounds,
@@ -82,14 +82,15 @@ impl State {
             && (holding == Holding::Light || unburdens || self.heavy < most(HEAVY_PER_PERMIT))
     }
 
-    /// Whether one that rests with `own` may work over the limit, beside all others that may have to.
+    /// Whether an idle session with `own` may work over the limit, beside all others that may have
+    /// to.
     pub(super) fn has_spare(&self, bounds: &Bounds, own: Option<Holding>) -> bool {
         let most = |places: NonZeroUsize| places.get().saturating_mul(1 + HEAVY_PER_PERMIT);
         let others = self.heavy - usize::from(own == Some(Holding::Heavy));
         bounds.places.is_none_or(|places| self.running + others < most(places))
     }
 
-    /// The one that has the next permit of those that rest.
+    /// The idle session that gets the next permit.
     pub(super) fn first_woken(&self) -> Option<&Woken> {
         self.woken.iter().find(|woken| !woken.sender.is_closed())
     }
@@ -138,7 +139,7 @@ impl State {
         self.waiting += 1;
     }
 
-    /// The first in turn that may have a place: its place in `turn` and in its address's queue.
+    /// The next request that may have a permit: its index in `turn` and in its address's queue.
     pub(super) fn next(&self, bounds: &Bounds) -> Option<(usize, usize)> {
         self.turn.iter().enumerate().find_map(|(turn, &client)| {
             let queue = &self.accounts.get(&client)?.queue;
@@ -162,7 +163,7 @@ impl State {
         Some((client, waiting))
     }
 
-    /// Requests whose clients have left take no room.
+    /// Drops requests whose clients have left.
     pub(super) fn forget_the_gone(&mut self) {
         self.accounts.retain(|_, account| {
             account.queue.retain(|waiting| !waiting.sender.is_closed());
@@ -173,8 +174,8 @@ impl State {
         self.waiting = self.accounts.values().map(|account| account.queue.len()).sum();
     }
 
-    /// Makes room for `client` at the cost of the address that waits most often, if that is another
-    /// one that would still wait at least as often.
+    /// Makes room for `client` by dropping the latest request of the address with the most, if that
+    /// is another address that keeps at least as many.
     pub(super) fn push_out_for(&mut self, client: ClientAddress) -> bool {
         let own = self.accounts.get(&client).map_or(0, |account| account.queue.len());
         let greedy = self.accounts.iter_mut().max_by_key(|(_, account)| account.queue.len());

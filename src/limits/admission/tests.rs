@@ -1,4 +1,4 @@
-//! Admissions of every size, and clients that come, wait, rest and go.
+//! Admission with bounds of every size: requests that come, wait and end.
 
 use super::*;
 
@@ -129,7 +129,7 @@ fn an_address_has_a_limit_of_its_own() {
     let first = now(admission.visit(1));
     let mut second = later(admission.visit(1));
     let other = now(admission.visit(2));
-    // There is a place, and it is not for this address.
+    // A permit is free, but not for this address.
     assert!(second.try_recv().is_err());
     drop(other);
     assert!(second.try_recv().is_err());
@@ -184,7 +184,7 @@ fn a_place_that_rests_works_again_with_a_permit() {
     let state = admission.lock();
     assert_eq!((state.running, state.idle), (1, 0));
     drop(state);
-    // Nobody else works: there is one at once.
+    // No other session works, so there is a permit at once.
     assert!(sleeper.go_idle(Holding::Light));
     assert!(matches!(sleeper.wake(), Wake::Now) && sleeper.works());
     drop(sleeper);
@@ -212,8 +212,8 @@ fn the_limit_holds_when_all_wake() {
     }
 }
 
-/// As many slow checks of one repository as there are places and more: only what would take half of the
-/// places from the others waits.
+/// More slow checks of one repository than there are permits: those beyond half of the permits
+/// wait.
 #[test]
 fn checks_of_one_repository_leave_places_to_others() {
     let admission = admission(4, 10);
@@ -232,7 +232,7 @@ fn checks_of_one_repository_leave_places_to_others() {
     assert!(one_more.try_recv().is_err());
     hanging.pop();
     let one_more = one_more.try_recv().unwrap();
-    // Behind one that may not, its own address's other request may.
+    // A blocked request does not block another request of its own address.
     let busy = now(admission.ask(address(4), b"/works"));
     let blocked = later(admission.ask(address(3), b"/hangs"));
     let others = now(admission.ask(address(3), b"/works"));
@@ -243,8 +243,8 @@ fn checks_of_one_repository_leave_places_to_others() {
     assert_eq!(admission.lock().running, 0);
 }
 
-/// Clones of one repository behind a slow hook wait for nothing but the hook: what half of the places cannot
-/// take at once follows as soon as the first ones are known to be slow.
+/// Clones of one repository behind a slow hook wait for nothing but the hook. Those beyond half of
+/// the permits follow as soon as the first ones are known to be slow.
 #[test]
 fn a_free_place_serves_any_repository() {
     for (places, requests) in [(32, 20), (32, 32), (1, 1), (1, 4), (0, 600)] {

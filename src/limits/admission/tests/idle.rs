@@ -1,4 +1,4 @@
-//! Clients that rest, wake, and change places.
+//! Sessions that become idle, wake, and exchange permits.
 
 use super::*;
 
@@ -8,7 +8,8 @@ fn now_resting(admission: &Arc<Admission>) -> Admitted {
     place
 }
 
-/// One that waits for its client, and may not rest beside so many, makes room for one that has work.
+/// A session that waits for its client, but may not be idle beside so many, gives way to one that
+/// has work.
 #[test]
 fn one_that_has_work_does_not_wait_for_one_that_has_none() {
     let admission = admission(1, 10);
@@ -25,7 +26,7 @@ fn one_that_has_work_does_not_wait_for_one_that_has_none() {
     assert_eq!((state.running, state.idle, state.heavy), (1, 1, 1));
 }
 
-/// It changes places with what is light, and cannot make it heavy.
+/// An exchange with a light session does not get around the bound of heavy ones.
 #[test]
 fn a_swap_is_no_way_around_the_bound_of_the_laden() {
     let admission = admission(2, 10);
@@ -42,7 +43,8 @@ fn a_swap_is_no_way_around_the_bound_of_the_laden() {
     assert_eq!(admission.lock().heavy, 2);
 }
 
-/// What works over the limit is what cannot wait, and what has waited for long; no more than the limit again.
+/// A heavy session and one that has waited for long work over the limit; at most twice the limit in
+/// all.
 #[test]
 fn over_the_limit() {
     let admission = admission(2, 10);
@@ -57,7 +59,7 @@ fn over_the_limit() {
     heavy.pop();
     assert!(light[0].insist() && light[0].works());
     assert!(!light[1].insist());
-    // Nobody else is let in before they are fewer than the limit.
+    // No other request is admitted until fewer sessions work than the limit.
     let mut waiting = later(admission.visit(9));
     drop(light);
     drop(heavy);
@@ -95,7 +97,7 @@ fn not_all_may_rest() {
     let mut waiting = later(admission.visit(2));
     assert!(!places.last_mut().unwrap().go_idle(Holding::Light));
     assert!(waiting.try_recv().is_err());
-    // One that rests ends, which frees no permit but lets another rest.
+    // The end of an idle session frees no permit, but lets another session be idle.
     places.remove(0);
     assert!(waiting.try_recv().is_err());
     assert!(places.last_mut().unwrap().go_idle(Holding::Light));
@@ -113,11 +115,11 @@ fn with_the_memory_of_an_answer_fewer_may_rest() {
     places.extend((3..=4).map(|n| now(admission.visit(n))));
     assert!(!places[2].go_idle(Holding::Heavy) && places[2].works());
     assert!(places[2].go_idle(Holding::Light));
-    // One that rests keeps what it has where there is no room for more.
+    // An idle session keeps its holding when there is no room for a heavier one.
     assert!(!places[2].go_idle(Holding::Heavy) && !places[2].works());
     assert_eq!(admission.lock().running, 1);
     assert!(!places[3].go_idle(Holding::Heavy));
-    // One of the heavy makes room for another, by its end or by that of its answer.
+    // A heavy session makes room for another when it ends or becomes light.
     places.remove(0);
     assert!(places[2].go_idle(Holding::Heavy));
     assert!(!places[1].go_idle(Holding::Heavy));
