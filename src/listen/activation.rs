@@ -1,5 +1,4 @@
-//! Listening sockets that were opened by somebody else: systemd's socket activation, sd_listen_fds(3),
-//! without its library.
+//! Listening sockets from systemd's socket activation, sd_listen_fds(3), without its library.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,18 +11,18 @@ use crate::listen::listener::Listener;
 use crate::net::address::Address;
 use crate::sys::{errno_text, inherited, socket};
 
-/// Sockets that are not what they should be.
+/// Invalid sockets from the environment.
 #[derive(Debug, Error)]
 pub enum BadSocket {
-    /// The environment speaks of descriptors that are not there.
+    /// The environment names descriptors that are not open.
     #[error("LISTEN_FDS={0}: {reason}", reason = errno_text(.1))]
     Missing(String, io::Error),
-    /// A descriptor that nobody can connect to.
+    /// A descriptor that is no listening stream socket.
     #[error(
         "descriptor {0} from LISTEN_FDS is no listening stream socket (in a socket unit: ListenStream=, Accept=no)"
     )]
     NotListening(usize),
-    /// `--mptcp=require`, and the socket is one of TCP.
+    /// `--mptcp=require`, but the socket is a TCP socket.
     #[error(
         "--mptcp=require: the socket {0} was passed without Multipath TCP; in its socket unit: SocketProtocol=mptcp"
     )]
@@ -42,7 +41,7 @@ pub fn take() -> Result<Vec<OwnedFd>, BadSocket> {
     inherited::take(count).map_err(|error| BadSocket::Missing(count.to_string(), error))
 }
 
-/// Makes listeners of what was passed; the warnings are for the administrator.
+/// Makes listeners of the passed sockets; also returns warnings for the administrator.
 pub fn listeners(
     descriptors: Vec<OwnedFd>,
     multipath: Multipath,
@@ -55,7 +54,7 @@ pub fn listeners(
         if !listens || socket.r#type().ok() != Some(Type::STREAM) {
             return Err(BadSocket::NotListening(number));
         }
-        // Readiness may be stale by the time of accept; only then must it not wait.
+        // Readiness may be stale by the time of accept, which must not block then.
         if socket.set_nonblocking(true).is_err() {
             return Err(BadSocket::NotListening(number));
         }

@@ -1,5 +1,5 @@
-//! Addresses and listening sockets: TCP, or Multipath TCP where it was asked for and the kernel plays
-//! along.
+//! Addresses and listening sockets: TCP, or Multipath TCP if it was asked for and the kernel
+//! supports it.
 
 use std::env;
 use std::ffi::CStr;
@@ -18,25 +18,25 @@ use crate::net::address::Address;
 use crate::sys::errno_text;
 use crate::sys::resolve::{Purpose, ResolveError, resolve};
 
-/// What came of listening.
+/// The result of listening.
 #[derive(Debug, Default)]
 pub struct Listening {
     /// The sockets that listen.
     pub listeners: Vec<Listener>,
-    /// Whether there is a place where nobody listens although it was asked for.
+    /// Whether gitd could not listen on some place that was asked for.
     pub partial: bool,
-    /// What the administrator should hear once the server is ready.
+    /// Warnings for the administrator once the server is ready.
     pub warnings: Vec<String>,
 }
 
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listener {
-    /// The socket; it does not wait.
+    /// The socket; it is non-blocking.
     pub socket: Socket,
     /// Where it listens.
     pub address: Address,
-    /// Whether somebody else opened it, and will still have it when this process is gone.
+    /// Whether it was passed by the service manager, which keeps it open when this process ends.
     pub passed: bool,
 }
 
@@ -45,11 +45,11 @@ pub struct Listener {
 #[error("--mptcp=require: Multipath TCP is not available: {}; {}", errno_text(.0), cure(.0))]
 pub struct NoMultipath(io::Error);
 
-/// How often another free port is tried until one is free on every address.
+/// How often to try another free port until one is free on every address.
 const FREE_PORT_TRIES: usize = 16;
 
-/// Binds and listens on every address of every host, unless sockets were `passed` and no place was
-/// named. An address that cannot be listened on is logged and passed over (contract 11).
+/// Binds and listens on every address of every host, unless sockets were `passed` and no address or
+/// port was named. An address that fails is logged and skipped (contract 11).
 pub fn listen(daemon: &Daemon, passed: Vec<Listener>) -> Result<Listening, NoMultipath> {
     let own = passed.is_empty() || daemon.place_named;
     let mut listening = Listening { listeners: passed, ..Listening::default() };
@@ -62,8 +62,8 @@ pub fn listen(daemon: &Daemon, passed: Vec<Listener>) -> Result<Listening, NoMul
         if !attempt.port_taken {
             break;
         }
-        // The ports of the last try are held until the next one has others; but where any will do, they
-        // may be all there are.
+        // The ports of the last attempt are held until the next one has others. But the final
+        // attempt takes any ports, and may need those.
         let settle = turn == FREE_PORT_TRIES;
         if settle {
             attempt.outcomes.clear();
@@ -79,7 +79,7 @@ pub fn listen(daemon: &Daemon, passed: Vec<Listener>) -> Result<Listening, NoMul
     Ok(listening)
 }
 
-/// Addresses that stand for one host.
+/// The addresses of one host.
 struct Group<'a> {
     /// The host's name; `None` for every address.
     host: Option<&'a CStr>,
@@ -116,17 +116,17 @@ fn groups(daemon: &Daemon) -> Vec<Group<'_>> {
         .collect()
 }
 
-/// One try to listen on all addresses.
+/// One attempt to listen on all addresses.
 struct Attempt {
-    /// For each group what came of each of its addresses.
+    /// For each group the result of each address.
     outcomes: Vec<Vec<io::Result<Listener>>>,
-    /// Whether the free port of one address is somebody's on another.
+    /// Whether the free port of one address is in use on another.
     port_taken: bool,
     warnings: Vec<String>,
 }
 
 impl Attempt {
-    /// `settle` for different ports where there is no common one.
+    /// With `settle`, addresses may have different ports.
     fn make(daemon: &Daemon, groups: &[Group<'_>], settle: bool) -> Result<Self, NoMultipath> {
         let mut attempt = Attempt { outcomes: Vec::new(), port_taken: false, warnings: Vec::new() };
         let mut common = None;
@@ -167,7 +167,7 @@ impl Attempt {
         Ok(socket.and_then(|socket| bind(socket, &address, daemon.reuse_address)))
     }
 
-    /// Logs what failed, in the stock daemon's words and order, and keeps what listens.
+    /// Logs the failures in the stock daemon's words and order, and keeps the listeners.
     fn report(self, groups: &[Group<'_>], port: Port, listening: &mut Listening) {
         listening.warnings.extend(self.warnings);
         for (group, outcomes) in groups.iter().zip(self.outcomes) {
@@ -214,8 +214,8 @@ fn listen_in_files(daemon: &Daemon, listening: &mut Listening) {
     }
 }
 
-/// Opens a socket for one listener. Any refusal of Multipath TCP means TCP, for this listener: which
-/// errors there are depends on the kernel's version, its configuration, and what watches over it.
+/// Opens a socket for one listener. After any refusal of Multipath TCP this listener uses TCP,
+/// because the errors depend on the kernel's version, its configuration, and security modules.
 fn open(
     multipath: Multipath,
     address: &SocketAddr,
@@ -237,7 +237,7 @@ fn open(
     }
 }
 
-/// What the administrator can do about a kernel that refuses Multipath TCP.
+/// What the administrator can do if the kernel refuses Multipath TCP.
 fn cure(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::ENOPROTOOPT) => "it is switched off: sysctl net.mptcp.enabled=1",
@@ -258,16 +258,17 @@ fn bind(socket: Socket, address: &SocketAddr, reuse_address: bool) -> io::Result
         socket.set_reuse_address(true)?;
     }
     socket.bind(&(*address).into())?;
-    // As many as the system allows: the kernel cuts this to net.core.somaxconn (B14).
+    // The largest backlog: the kernel cuts this to net.core.somaxconn (B14).
     socket.listen(libc::c_int::MAX)?;
-    // Readiness may be stale by the time of accept; only then must it not wait.
+    // Readiness may be stale by the time of accept, which must not block then.
     socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(*address);
     Ok(Listener { socket, address: Address::Inet(bound), passed: false })
 }
 
-/// Addresses that this host announces to its MPTCP peers and nobody listens on: paths to them would be
-/// reset. Asked of ip(8), which speaks the kernel's netlink; without it there is nothing to warn of.
+/// Addresses that this host announces to its MPTCP peers but gitd does not listen on: paths to them
+/// would be reset. Taken from ip(8), which uses the kernel's netlink; without ip(8) there is no
+/// warning.
 fn unreachable_endpoints(listening: &[SocketAddr]) -> Vec<String> {
     if listening.iter().any(|address| address.ip().is_unspecified()) {
         return Vec::new();
@@ -287,16 +288,16 @@ fn unreachable_endpoints(listening: &[SocketAddr]) -> Vec<String> {
         .collect()
 }
 
-/// Where ip(8) is. Directories of PATH that are not absolute are passed over: this may be root, in a
-/// working directory of somebody else's.
+/// The path of ip(8). Relative directories of PATH are skipped: gitd may be root in another user's
+/// working directory.
 fn ip() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let files = env::split_paths(&path).filter(|directory| directory.is_absolute());
     files.map(|directory| directory.join("ip")).find(|file| file.is_file())
 }
 
-/// The endpoints with the flag `signal` and no port of their own, from lines such as
-/// `10.0.0.1 id 1 signal dev eth0`.
+/// The endpoints with the flag `signal` and no port of their own, from lines such as `10.0.0.1 id 1
+/// signal dev eth0`.
 fn announced(endpoints: &str) -> impl Iterator<Item = IpAddr> {
     endpoints.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

@@ -1,4 +1,4 @@
-//! Sockets to accept from: TCP, MPTCP, Unix, or passed on by a service manager.
+//! Sockets to accept from: TCP, MPTCP, Unix, or passed by a service manager.
 
 pub mod activation;
 pub mod listener;

@@ -1,9 +1,10 @@
-//! Names in directories that are held open, found by a path that is walked one step at a time.
+//! Names in directories that are held open, found by walking a path one step at a time.
 //!
-//! Root must not act by path where another user can write: that user puts a symbolic link in the way
-//! and has root give away, overwrite or remove what is somebody else's. What is done to a [`Place`] is
-//! done in the one directory that was found, and a place knows whether anybody but root could have
-//! chosen it. A process that is not root risks nothing but what its user has, and is not held up.
+//! Root must not act by path where another user can write: that user can put a symbolic link in the
+//! path and make root give away, overwrite or remove another user's file. An operation on a
+//! [`Place`] acts in the one directory that was found, and a place knows whether any user but root
+//! could have chosen it. A process that is not root risks only its own user's files, so it is not
+//! restricted.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,14 +15,14 @@ use crate::sys::account::effective_uid;
 use crate::sys::descriptor::{self, Base};
 use crate::sys::entry::{self, FileStatus};
 
-/// How many symbolic links are followed on one path, as in the kernel.
+/// The most symbolic links followed on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Why root stops at a symbolic link on a path.
+/// Why root does not follow a symbolic link.
 const FOREIGN_LINK: &str =
     "as root, no symbolic link is followed that another user can make; name where it leads";
 
-/// Why root does not write into what is no plain file.
+/// Why root does not write into a file that is not plain.
 const FOREIGN_CHOICE: &str =
     "as root, only a plain file is written where another user can choose what is there";
 
@@ -30,18 +31,18 @@ const FOREIGN_CHOICE: &str =
 pub struct Place {
     directory: OwnedFd,
     name: CString,
-    /// Whether root alone decides which directory that is.
+    /// Whether only root could choose that directory.
     led_by_root: bool,
-    /// How many symbolic links led here.
+    /// How many symbolic links were followed.
     links: usize,
 }
 
 impl Place {
-    /// Walks to the directory of the last name in `path`. What stands there is not looked at.
+    /// Walks to the directory of the last name in `path`. The file with that name is not looked at.
     ///
     /// # Errors
-    /// Those of `openat(2)`; `EISDIR` where the path has no last name; as root, a symbolic link that
-    /// another user may have made.
+    /// Those of `openat(2)`; `EISDIR` where the path has no last name; as root, a symbolic link
+    /// that another user may have made.
     pub fn find(path: &[u8]) -> io::Result<Self> {
         if path.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::ENOENT));
@@ -50,7 +51,7 @@ impl Place {
         Walk { here, led_by_root: true, steps: Vec::new(), links: 0 }.along(path)
     }
 
-    /// What is there, a symbolic link itself too; `None` where nothing is.
+    /// The status of the file, of a symbolic link the link's own; `None` if there is none.
     pub fn look(&self) -> io::Result<Option<FileStatus>> {
         match entry::look(&self.directory, &self.name) {
             Ok(found) => Ok(Some(found)),
@@ -59,8 +60,8 @@ impl Place {
         }
     }
 
-    /// Whether nobody but root can put something else in the place of what root makes there. True for
-    /// every place of a process that is not root.
+    /// Whether no user but root can replace a file that root makes here. True for every place if
+    /// the process is not root.
     pub fn is_guarded(&self) -> bool {
         let is_safe = |directory: FileStatus| {
             directory.owner == 0 && (!directory.others_write() || directory.is_sticky())
@@ -68,27 +69,27 @@ impl Place {
         !is_root() || self.led_by_root && entry::look(&self.directory, c"").is_ok_and(is_safe)
     }
 
-    /// A path that leads here by way of the directory that is held, for calls that take nothing else.
+    /// A path through the directory that is held, for calls that only take a path.
     pub fn path(&self) -> Vec<u8> {
         let directory = format!("/proc/self/fd/{}/", self.directory.as_raw_fd());
         [directory.as_bytes(), self.name.as_bytes()].concat()
     }
 
-    /// Holds what is there as a mere location, a symbolic link itself too.
+    /// Holds the file with `O_PATH`, of a symbolic link the link itself.
     pub fn hold(&self) -> io::Result<OwnedFd> {
         entry::hold(&self.directory, &self.name)
     }
 
-    /// Whether what is there is `held`, a symbolic link itself too.
+    /// Whether the file, or the symbolic link itself, is `held`.
     pub fn is(&self, held: impl AsFd) -> bool {
         let there = self.look().ok().flatten().map(|found| found.identity);
         there.is_some() && there == entry::look(held, c"").ok().map(|held| held.identity)
     }
 
-    /// Opens the plain file that is there.
+    /// Opens the plain file.
     ///
     /// # Errors
-    /// Those of `openat(2)`; something else than a plain file.
+    /// Those of `openat(2)`; a file that is not plain.
     pub fn open(&self) -> io::Result<File> {
         let file = entry::open_to_read(&self.directory, &self.name)?;
         match entry::look(&file, c"")?.is_file() {
@@ -97,13 +98,13 @@ impl Place {
         }
     }
 
-    /// Removes what is there, if it is no directory.
+    /// Removes the file, if it is no directory.
     pub fn remove(&self) -> io::Result<()> {
         entry::remove(&self.directory, &self.name)
     }
 
-    /// Puts a new file in the place of whatever is there, in one step, and returns it. Until then it has a
-    /// name that nobody can guess.
+    /// Atomically replaces the file with a new one, and returns that. Until then it has a random
+    /// name.
     pub fn replace(&self, text: &[u8]) -> io::Result<File> {
         let aside = CString::new(format!(".gitd-{:016x}", entry::random()?))?;
         let mut file = entry::create(&self.directory, &aside)?;
@@ -115,17 +116,17 @@ impl Place {
         written.map(|()| file)
     }
 
-    /// Writes into what is there, be it a pipe or a device, or where the symbolic links there lead.
+    /// Writes into the existing file, also a pipe or a device, and follows symbolic links.
     ///
     /// # Errors
-    /// Those of opening and writing; as root, where another user can choose what is written.
+    /// Those of opening and writing; as root, where another user can choose which file is written.
     pub fn write_through(self, text: &[u8]) -> io::Result<()> {
         let found = self.look()?;
         if is_root() && !self.is_roots_choice(found.as_ref()) {
             return Err(io::Error::other(FOREIGN_CHOICE));
         }
         let is_link = found.is_some_and(|found| found.is_link());
-        // A link in /proc may stand for a pipe, and say no path.
+        // A link in /proc may stand for a pipe and contain no path.
         let magic = is_link && entry::is_of_proc(&self.directory);
         if is_link && !magic {
             return self.follow()?.write_through(text);
@@ -146,7 +147,7 @@ impl Place {
     }
 }
 
-/// The way to a place.
+/// The state of a walk along a path.
 struct Walk {
     here: OwnedFd,
     led_by_root: bool,
@@ -180,7 +181,7 @@ impl Walk {
     fn add(&mut self, path: &[u8]) -> io::Result<()> {
         if path.starts_with(b"/") {
             self.here = descriptor::locate(Base::WorkingDirectory, c"/")?;
-            // Whoever chose the path; only root's links come so far.
+            // `/` is root's, and a link leads here only if root has chosen it.
             self.led_by_root = true;
         }
         self.steps.extend(path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
@@ -190,7 +191,7 @@ impl Walk {
     fn descend(&mut self, name: &CString) -> io::Result<()> {
         match entry::hold_directory(&self.here, name) {
             Ok(below) => {
-                // The directory above one that root has chosen is root's choice too.
+                // The parent of a directory that root has chosen is root's choice too.
                 if name.as_bytes() != b".." {
                     let (above, entry) = (entry::look(&self.here, c"")?, entry::look(&below, c"")?);
                     self.led_by_root &= guards(&above, &entry);
@@ -209,7 +210,7 @@ impl Walk {
         }
     }
 
-    /// Where a symbolic link leads, if this process may follow it.
+    /// The target of a symbolic link, if this process may follow it.
     fn read_link(&mut self, name: &CString) -> io::Result<Vec<u8>> {
         self.links += 1;
         if self.links > MOST_LINKS {
@@ -224,7 +225,7 @@ impl Walk {
     }
 }
 
-/// Whether root alone decides that this entry stands in the directory.
+/// Whether only root can decide that this entry is in the directory.
 fn guards(directory: &FileStatus, entry: &FileStatus) -> bool {
     directory.owner == 0 && (!directory.others_write() || directory.is_sticky() && entry.owner == 0)
 }

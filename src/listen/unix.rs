@@ -1,4 +1,4 @@
-//! Unix sockets in the file system: made, and removed when the server that made them ends.
+//! Unix sockets in the file system: created at start, and removed when the server ends.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,18 +13,18 @@ use crate::listen::place::Place;
 use crate::sys::account::effective_uid;
 use crate::sys::entry;
 
-/// Why root gives no socket away where it may be another file meanwhile.
+/// Why root does not change the owner of a socket where another user could replace the file.
 const FOREIGN_DIRECTORY: &str = "--socket-owner needs a directory where only root can write, and so do \
                                  those above it";
 
-/// Listens in a file. What a server that has ended left there is replaced; what one that lives listens
-/// on is not.
+/// Listens on a socket in the file system. Replaces the socket of a server that has ended, but not
+/// of one that runs.
 ///
 /// # Errors
-/// `AddrInUse` when somebody listens there or it is no socket; those of bind, chown, chmod and listen;
-/// as root, a directory of another user's, with a link on the way or an owner to be given.
+/// `AddrInUse` when a server listens there or it is no socket; those of bind, chown, chmod and
+/// listen; as root, a directory of another user's, with a link on the way or an owner to be given.
 pub fn listen(path: &Path, rights: SocketRights) -> io::Result<Socket> {
-    // As long as clients can say, too.
+    // Clients must be able to pass the path too, so check its length first.
     let address = SockAddr::unix(path)?;
     let place = Place::find(path.as_os_str().as_bytes())?;
     let given = rights.user.is_some() || rights.group.is_some();
@@ -32,12 +32,12 @@ pub fn listen(path: &Path, rights: SocketRights) -> io::Result<Socket> {
     if given && !guarded {
         return Err(io::Error::other(FOREIGN_DIRECTORY));
     }
-    // Where nobody else can change what a path means, the socket shall bear the path that it is known by.
+    // If no other user can change what the path means, the socket's address is the given path.
     let address = if guarded { address } else { SockAddr::unix(OsStr::from_bytes(&place.path()))? };
     clear(&place, &address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     entry::bind_with_mode(&socket, rights.mode, || socket.bind(&address))?;
-    // Until it listens nobody can connect, whatever its permissions are.
+    // Before `listen` no client can connect, whatever the permissions are.
     let listening = if given { give(&place, rights) } else { Ok(()) }.and_then(|()| {
         socket.listen(libc::c_int::MAX)?;
         socket.set_nonblocking(true)
@@ -61,7 +61,7 @@ fn clear(place: &Place, address: &SockAddr) -> io::Result<()> {
 
 fn is_served(address: &SockAddr) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A server whose queue is full is one all the same.
+    // A server with a full queue still runs.
     socket.set_nonblocking(true)?;
     match socket.connect(address) {
         Ok(()) => Ok(true),
@@ -71,8 +71,8 @@ fn is_served(address: &SockAddr) -> io::Result<bool> {
     }
 }
 
-/// Gives the file away, once it is certain that it is the one just made: a symbolic link and a second
-/// name of something else are not.
+/// Changes the file's owner, once it is certain that it is the file just made, and not a symbolic
+/// link or a second name of another file.
 fn give(place: &Place, rights: SocketRights) -> io::Result<()> {
     let file = place.hold()?;
     let found = entry::look(&file, c"")?;
@@ -82,16 +82,16 @@ fn give(place: &Place, rights: SocketRights) -> io::Result<()> {
     entry::give(&file, rights.user, rights.group)
 }
 
-/// The file of a socket that listens; removed when dropped, unless a successor has its own there.
+/// The file of a listening socket. Removed on drop, unless a successor has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     place: Place,
-    /// The file, held: its inode's number is not given to a successor's meanwhile.
+    /// The file, held so that its inode number is not reused by a successor.
     file: OwnedFd,
 }
 
 impl SocketFile {
-    /// Takes care of the file at `path`; `None` when it has gone already.
+    /// Holds the file at `path`; `None` when it is gone already.
     pub fn keep(path: &Path) -> Option<Self> {
         let place = Place::find(path.as_os_str().as_bytes()).ok()?;
         let file = place.hold().ok()?;
@@ -103,7 +103,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.place.is(&self.file) {
-            // A user who may not remove it leaves it to the next server, which replaces it.
+            // A user that may not remove it leaves it to the next server, which replaces it.
             let _ = self.place.remove();
         }
     }
