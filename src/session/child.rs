@@ -1,4 +1,4 @@
-//! Starting git, the one process that a connection costs, and hearing how it ended.
+//! Starts git, the only process per connection, and reports how it ended.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -15,9 +15,9 @@ use crate::sys::process::Spawn;
 /// A running service.
 #[derive(Debug)]
 pub struct Running {
-    /// The process, which must be waited for.
+    /// The process. It must be reaped.
     pub process: Child,
-    /// Its standard error; reading ends when it and all that it left behind are gone.
+    /// Its standard error. It ends when the process and all its descendants have closed it.
     pub stderr: OwnedFd,
 }
 
@@ -51,12 +51,12 @@ pub fn start(
     Ok(Running { process, stderr })
 }
 
-/// How a service ended, once it has; `None` while it runs. Reaps it. `forced` tells that gitd has ended it.
+/// How the service ended; `None` while it runs. Reaps it. `forced` says that gitd has ended it.
 ///
-/// When upload-pack or upload-archive fails, as over a client that is gone, its children work for nobody
-/// and hold nobody's permit: git would end pack-objects by SIGTERM, which is ignored below gitd. What
-/// receive-pack leaves behind may be its hooks' intention; but where gitd has ended it, its hooks end too,
-/// or they would outgrow every limit.
+/// When upload-pack or upload-archive fails, for instance because its client is gone, its children
+/// go on without a purpose and without a permit: git would end pack-objects by SIGTERM, but below
+/// gitd that is ignored. Processes that receive-pack leaves behind may be intended by its hooks.
+/// But if gitd has ended receive-pack, its hooks end too, or they would exceed every limit.
 pub fn ended(process: &Child, service: Service, forced: bool) -> io::Result<Option<End>> {
     let Some(end) = process.look()? else { return Ok(None) };
     if forced {

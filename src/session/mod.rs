@@ -1,4 +1,4 @@
-//! A running service and its client, until both are gone.
+//! A running service and its client, until both have ended.
 
 pub mod child;
 pub mod monitor;
@@ -34,18 +34,19 @@ use crate::session::work::Work;
 use crate::sys::child::{Child, End};
 use crate::sys::errno_text;
 
-/// How long to wait before asking again a kernel that had no memory for a registration.
+/// How long to wait before a retry when the kernel has no memory for a registration.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// How long a look at a service's processes may take before it counts as at work. The kernel lets nobody
-/// look at a process that executes a program, for as long as the program's file system takes.
+/// How long a look at a service's processes may take before the service counts as working. The
+/// kernel blocks reads of `/proc/PID/syscall` while the process executes a program, for as long as
+/// the program's file system takes.
 const HANGING: Duration = Duration::from_secs(1);
 
-/// A client's socket, registered with the runtime; the service shares the same socket.
+/// A client's socket, registered with the runtime. The service shares the socket.
 pub type ClientSocket = Registered<Arc<Socket>>;
 
-/// Registers a client's socket, which can be done once at a time. Both directions: when the service has
-/// already taken what arrived, epoll would drop an event for reading alone.
+/// Registers a client's socket, which can be registered only once at a time. Registers both
+/// directions: epoll drops a read event if the service has already read the data.
 ///
 /// # Errors
 /// Those of `epoll_ctl(2)`, for lack of memory.
@@ -53,7 +54,7 @@ pub fn register(client: &Arc<Socket>) -> io::Result<ClientSocket> {
     Registered::new(Arc::clone(client), Interest::READABLE | Interest::WRITABLE)
 }
 
-/// Registers as soon as the kernel has the memory for it.
+/// Retries `register` until the kernel has the memory for it.
 pub async fn register_with_retry<T>(register: impl Fn() -> io::Result<T>) -> T {
     let mut told = false;
     loop {
@@ -69,36 +70,36 @@ pub async fn register_with_retry<T>(register: impl Fn() -> io::Result<T>) -> T {
     }
 }
 
-/// What a session starts from.
+/// What a session starts with.
 #[derive(Debug)]
 pub struct Session {
     /// The client's connection.
     pub wire: ClientSocket,
     /// The service's process.
     pub process: Child,
-    /// Which service it is.
+    /// The service.
     pub service: Service,
     /// Its standard error.
     pub stderr: Stderr,
-    /// Whether the first segments are held back.
+    /// Whether the first segments are held back (corked).
     pub corked: bool,
-    /// How long it may stand still.
+    /// How long nothing may move.
     pub timeout: Option<Duration>,
-    /// What the client has said so far.
+    /// What the client has sent so far.
     pub exchange: Exchange,
 }
 
 /// How a session ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How the service ended; `None` if gitd lost track of it.
+    /// How the service ended; `None` if its status is unknown.
     pub end: Option<End>,
-    /// What had crossed the connection then, and the most paths that it ever had.
+    /// The counters at the end, with the highest number of paths.
     pub counters: Option<Counters>,
 }
 
 impl Outcome {
-    /// Whether the service failed before it said anything: the client would hear nothing at all.
+    /// Whether the service failed before it wrote anything, so that the client has got no answer.
     pub fn failed_silently(&self) -> bool {
         self.end.is_some_and(|end| !end.success())
             && self.counters.is_some_and(|counters| !counters.answered())
@@ -106,10 +107,11 @@ impl Outcome {
 }
 
 impl Session {
-    /// Watches until the service has ended, and lets go of the connection. The last words are still in
-    /// the pipe then. The permit of `admitted` is given back for as long as the service has nothing to do, and
-    /// a service that works without a permit is stopped until there is one. `observers` are the threads that
-    /// look at its processes. Once the server is `ending`, the service must end too.
+    /// Watches until the service has ended, then releases the connection. The service's last output
+    /// may still be in the standard error pipe then. The permit of `admitted` is given back while
+    /// the service waits for its client, and a service that has work but no permit is stopped until
+    /// it gets one. `observers` are the threads that look at its processes. Once the server is
+    /// `ending`, the service is ended too.
     pub async fn watch(
         self,
         admitted: &mut Admitted,
@@ -181,7 +183,7 @@ impl Session {
                         work.undo_stop();
                     }
                     let stopped = work.is_stopped();
-                    // Something moves: it has been continued, be it by somebody else.
+                    // If it is unknown, bytes have moved: another process has continued the service.
                     let unknown = monitor.traffic.activity(now) == Activity::Unknown;
                     if stopped && (unknown || monitor.has_input()) && work.claim() {
                         monitor.traffic.go_on(now);
@@ -207,7 +209,7 @@ impl Session {
                 unverified &= observation.is_none();
             }
             if monitor.traffic.wants_arrivals() != wire.is_some() {
-                // For lack of memory the session goes on without: slower, not broken.
+                // Without memory for the registration the session goes on: slower, but correct.
                 wire = if wire.is_none() { register(&client).ok() } else { None };
             }
         };
@@ -216,7 +218,7 @@ impl Session {
     }
 }
 
-/// A service that waits for its client needs no permit; one that works does.
+/// A service needs a permit while it works, and none while it waits for its client.
 fn follow(work: &mut Work<'_>, traffic: &Traffic) {
     match traffic.activity(Instant::now()) {
         Activity::Works => drop(work.claim()),
@@ -226,18 +228,18 @@ fn follow(work: &mut Work<'_>, traffic: &Traffic) {
     }
 }
 
-/// Waits until something has arrived or left; for ever without a registration. `true` when a direction has
-/// ended: then nothing else is ever heard of it, and it must not be asked again.
+/// Waits until the socket reports an event; without a registration, for ever. `true` when a
+/// direction has ended: no further event comes then, so this must not be called again.
 async fn arrival(wire: Option<&ClientSocket>) -> bool {
     let Some(wire) = wire else { return pending().await };
     match wire.report(Interest::READABLE | Interest::WRITABLE).await {
         Ok(report) => report.closed(),
-        // The runtime is going away, and this session with it.
+        // The runtime shuts down, and this session with it.
         Err(_) => pending().await,
     }
 }
 
-/// Waits for a look at the service's processes that is under way, if there is one.
+/// Waits for the result of a look at the service's processes, if one is under way.
 async fn observed(
     observation: &mut Option<(Instant, oneshot::Receiver<Observation>)>,
 ) -> Observation {

@@ -1,6 +1,7 @@
-//! The connection of a running service: reads what is known of it, and does what [`Traffic`] decides.
+//! The connection of a running service: reads its state and does what [`Traffic`] decides.
 //!
-//! Whoever has the session waits, be it with a runtime ([`crate::session`]) or without ([`crate::server::inetd`]).
+//! The caller does the waiting, with a runtime ([`crate::session`]) or without
+//! ([`crate::server::inetd`]).
 
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,30 +20,30 @@ use crate::sys::socket;
 pub struct Monitor {
     client: Arc<Socket>,
     pid: u32,
-    /// What is decided for it.
+    /// Decides what to do.
     pub traffic: Traffic,
 }
 
 impl Monitor {
-    /// Begins to look after `client`, which the service `pid` was just given.
+    /// Watches `client`, which the process `pid` has as its standard input and output.
     pub fn new(client: Arc<Socket>, pid: u32, traffic: Traffic) -> Self {
         Monitor { client, pid, traffic }
     }
 
-    /// The client's socket, to wait for arrivals.
+    /// The client's socket, to wait for events.
     pub fn client(&self) -> BorrowedFd<'_> {
         self.client.as_fd()
     }
 
-    /// Something has arrived or left, or a direction of the connection has ended.
+    /// The socket has reported an event, or a direction of the connection has ended.
     pub fn arrived(&mut self, now: Instant, ended: bool) {
         if self.traffic.arrived(now, ended) {
             watch::acknowledge(&self.client);
         }
     }
 
-    /// Looks at the connection, and does what is to be done. Answers with the signal that is to end the service,
-    /// which has not noticed that its connection was shut down.
+    /// Reads the state of the connection and does what is decided. Returns the signal that must end
+    /// the service, if it has not noticed that its connection was shut down.
     pub fn look(&mut self, now: Instant) -> Option<i32> {
         let questions = self.traffic.questions();
         let counters = Counters::read(&self.client);
@@ -76,24 +77,24 @@ impl Monitor {
         }
     }
 
-    /// Shuts the connection down: the server ends, and the service with it.
+    /// Shuts the connection down because the server ends, and the service with it.
     pub fn shut_down(&mut self, now: Instant) {
         self.close(Shutdown::Both);
         self.traffic.shut_down(now);
     }
 
     fn close(&self, how: Shutdown) {
-        // ENOTCONN says that it is down already.
+        // ENOTCONN: it is down already.
         let _ = self.client.shutdown(how);
     }
 
-    /// Whether there is something to read for the service, or nothing ever again.
+    /// Whether the service's next read returns at once, with data or with the end.
     pub fn has_input(&self) -> bool {
         self.traffic.has_ended() || socket::unread(&self.client).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// The last counters, with the most paths that there ever were. Lets go of the connection: the
-    /// client sees its end as soon as the caller's own duplicate is closed.
+    /// The last counters, with the highest number of paths. Releases the connection: the client
+    /// sees its end as soon as the caller's own duplicate is closed.
     pub fn finish(self) -> Option<Counters> {
         let last = Counters::read(&self.client)?;
         Some(Counters { transport: last.transport.max(self.traffic.transport()), ..last })

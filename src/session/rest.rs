@@ -1,18 +1,18 @@
-//! Does the service wait for its client, and if so, is the client done with what it asked for?
+//! Does the service wait for its client, and if so, does the client have all that it asked for?
 //!
-//! A service that waits for its client does no work, whatever the client's reasons: it takes its answer
-//! slowly or not at all, stops in the middle of a push, or has asked for nothing. Its place is of more
-//! use to others; once it works again it needs one. So says [`observe`], when next to nothing ([`LITTLE`])
-//! has moved for [`STILL`].
+//! A service that waits for its client does no work, for whatever reason: the client reads its
+//! answer slowly or not at all, stops in the middle of a push, or has sent no command. Other
+//! requests can use its permit until it works again. [`observe`] says whether it waits, once next
+//! to nothing ([`LITTLE`]) has moved for [`STILL`].
 //!
-//! Such a client may be stuck, and `--timeout` ends it. But a client of protocol version 2 keeps its
-//! connection until it exits: after the pack has arrived it unpacks, resolves deltas and writes a
-//! working tree, and asks for nothing more. That is not the same. Such a session is *at rest*: the
-//! service is upload-pack in version 2, the client has sent a command and was answered after it, has
-//! acknowledged all of the answer, nothing has moved since, and git waits in a read of the connection:
-//! it has no answer in the making. (Counters are looked at every 25 ms while they move. Who gets an
-//! answer and begins another question between two looks, and stops in the middle of it, is at rest
-//! too: as may be anybody who finishes a question.)
+//! Such a client may be stuck, and `--timeout` ends its session. But a client of protocol version 2
+//! keeps its connection open until it exits: after the pack has arrived it unpacks, resolves deltas
+//! and writes a working tree, and sends no more commands. Such a session is *at rest*. It is at
+//! rest when the service is upload-pack in version 2, the client has sent a command, the service
+//! has answered, the client has acknowledged the whole answer, nothing has moved since, and git
+//! waits in a read of the connection, so no answer is under way. (Counters are read every 25 ms
+//! while they move. A client that gets an answer, begins the next command between two looks, and
+//! stops in the middle of it counts as at rest too. So does any client that completes a command.)
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,26 +22,27 @@ use crate::net::watch::Counters;
 use crate::protocol::request::Request;
 use crate::protocol::service::Service;
 
-/// For how long next to nothing must have moved.
+/// How long next to nothing must have moved.
 pub const STILL: Duration = Duration::from_millis(250);
 
-/// What is next to nothing, in bytes: so little keeps neither a processor nor a disk at work.
+/// The limit for next to nothing, in bytes: so few bytes occupy neither a processor nor a disk.
 pub const LITTLE: u64 = 4 * 1024;
 
-/// What is little memory, in pages: 16 MiB where a page has 4 KiB.
+/// The limit for little memory, in pages: 16 MiB with pages of 4 KiB.
 const LITTLE_MEMORY: u64 = 4096;
 
-/// What has been said on a connection, as far as counters can tell.
+/// What has been sent in which direction, as far as counters can tell.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The bytes of the request; what came after them is git's. `None` where no session rests.
+    /// The length of the request; bytes after it are git's. `None` if the session cannot be at
+    /// rest.
     request: Option<u64>,
-    /// Whether the last bytes that were seen to move were the service's.
+    /// Whether the last bytes seen were the service's.
     answered: bool,
 }
 
 impl Exchange {
-    /// Begins with a request of so many bytes.
+    /// Begins with `request`, which has so many bytes.
     pub fn new(request: &Request, bytes: usize) -> Self {
         let parameters = request.extra_parameters.as_deref().unwrap_or_default();
         let version_2 = parameters.split(|&byte| byte == b':').any(|p| p == b"version=2");
@@ -54,7 +55,7 @@ impl Exchange {
         self.request.is_some()
     }
 
-    /// Takes note of what has moved since the last look.
+    /// Records what has moved since the last look.
     pub fn look(&mut self, before: Option<&Counters>, seen: &Counters) {
         let (sent, received) = before.map_or((0, 0), |before| (before.sent, before.received));
         if seen.sent > sent {
@@ -64,7 +65,8 @@ impl Exchange {
         }
     }
 
-    /// Whether nothing is under way, if the service waits for its client: see the module's text.
+    /// Whether no command is under way, provided that the service waits for its client: see the
+    /// module's documentation.
     pub fn is_over(&self, seen: &Counters) -> bool {
         self.request.is_some_and(|request| seen.received > request)
             && self.answered
@@ -72,40 +74,40 @@ impl Exchange {
     }
 }
 
-/// What a look at a service's processes says.
+/// The result of a look at a service's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
     /// Whether the service waits for its client.
     pub waits: bool,
-    /// Whether that is in a read from it, and none of a child's.
+    /// Whether it waits in a read of its own, and not in a child's.
     pub reads: bool,
-    /// Whether it holds little memory of its own.
+    /// Whether its own memory is little.
     pub light: bool,
 }
 
 impl Observation {
-    /// What is said of a service about which nothing is known.
+    /// The value for a service about which nothing is known.
     pub const WORKS: Observation = Observation { waits: false, reads: false, light: false };
 }
 
-/// What the service does, as far as the last looks tell.
+/// What the service does, according to the last looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
-    /// It has something to do.
+    /// It works.
     Works,
     /// It waits for its client.
     Waits {
-        /// Whether it does so in a read.
+        /// Whether it waits in a read.
         reads: bool,
-        /// Whether it holds little meanwhile.
+        /// Whether it holds little memory.
         light: bool,
     },
-    /// Nobody has looked since bytes stopped to move.
+    /// Not looked at since bytes stopped moving.
     Unknown,
 }
 
-/// Looks at a service's processes. May take as long as a file system that one of them executes a program on:
-/// the kernel lets nobody look at a process in the middle of that.
+/// Looks at a service's processes. May block for as long as the file system from which one of them
+/// executes a program: the kernel blocks the read until that is done.
 pub fn observe(pid: u32) -> Observation {
     let waiting = waits_for_client(pid);
     let waits = waiting.is_some();
@@ -133,15 +135,15 @@ fn is_stopped(pid: u32) -> bool {
 /// Where a service waits for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum In {
-    /// In a read of its own: it holds nothing that others wait for.
+    /// In a read of its own. It holds no lock there that other processes wait for.
     OwnRead,
     /// In a read of a child's, or in a write.
     Other,
 }
 
-/// Whether a service sleeps until its client sends something or takes something. For receive-pack and
-/// upload-archive it is a child that reads from the client, by an inherited descriptor. A child that
-/// makes an answer is at work until it cannot get rid of it either.
+/// Whether a service sleeps until its client sends or reads something. For receive-pack and
+/// upload-archive a child reads from the client, through an inherited descriptor. A child that
+/// produces an answer works until it is blocked in a write too.
 fn waits_for_client(pid: u32) -> Option<In> {
     if !shows_our_processes() {
         return None;
@@ -150,7 +152,7 @@ fn waits_for_client(pid: u32) -> Option<In> {
     if call == Some((libc::SYS_read, 0)) {
         return Some(In::OwnRead);
     }
-    // Without CONFIG_PROC_CHILDREN nobody knows what else works for this service.
+    // Without CONFIG_PROC_CHILDREN it is unknown what else works for this service.
     let mut children = children(pid)?.into_iter();
     if call == Some((libc::SYS_write, 1)) {
         let writes = |child| blocked_on(child).is_some_and(|(call, _)| call == libc::SYS_write);
@@ -165,13 +167,15 @@ fn waits_for_client(pid: u32) -> Option<In> {
     children.any(reads).then_some(In::Other)
 }
 
-/// Whether a process has ended and was not waited for. Everybody may know, but only root what call it is in.
+/// Whether a process has ended and was not reaped. Any user may read this; only root may read its
+/// system call.
 fn has_ended(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:\tZ"))
 }
 
-/// Whether /proc is that of our own PID namespace. In another one's, our numbers are other processes'.
+/// Whether /proc belongs to our own PID namespace. In another namespace's, our numbers are other
+/// processes'.
 fn shows_our_processes() -> bool {
     static SHOWS: OnceLock<bool> = OnceLock::new();
     *SHOWS.get_or_init(|| {
@@ -185,8 +189,8 @@ fn children(pid: u32) -> Option<Vec<u32>> {
     Some(children.split_whitespace().filter_map(|child| child.parse().ok()).collect())
 }
 
-/// Whether a process holds little memory of its own, what it maps of files not counted. After one answer
-/// upload-pack may hold every commit of a long history, for the next.
+/// Whether a process has little memory of its own, not counting mapped files. After an answer
+/// upload-pack may keep every commit of a long history in memory for the next one.
 fn holds_little(pid: u32) -> bool {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let mut pages = pages.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
@@ -194,8 +198,9 @@ fn holds_little(pid: u32) -> bool {
     resident.saturating_sub(shared) <= LITTLE_MEMORY
 }
 
-/// The system call that a process sleeps in, and its first argument. The kernel tells a parent about its
-/// descendants; where it does not, no service waits and no session rests.
+/// The system call that a process sleeps in, and its first argument. The kernel lets a parent read
+/// this of its descendants; where it does not, no service counts as waiting and no session as at
+/// rest.
 fn blocked_on(pid: u32) -> Option<(libc::c_long, u64)> {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     let mut words = call.split_whitespace();
@@ -240,7 +245,7 @@ mod tests {
         shell
     }
 
-    /// A process that ends with its test, however that ends.
+    /// A process that is killed when the test ends, even by a panic.
     struct Process(Child);
 
     impl Process {
@@ -283,7 +288,7 @@ mod tests {
             blocked_on(pid).is_some_and(|call| call.0 == libc::SYS_clock_nanosleep)
         });
         assert_eq!(waits_for_client(child.id()), None);
-        // A child that waits for something else, here for the pipe in the place of standard output.
+        // A child that waits for something else, here for the pipe that is its standard output.
         let (another, _open) = std::io::pipe().unwrap();
         let mut command = shell("(exec cat <&1 >/dev/null); :");
         command.stdout(another);
@@ -295,13 +300,13 @@ mod tests {
 
     #[test]
     fn a_child_at_work_on_an_answer() {
-        // The shell's own printf fills the pipe in the place of the connection.
+        // The shell's own printf fills the pipe that is the connection.
         let filled = "sleep 9 & while :; do printf 0123456789abcdef; done";
         let child = Process::start(shell(filled));
         child.wait_until(|pid| blocked_on(pid) == Some((libc::SYS_write, 1)));
         assert_eq!(waits_for_client(child.id()), None);
         let [worker] = children(child.id()).unwrap()[..] else { panic!("one child") };
-        // The shell cannot wait for it now.
+        // The shell is blocked in its write, so it does not reap the process.
         Command::new("kill").arg(worker.to_string()).status().unwrap();
         child.wait_until(|pid| waits_for_client(pid).is_some());
     }

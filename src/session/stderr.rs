@@ -1,5 +1,5 @@
-//! A service's standard error, on its way to the log line by line (contract 21), each marked as the
-//! service's. A line that is longer than a [piece](crate::escape::Piece) is logged in pieces.
+//! A service's standard error, logged line by line (contract 21), each line marked as the
+//! service's. A line longer than a [piece](crate::escape::Piece) is logged in pieces.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,21 +17,20 @@ use crate::protocol::service::Service;
 use crate::sys::descriptor;
 use crate::sys::readiness::register;
 
-/// How many lines are logged in one go at most: a writer that is faster than the log must not keep gitd from
-/// everything else.
+/// The most lines logged at a time. A service that writes faster than the log must not block gitd.
 const MOST_LINES: usize = 64;
 
-/// How many bytes are read at a time.
+/// Bytes per read.
 const PIECE: usize = 4096;
 
-/// What is left in the pipe after a read.
+/// The state of the pipe after a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// Perhaps more.
+    /// There may be more.
     More,
-    /// Nothing now; a process that the service left behind may still hold the pipe.
+    /// Empty now; a process that the service left behind may still hold the pipe.
     Nothing,
-    /// Nothing ever again.
+    /// At its end.
     Ended,
 }
 
@@ -42,28 +41,29 @@ pub struct Stderr {
     lines: Lines,
 }
 
-/// What has come of lines.
+/// Splits the output into lines.
 #[derive(Debug)]
 struct Lines {
     service: Service,
     pid: u32,
-    /// The one that has not ended.
+    /// The line that has not ended yet.
     line: Vec<u8>,
-    /// What was read and is not logged yet.
+    /// Bytes that were read but not logged yet.
     ahead: VecDeque<u8>,
 }
 
 #[derive(Debug)]
 enum Pipe {
-    /// Nobody waits for it yet.
+    /// Not registered with the runtime yet.
     Unwatched(Arc<File>),
     Watched(AsyncFd<Arc<File>>),
     Ended,
 }
 
 impl Stderr {
-    /// Takes over the pipe of the process `pid`, which runs `service`. Nothing is read yet: most services end soon and say
-    /// nothing, and waiting for that would cost a registration and a wake-up each.
+    /// Takes over the pipe of the process `pid`, which runs `service`. Nothing is read yet: most
+    /// services end soon and write nothing, and waiting would cost a registration and a wake-up
+    /// each.
     pub fn new(service: Service, pid: u32, pipe: OwnedFd) -> Self {
         // FIONBIO does not fail on a pipe.
         let _ = descriptor::set_nonblocking(&pipe, true);
@@ -71,7 +71,8 @@ impl Stderr {
         Stderr { pipe: Pipe::Unwatched(Arc::new(pipe.into())), lines }
     }
 
-    /// From now on lines are logged as they come: the service lives long enough for that to matter.
+    /// From now on lines are logged as they arrive, because the service lives long enough for that
+    /// to matter.
     pub fn listen(&mut self) {
         // Without memory for the registration, the lines are logged when the service has ended.
         if let Pipe::Unwatched(pipe) = &self.pipe
@@ -81,13 +82,13 @@ impl Stderr {
         }
     }
 
-    /// Logs the next lines when there are some; never returns while nobody listens and once the pipe
-    /// has ended. Losing this future loses nothing.
+    /// Logs the next lines. Never returns before [`Stderr::listen`] or after the pipe's end.
+    /// Cancel-safe.
     pub async fn read(&mut self) {
         let Pipe::Watched(pipe) = &self.pipe else { return pending().await };
         let Ok(mut event) = pipe.readable().await else { return pending().await };
         match self.lines.take(pipe.get_ref()) {
-            // Others first: a pipe that always has more would never let them.
+            // Yield, because a pipe that always has more would starve other tasks.
             Left::More => tokio::task::yield_now().await,
             Left::Nothing => event.clear_ready(),
             Left::Ended => self.pipe = Pipe::Ended,
@@ -108,7 +109,7 @@ impl Stderr {
         left
     }
 
-    /// The pipe, for who waits without a runtime; `None` once it has ended.
+    /// The pipe, for a caller that waits without a runtime; `None` after its end.
     pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
         match &self.pipe {
             Pipe::Unwatched(pipe) => Some(pipe.as_fd()),
@@ -127,7 +128,6 @@ impl Stderr {
 }
 
 impl Lines {
-    /// Logs what can be read, up to a bound.
     fn take(&mut self, mut pipe: &File) -> Left {
         let mut buffer = [0; PIECE];
         let mut lines = 0;
@@ -141,14 +141,14 @@ impl Lines {
                 Ok(read) => self.ahead.extend(&buffer[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Left::Nothing,
-                // It would say so again and again.
+                // Treated as the end, because the error would repeat.
                 Err(_) => return self.end(),
             }
         }
         Left::More
     }
 
-    /// Logs at most so many lines of what was read, and says how many.
+    /// Logs at most `most` lines of what was read; returns their number.
     fn log_ahead(&mut self, most: usize) -> usize {
         let mut lines = 0;
         while lines < most
@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// However short the lines are, others have their turn.
+    /// Short lines are bounded by their number.
     #[test]
     fn a_flood_of_lines_is_taken_in_pieces() {
         let (reader, mut writer) = io::pipe().unwrap();

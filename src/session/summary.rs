@@ -1,4 +1,4 @@
-//! What the last log line of a connection tells: who, what, how long, how much.
+//! The last log line of a connection: client, request, duration, bytes.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use crate::escape::Escaped;
 use crate::net::watch::Counters;
 use crate::protocol::service::Service;
 
-/// A connection, looked back upon.
+/// A connection that has ended.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// The client.
     pub peer: String,
-    /// What it asked for, if it did.
+    /// The request, if there was one.
     pub request: Option<(Service, Vec<u8>)>,
     /// From accept to the end.
     pub duration: Duration,
-    /// What crossed the connection while git had it.
+    /// The counters while git had the connection.
     pub counters: Option<Counters>,
 }
 

@@ -1,14 +1,14 @@
-//! What is to be done for a connection while the service has it: prompt while packets are small, out of the
-//! way while there are many, and an end to what nobody listens to any more.
+//! Decides what to do with the connection of a running service: send promptly while packets are
+//! small, stay out of the way of bulk data, and end a session that has stopped.
 //!
-//! A session alternates between two phases. While it is *prompt*, gitd waits for every arrival and has
-//! it acknowledged at once, and the kernel sends what the service writes at once. When much has moved,
-//! it is *bulk*: now full segments count, ACKs come by themselves, and every wake-up of gitd would take
-//! time from the service, so it lets go of the socket and only looks at the counters now and then. When
-//! all has been acknowledged and nothing moves, it is prompt again.
+//! A session alternates between two phases. While it is *prompt*, gitd waits for every arrival and
+//! has it acknowledged at once, and the kernel sends what the service writes at once. When much has
+//! moved, it is *bulk*: full segments matter more, ACKs come without help, and each wake-up of gitd
+//! takes time from the service. So gitd deregisters the socket and reads the counters at intervals.
+//! When all data has been acknowledged and nothing moves, the session is prompt again.
 //!
-//! Here is decided and nothing is done: [`Traffic`] hears what was seen of the socket, and answers what to do
-//! with it. [`crate::session::monitor`] does both.
+//! This module decides and does no I/O: [`Traffic`] gets the state of the socket and returns what
+//! to do. [`crate::session::monitor`] does both.
 
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -24,51 +24,49 @@ mod look;
 #[cfg(test)]
 mod tests;
 
-/// How often a session is looked at while it moves.
+/// How often to look at a session while bytes move.
 const TICK: Duration = Duration::from_millis(25);
 
-/// How often to see whether a service has filled the segments that are held back.
+/// How often to check whether a service has filled the segments that are held back.
 const CORKED_TICK: Duration = Duration::from_micros(500);
 
-/// The longest time between two looks at a session that stands still: it may begin to move without an
-/// event, as when a pack is ready.
+/// The longest time between two looks at a session that stands still. It may begin to move without
+/// an event, for instance when a pack is ready.
 const SLOWEST_TICK: Duration = Duration::from_secs(4);
 
-/// How often a session is looked at that has a reason for it: several paths to count, or a client that
-/// may be gone.
+/// How often to look at a session with several paths to count, or a client that may be gone.
 const CAREFUL_TICK: Duration = Duration::from_secs(1);
 
-/// How long a service may go on after the kernel has given its connection up. The kernel wakes a service that
-/// waits for the connection, but not over MPTCP in a write.
+/// How long a service may run after the kernel has given its connection up. The kernel wakes a
+/// service that is blocked on the connection, but not in a write over MPTCP.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 
-/// The bytes after which a session counts as bulk: from here on full segments matter more than
-/// prompt ones, and TCP_NODELAY costs a third of the throughput.
+/// After so many bytes a session is bulk: from here on full segments matter more than prompt ones,
+/// and TCP_NODELAY costs a third of the throughput.
 const BULK: u64 = 256 * 1024;
 
 /// How long a service may take to notice that its connection was shut down before it is killed.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
-/// How many times as long as others a session at rest may stand still: its client works.
+/// The factor by which a session at rest may stand still longer: its client works.
 const AT_REST: u32 = 10;
 
-/// What the socket is used for.
+/// How data is sent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The first segments are held back; so many bytes waited at the last look.
+    /// The first segments are held back. Holds the bytes that waited at the last look.
     Corked(u64),
-    /// Each packet counts; so many bytes had moved when that began.
+    /// Each packet is sent at once. Holds the bytes that had moved when this began.
     Prompt(u64),
-    /// Full segments count.
+    /// Full segments are sent.
     Bulk,
 }
 
-/// Where news of the connection comes from.
+/// What tells that bytes move.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    /// Nobody has looked yet.
+    /// Not looked at yet.
     Unknown,
-    /// The last counters.
     Counters(Counters),
     /// Queues and events, where there are no counters.
     Queues(Blind),
@@ -84,29 +82,29 @@ pub struct Traffic {
     /// Whether a direction has ended: the client has closed its side, or the connection is broken.
     ended: bool,
     source: Source,
-    /// What was seen of the service's processes since something moved.
+    /// The last look at the service's processes since something moved.
     observation: Option<Observation>,
-    /// When a look last found that something had moved, or that nothing could move.
+    /// When a look last found that bytes had moved, or that none could move.
     moved: Instant,
-    /// Since when next to nothing has moved, and the bytes both ways at that time.
+    /// Since when next to nothing has moved, and the bytes in both directions at that time.
     slow: (Instant, u64),
-    /// The most paths that were ever seen.
+    /// The transport with the highest number of paths seen.
     transport: Transport,
     next_look: Option<Instant>,
     shut_down: Option<ShutDown>,
 }
 
-/// The connection was shut down from here.
+/// gitd has shut the connection down.
 #[derive(Debug, Clone, Copy)]
 struct ShutDown {
     since: Instant,
-    /// Whether the service is to end too. A push may have arrived whole and its hooks be at work; they
-    /// are not cut short because nobody waits for the report, unless `--timeout` does.
+    /// Whether to end the service too. A push may be complete and its hooks at work. They are not
+    /// ended because the client no longer waits for the report, unless `--timeout` passes.
     kill: bool,
 }
 
 impl Traffic {
-    /// Starts to decide for a connection that a service was just given.
+    /// Begins with a connection that a service was just given.
     pub fn new(
         service: Service,
         corked: bool,
@@ -130,8 +128,9 @@ impl Traffic {
         }
     }
 
-    /// Whether to wait for arrivals: not in bulk, unless the service waits for its client, and not once a
-    /// direction has ended, as that is reported for ever. Without counters only a time-out needs them.
+    /// Whether to wait for arrivals. Not in bulk, unless the service waits for its client. Not once
+    /// a direction has ended, because epoll reports that for ever. Without counters only for a
+    /// time-out.
     pub fn wants_arrivals(&self) -> bool {
         let wanted = match self.source {
             Source::Queues(blind) => self.timeout.is_some() && blind.listens(),
@@ -145,8 +144,8 @@ impl Traffic {
         self.next_look
     }
 
-    /// Something has arrived or left, or a direction of the connection has ended. `true` when what has
-    /// arrived is to be acknowledged.
+    /// The socket has reported an event, or a direction of the connection has ended. `true` when
+    /// arrived data must be acknowledged.
     pub fn arrived(&mut self, now: Instant, ended: bool) -> bool {
         self.ended |= ended;
         if let Source::Queues(blind) = &mut self.source {
@@ -161,7 +160,7 @@ impl Traffic {
         true
     }
 
-    /// The most paths that there ever were.
+    /// The transport with the highest number of paths seen.
     pub fn transport(&self) -> Transport {
         self.transport
     }
@@ -171,25 +170,26 @@ impl Traffic {
         self.ended
     }
 
-    /// The connection is shut down because the server ends, and the service is to end too.
+    /// The connection is shut down because the server ends, and the service must end too.
     pub fn shut_down(&mut self, now: Instant) {
-        // The chance to end by itself was all the time until now.
+        // The service has had its chance to end by itself before, so it is killed without a further
+        // wait.
         self.shut_down = Some(ShutDown { since: now - LAST_CHANCE, kill: true });
         self.next_look = Some(now + CAREFUL_TICK);
     }
 
-    /// Whether the service is ended from here.
+    /// Whether gitd ends the service.
     pub fn is_killed(&self) -> bool {
         self.shut_down.is_some_and(|shut_down| shut_down.kill)
     }
 
-    /// The service is stopped from here: nothing can move, and that is not the client's fault.
+    /// gitd has stopped the service: nothing can move, and the client does not cause that.
     pub fn postpone(&mut self, now: Instant) {
         self.moved = now;
         self.next_look = Some(now + CAREFUL_TICK);
     }
 
-    /// The service goes on: bytes will move again, unless it has nothing to do after all.
+    /// The service is continued: bytes may move again.
     pub fn go_on(&mut self, now: Instant) {
         self.moved = now;
         self.slow.0 = now;
@@ -197,8 +197,8 @@ impl Traffic {
         self.next_look = Some(now + TICK);
     }
 
-    /// What the service does. Without counters, as on a Unix socket, it always works: nobody would look when
-    /// it does again. What is ended from here needs no permit for that.
+    /// What the service does. Without counters, as on a Unix socket, it always counts as working,
+    /// because nothing would show when it works again. A service that gitd ends needs no permit.
     pub fn activity(&self, now: Instant) -> Activity {
         match self.observation {
             _ if self.is_killed() => Activity::Unknown,
@@ -206,7 +206,7 @@ impl Traffic {
             None if now.saturating_duration_since(self.slow.0) < rest::STILL => Activity::Works,
             None => Activity::Unknown,
             Some(Observation { waits: false, .. }) => Activity::Works,
-            // git's own alarm would go on while it is stopped.
+            // git's own alarm would go on while the service is stopped.
             Some(_) if self.timeout.is_some() && self.has_alarm() => Activity::Works,
             Some(Observation { reads, light, .. }) => {
                 Activity::Waits { reads, light: light && self.has_answered() }
@@ -214,18 +214,18 @@ impl Traffic {
         }
     }
 
-    /// Whether somebody should look at the service's processes: others may wait for its permit, or its time
-    /// is over and it may be at rest.
+    /// Whether to look at the service's processes: other requests may wait for its permit, or its
+    /// time is over and it may be at rest.
     pub fn wants_observation(&self, now: Instant, scarce: bool) -> bool {
         let wanted = scarce && self.last().is_some() && now - self.slow.0 >= rest::STILL;
         self.shut_down.is_none() && (wanted || (self.is_overdue(now) && self.observation.is_none()))
     }
 
-    /// What was seen of the service's processes.
+    /// Takes the result of a look at the service's processes.
     pub fn observed(&mut self, now: Instant, seen: Observation) {
         let first = self.observation.replace(seen).is_none();
         if first && self.is_overdue(now) {
-            // The last look has waited for this.
+            // The last look has waited for this result.
             self.next_look = Some(now);
         }
     }
@@ -235,7 +235,7 @@ impl Traffic {
         self.timeout.is_some_and(|limit| now - self.moved >= limit)
     }
 
-    /// Whether git itself ends the service at `--timeout`: upload-pack before version 2.
+    /// Whether git itself ends the service at `--timeout`: upload-pack before version 2 does.
     fn has_alarm(&self) -> bool {
         self.service == Service::UploadPack && !self.exchange.may_rest()
     }
@@ -248,23 +248,23 @@ impl Traffic {
         }
     }
 
-    /// Whether the client has all that it has asked for: see [`rest`].
+    /// Whether the client has all that it asked for: see [`rest`].
     fn has_answered(&self) -> bool {
         self.last().is_some_and(|seen| self.exchange.is_over(seen))
     }
 
-    /// What to read of the socket at the next look.
+    /// What to read from the socket at the next look.
     pub fn questions(&self) -> Questions {
         Questions {
-            // In bulk nobody waits for events, by which the client's end would have been seen.
+            // In bulk the socket is not registered, so no event reports the client's end.
             ended: self.phase == Phase::Bulk && !self.ended,
-            // A client that has only closed its side, and is not heard of, may come back after an outage.
+            // A silent client that has only closed its side may come back after an outage.
             broken: self.ended && self.shut_down.is_none(),
             unsent: matches!(self.phase, Phase::Corked(_)),
         }
     }
 
-    /// Looks at what was seen of the socket, and decides what to do.
+    /// Decides what to do, given the state of the socket.
     pub fn look(&mut self, now: Instant, seen: &Seen) -> Actions {
         self.ended |= seen.ended;
         let Some(counters) = seen.counters else { return self.look_at_queues(now, seen.queues) };
@@ -288,7 +288,7 @@ impl Traffic {
         actions
     }
 
-    /// Looks at a connection without counters: what moved shows in its queues, or was heard.
+    /// Looks at a connection without counters: queues and events show what moved.
     fn look_at_queues(&mut self, now: Instant, queues: Queues) -> Actions {
         let blind = match self.source {
             Source::Queues(mut blind) => {
@@ -309,7 +309,7 @@ impl Traffic {
         actions
     }
 
-    /// What the socket is used for from now on. Uncorks once the service has written something and pauses.
+    /// Chooses the phase. Uncorks once the service has written something and pauses.
     fn choose_phase(&mut self, seen: &Counters, unsent: Option<u64>, moving: bool) -> Actions {
         let total = seen.sent + seen.received;
         let mut actions = Actions::default();
@@ -322,7 +322,7 @@ impl Traffic {
             Phase::Corked(before) => {
                 let waiting = match seen.transport {
                     Transport::Tcp => unsent.unwrap_or(before),
-                    // What a path holds back, MPTCP counts as sent.
+                    // MPTCP counts bytes that a path holds back as sent.
                     Transport::FellBack | Transport::Multipath { .. } => seen.unacknowledged,
                 };
                 actions.uncork = waiting > 0 && waiting == before;
@@ -341,30 +341,30 @@ impl Traffic {
         actions
     }
 
-    /// Ends what stands still for too long, and what nobody listens to any more. A service that is
-    /// blocked in a write to a connection without any path is never woken by the kernel: the shutdown,
-    /// or the signal after it, does.
+    /// Ends a session that has stood still for too long, or whose client is gone. The kernel never
+    /// wakes a service that is blocked in a write to a connection without any path; the shutdown
+    /// does, or the signal after it.
     fn judge(&mut self, now: Instant, broken: bool, answered: bool, actions: &mut Actions) {
         let still = now - self.moved;
         let gone = broken && still >= GIVEN_UP;
-        // Where nobody has looked at the processes yet, the look that is asked for now decides.
+        // If the processes have not been looked at yet, the look that is requested now decides.
         let at_rest = answered && self.observation.is_none_or(|seen| seen.waits);
         let most = self.timeout.map(|timeout| if at_rest { timeout * AT_REST } else { timeout });
         let timed_out = most.is_some_and(|most| still >= most);
         match self.shut_down {
             None if gone || timed_out => {
-                // A push that can still report that it was cut short puts away what it has received;
-                // one that is stopped by a broken pipe leaves it in the repository.
+                // A push that can still report that it was cut short removes what it has received.
+                // A push that is stopped by a broken pipe leaves it in the repository.
                 let pushed = self.service == Service::ReceivePack;
                 let shutdown = if pushed && timed_out { Shutdown::Read } else { Shutdown::Both };
                 actions.stuck = Some(Stuck { shutdown, gone, still });
                 self.shut_down = Some(ShutDown { since: now, kill: timed_out || !pushed });
             }
-            // The hooks have had the time that any session has to stand still.
+            // The hooks have had the time that any session may stand still.
             Some(ShutDown { kill: false, .. }) if timed_out => {
                 self.shut_down = Some(ShutDown { since: now, kill: true });
             }
-            // The service has not noticed its connection's end.
+            // The service has not noticed the end of its connection.
             Some(ShutDown { since, kill: true }) => {
                 actions.signal = match now - since {
                     passed if passed >= 2 * LAST_CHANCE => Some(libc::SIGKILL),
@@ -379,17 +379,17 @@ impl Traffic {
     /// How long until the next look at a session that has stood still for `pause`.
     fn next_pause(&self, now: Instant, pause: Duration) -> Duration {
         if matches!(self.phase, Phase::Corked(_)) {
-            // A service that is slow to begin, or waits for its client's first word, is not worth two
-            // thousand looks a second.
+            // A service that is slow to begin, or waits for the client's first command, is not
+            // worth 2,000 looks a second.
             return (pause / 8).clamp(CORKED_TICK, TICK);
         }
         let careful =
             self.ended || self.shut_down.is_some() || self.transport > Transport::FellBack;
         let longest = if careful { CAREFUL_TICK } else { SLOWEST_TICK };
         let due = self.timeout.map(|timeout| (self.moved + timeout) - now);
-        // Past its time only a session at rest goes on.
+        // After its time-out only a session at rest goes on.
         let due = due.filter(|left| !left.is_zero()).unwrap_or(longest);
-        // Others may wait for its place.
+        // Other requests may wait for its permit.
         let slow = (self.slow.0 + rest::STILL).checked_duration_since(now).unwrap_or(longest);
         pause.min(longest).min(due).min(slow).max(TICK)
     }

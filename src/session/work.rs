@@ -1,13 +1,14 @@
-//! A service works only with a permit, so that no more services work at a time than the limit says.
+//! A service works only with a permit, so no more services work at a time than the limit says.
 //!
-//! A service that waits for its client gives its permit back, and its client decides when it works again:
-//! all clients at once, if they like. So upload-pack is stopped (SIGSTOP) while it reads from its client, and
-//! goes on when its client has sent something and there is a permit. In that read it holds nothing that others
-//! wait for, and it alone is stopped: what it has started may hold anything. A service must not be stopped
-//! anywhere else: it, or a hook below it, may hold a lock for which those wait that have the permits. One that
-//! rests elsewhere, as in a write to a slow client, works on when it can; there are no more of those than
-//! places. A service that was stopped and has waited for its permit for [`PATIENCE`] goes on as well, as long
-//! as no more work than twice the limit.
+//! A service that waits for its client gives its permit back, and the client decides when it works
+//! again: all clients may do so at once. So upload-pack is stopped (SIGSTOP) while it reads from
+//! its client, and is continued when its client has sent something and there is a permit. In that
+//! read it holds no lock that other processes wait for. Only upload-pack itself is stopped: its
+//! descendants may hold anything. A service must not be stopped anywhere else: it, or a hook below
+//! it, may hold a lock that services with permits wait for. A service that waits elsewhere, as in a
+//! write to a slow client, works on when it can; there are no more of those than permits. A stopped
+//! service that has waited for its permit for [`PATIENCE`] is continued too, unless twice the limit
+//! work.
 //!
 //! When gitd dies, the kernel sends SIGCONT to each service ([`crate::sys::process`]).
 
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::limits::admission::{Admitted, Holding, Permit, Wake};
 use crate::sys::child::Child;
 
-/// How long a session that was let in, and rested, may wait for those that came after it.
+/// How long an idle session may wait for a permit behind later requests.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A service and its permit.
@@ -31,7 +32,7 @@ pub struct Work<'a> {
     promise: Option<Promise>,
 }
 
-/// Brings the permit, while the service has work and is stopped without one.
+/// A permit that is to come, while the service has work and is stopped without one.
 #[derive(Debug)]
 struct Promise {
     since: Instant,
@@ -39,7 +40,8 @@ struct Promise {
 }
 
 impl<'a> Work<'a> {
-    /// The service was just started, and holds nothing yet. A check that took long has given the permit back.
+    /// The service was just started, and holds nothing yet. After a slow check the permit is given
+    /// back already.
     pub fn begin(process: &'a Child, admitted: &'a mut Admitted) -> Self {
         let mut work = Work { process, admitted, stopped: false, promise: None };
         if !work.ask() {
@@ -58,21 +60,22 @@ impl<'a> Work<'a> {
         self.stopped
     }
 
-    /// Whether the service has work to do, and is stopped until there is a permit.
+    /// Whether the service has work and is stopped until it gets a permit.
     pub fn is_held(&self) -> bool {
         self.promise.is_some()
     }
 
-    /// The service waits for its client and holds `holding` meanwhile. It may be stopped if it `reads`.
+    /// The service waits for its client and holds `holding` meanwhile. It may be stopped if it
+    /// `reads`.
     pub fn rest(&mut self, holding: Holding, reads: bool) {
-        // What cannot be stopped may go on at any time: it counts for what it may need then.
+        // A service that cannot be stopped may go on at any time, so count what it may need then.
         let holding = if reads { holding } else { Holding::Heavy };
         if !self.stopped && self.is_scarce() && self.admitted.go_idle(holding) && reads {
             self.stop();
         }
     }
 
-    /// The service has work to do. `false` when it is stopped and there is no permit for it yet.
+    /// The service has work. `false` when it is stopped and there is no permit for it yet.
     pub fn claim(&mut self) -> bool {
         if !self.stopped {
             self.admitted.work_on();
@@ -96,7 +99,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The service has waited for its permit again; `true` when it has waited for so long that it goes on.
+    /// The service still waits for its permit; `true` when it has waited so long that it is
+    /// continued.
     pub fn insist(&mut self, now: Instant) -> bool {
         let long = |promise: &Promise| now.saturating_duration_since(promise.since) >= PATIENCE;
         let insists = self.promise.as_ref().is_some_and(long) && self.admitted.insist();
@@ -106,36 +110,36 @@ impl<'a> Work<'a> {
         insists
     }
 
-    /// The service was not in a read after all when it was stopped: it goes on.
+    /// The service was not in a read when it was stopped, so it is continued.
     pub fn undo_stop(&mut self) {
         self.release();
         self.admitted.work_on();
     }
 
-    /// The permit for which the service waits; never, if it does not. Losing this future loses nothing.
+    /// The permit that the service waits for; pending if it waits for none. Cancel-safe.
     pub async fn permitted(&mut self) -> Permit {
         let Some(promise) = &mut self.promise else { return pending().await };
-        // The admitted keeps the admission alive, which answers every promise.
+        // `admitted` keeps the admission alive, which answers every request for a permit.
         match (&mut promise.permit).await {
             Ok(permit) => permit,
             Err(_) => pending().await,
         }
     }
 
-    /// Lets the service go on.
+    /// Continues the service.
     pub fn go_on(&mut self, permit: Permit) {
         self.admitted.work(permit);
         self.release();
     }
 
-    /// Sends the service, with all that it has started, a signal that ends it.
+    /// Sends the service and its process group a signal that ends them.
     pub fn end(&mut self, signal: i32) {
         self.process.signal_group(signal);
-        // What is stopped cannot heed it.
+        // A stopped process cannot act on the signal.
         self.release();
     }
 
-    /// The service has ended and was waited for: its number may be another process's by now.
+    /// The service has ended and was reaped: its number may be another process's now.
     pub fn ended(mut self) {
         self.stopped = false;
     }
@@ -145,7 +149,7 @@ impl<'a> Work<'a> {
         self.stopped = true;
     }
 
-    /// What is not stopped waits for no permit.
+    /// Continues the service and stops waiting for a permit.
     fn release(&mut self) {
         self.promise = None;
         if std::mem::take(&mut self.stopped) {
@@ -155,7 +159,7 @@ impl<'a> Work<'a> {
 }
 
 impl Drop for Work<'_> {
-    /// A session that breaks must not leave a stopped service behind.
+    /// If the session panics, the service must not stay stopped.
     fn drop(&mut self) {
         self.release();
     }

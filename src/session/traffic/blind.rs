@@ -1,23 +1,23 @@
-//! A connection for which the kernel counts no bytes, as on a Unix socket. What moves shows in the socket's
-//! queues, and in events.
+//! A connection for which the kernel counts no bytes, such as a Unix socket. Its queues and events
+//! show what moves.
 
 use crate::net::watch::Queues;
 
-/// What is known of such a connection since the last look.
+/// The state of such a connection since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Blind {
     heard: Heard,
     queues: Queues,
 }
 
-/// How much has been heard since the last look.
+/// The events since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
-    /// Nothing yet. The first report says how things are and not that they change.
+    /// None yet. The first event reports the state, not a change.
     Nothing,
-    /// How things are.
+    /// The state.
     State,
-    /// That something moved; more is not listened to before the next look.
+    /// A change; further events are ignored until the next look.
     Movement,
 }
 
@@ -31,25 +31,25 @@ impl Blind {
     pub(super) fn look(&mut self, queues: Queues) -> bool {
         let before = std::mem::replace(self, Self::new(queues));
         if before.heard == Heard::Movement {
-            // It was not listened to any more, and the next report is the first again.
+            // Events were ignored, so the next one is the first again.
             self.heard = Heard::Nothing;
         }
         before.queues != self.queues
     }
 
-    /// Takes note of an event; `true` when it says that something has moved.
+    /// Takes an event; `true` when it shows that something has moved.
     pub(super) fn arrived(&mut self) -> bool {
         let moved = self.heard != Heard::Nothing;
         self.heard = if moved { Heard::Movement } else { Heard::State };
         moved
     }
 
-    /// Whether another event would be news.
+    /// Whether another event would tell anything new.
     pub(super) fn listens(&self) -> bool {
         self.heard != Heard::Movement
     }
 
-    /// Whether nothing is on its way.
+    /// Whether no data is on its way.
     pub(super) fn is_empty(&self) -> bool {
         self.queues == Queues::default()
     }

@@ -1,4 +1,4 @@
-//! Connections of each kind, looked at by hand, at times of our choice.
+//! Connections of each kind, with chosen states and times.
 
 use super::*;
 use crate::protocol::request::Request;
@@ -11,7 +11,7 @@ fn traffic(service: &str, corked: bool, timeout: Option<Duration>) -> (Traffic, 
     (Traffic::new(request.service, corked, timeout, exchange, now), now)
 }
 
-/// What is seen when so much was acknowledged, received, and is on its way.
+/// A socket with so many bytes acknowledged, received, and unacknowledged.
 fn seen(sent: u64, received: u64, unacknowledged: u64) -> Seen {
     let transport = Transport::Tcp;
     let counters = Some(Counters { sent, received, unacknowledged, transport });
@@ -22,7 +22,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Looks again and again until `end`, always at the same; what was done, and when.
+/// Looks at the same state until `end`; returns what was done, and when.
 fn look_until(traffic: &mut Traffic, end: Instant, seen: &Seen) -> Vec<(Instant, Actions)> {
     let mut done = Vec::new();
     while let Some(now) = traffic.next_look().filter(|&next| next < end) {
@@ -37,7 +37,7 @@ fn look_until(traffic: &mut Traffic, end: Instant, seen: &Seen) -> Vec<(Instant,
 
 const NOTHING: Actions = Actions { uncork: false, segments: None, stuck: None, signal: None };
 
-/// The server's end is the end of a service on a Unix socket too, which has no counters.
+/// On a Unix socket, without counters, the server's end kills the service too.
 #[test]
 fn a_sealed_service_is_killed_without_counters() {
     let (mut traffic, mut now) = traffic("upload-pack", false, None);
@@ -52,8 +52,8 @@ fn a_sealed_service_is_killed_without_counters() {
     assert_eq!(signals, [Some(1), Some(1), Some(9)]);
 }
 
-/// What is ended from here asks for no permit, which others could use. A push that its client has left may go on, and
-/// works.
+/// A session that gitd ends asks for no permit, which other requests could use. A push whose client
+/// has left may go on, and works.
 #[test]
 fn what_is_ended_needs_no_permit() {
     for (kill, activity) in [(true, Activity::Unknown), (false, Activity::Works)] {
@@ -66,7 +66,7 @@ fn what_is_ended_needs_no_permit() {
     }
 }
 
-/// Paths that are lost before the end are told of all the same.
+/// Paths that are lost before the end are still reported.
 #[test]
 fn the_most_paths_are_remembered() {
     let (mut traffic, now) = traffic("upload-pack", false, None);
@@ -78,7 +78,7 @@ fn the_most_paths_are_remembered() {
     assert_eq!(traffic.transport(), Transport::Multipath { paths: 2 });
 }
 
-/// How often one is looked at within a second of which nothing is heard.
+/// How often a session without events is looked at within a second.
 #[test]
 fn silence_is_not_watched_closely() {
     for (corked, most) in [(false, 10), (true, 100)] {
@@ -94,7 +94,8 @@ fn silence_is_not_watched_closely() {
     }
 }
 
-/// Prompt while packets are small, bulk while much moves, and prompt again when all has arrived.
+/// Prompt while packets are small, bulk while much moves, and prompt again when all has been
+/// acknowledged.
 #[test]
 fn phases() {
     let (mut traffic, now) = traffic("upload-pack", false, None);
@@ -130,7 +131,7 @@ fn corks() {
     assert_eq!(actions, Actions { uncork: true, segments: Some(Segments::Full), ..NOTHING });
 }
 
-/// A client that has only closed its side is not gone, however long nothing is heard of it.
+/// A client that has only closed its side is not gone, however long it is silent.
 #[test]
 fn half_closed_clients() {
     let (mut traffic, now) = traffic("upload-pack", false, None);
@@ -142,7 +143,8 @@ fn half_closed_clients() {
     assert!(traffic.questions().broken);
 }
 
-/// A service is ended some time after the kernel has given its connection up, but not a push: its hooks may be at work.
+/// A service is ended some time after the kernel has given its connection up. A push is not: its
+/// hooks may be at work.
 #[test]
 fn broken_connections() {
     for (service, signals) in [("upload-pack", 2), ("receive-pack", 0)] {
@@ -162,7 +164,8 @@ fn broken_connections() {
     }
 }
 
-/// `--timeout` ends what stands still; ten times as long where the client has its answer.
+/// `--timeout` ends a session that stands still; after ten times as long where the client has its
+/// answer.
 #[test]
 fn time_outs() {
     let waits = Some(Observation { waits: true, reads: true, light: true });
