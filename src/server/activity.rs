@@ -1,4 +1,4 @@
-//! What each connection is doing, for the line that is written when the runtime has stopped.
+//! What each connection is doing, for the log line that reports a stuck runtime.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write as _};
@@ -11,19 +11,19 @@ use std::time::Instant;
 
 use crate::net::peer::{Origin, Peer};
 
-/// How many connections are named in a report; the others are counted.
+/// How many connections a report names; the others are counted.
 const NAMED: usize = 8;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Its request is read.
+    /// gitd reads its request.
     Reading,
-    /// Its request waits for a place.
+    /// Its request waits for a permit.
     Queued,
     /// Its request is checked, or its service is started.
     Checking,
-    /// Its service runs, as this process.
+    /// Its service runs; this is the process.
     Watching(u32),
     /// It is told why it is refused.
     Refusing,
@@ -44,7 +44,7 @@ impl Display for Stage {
 /// All connections.
 #[derive(Debug, Default)]
 pub struct Activities {
-    /// The number of the connection that the runtime works for now; 0 when it works for none.
+    /// The number of the connection that the runtime polls now; 0 for none.
     current: AtomicU64,
     all: Mutex<All>,
 }
@@ -63,7 +63,7 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// From now on this is what it is doing.
+    /// Records the start of a stage.
     pub fn enter(&self, stage: Stage) {
         *self.lock() = (stage, Instant::now());
     }
@@ -81,7 +81,7 @@ impl Display for Activity {
 }
 
 impl Activities {
-    /// Runs what serves one connection, and knows it until that has ended or is dropped.
+    /// Runs a connection's future, and records when it is polled and when it ends.
     pub async fn track<F: Future>(
         self: Arc<Self>,
         origin: Origin,
@@ -100,7 +100,7 @@ impl Activities {
         .await
     }
 
-    /// What the runtime works for now, and what all connections are doing: the oldest ones by name.
+    /// What the runtime polls now, and what all connections are doing: the oldest are named.
     pub fn report(&self) -> String {
         let all = self.lock();
         let current = all.connections.get(&self.current.load(Relaxed));
@@ -124,7 +124,7 @@ impl Activities {
     }
 }
 
-/// A connection's entry, which ends when dropped.
+/// A connection's entry, removed on drop.
 struct PendingClient {
     activities: Arc<Activities>,
     number: u64,

@@ -1,5 +1,5 @@
-//! The life of one client, from accept to close: read the request, wait for a admitted, decide, hand the
-//! socket to git, watch, say how it ended.
+//! The life of one connection, from accept to close: read the request, wait for a permit, decide,
+//! hand the socket to git, watch, log how it ended.
 
 use std::future::pending;
 use std::io;
@@ -39,13 +39,13 @@ use crate::session::summary::Summary;
 use crate::session::{ClientSocket, Session, register, register_with_retry};
 use crate::sys::socket;
 
-/// How long a client that has not sent its request may still do so once the server stops.
+/// How long a client may still take to send its request once the server stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// From when on a check counts as slow: it gives its admitted to others until it is done.
+/// After so long a check counts as slow: its permit goes to another request until it is done.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// From when on a slow check is told of.
+/// After so long a slow check is logged.
 const HANGING: Duration = Duration::from_secs(10);
 
 /// How far a server is in its life.
@@ -53,28 +53,28 @@ const HANGING: Duration = Duration::from_secs(10);
 pub enum Phase {
     /// It accepts clients.
     Serving,
-    /// It lets those finish that it has.
+    /// It waits for running sessions to finish.
     Draining,
-    /// It ends those that have not finished.
+    /// It ends sessions that have not finished.
     Ending,
 }
 
 /// What all connections of a server share.
 #[derive(Debug)]
 pub struct Shared {
-    /// What is served to whom.
+    /// What decides about requests.
     pub policy: Policy,
-    /// What a client may use up.
+    /// The limits for clients.
     pub limits: Limits,
     /// How processes are started.
     pub starter: Starter,
-    /// Who runs and who waits.
+    /// The permits and the queue.
     pub admission: Arc<Admission>,
-    /// Who has not sent a request.
+    /// The connections without a request.
     pub pending: Arc<Pending>,
-    /// Where requests are checked.
+    /// The threads that check requests.
     pub threads: Threads,
-    /// Where services' processes are looked at.
+    /// The threads that look at services' processes.
     pub observers: Threads,
     /// What all connections are doing.
     pub activities: Arc<Activities>,
@@ -92,16 +92,16 @@ impl Shared {
     }
 
     async fn reaches(&self, phase: Phase) {
-        // An error means that the server is gone, which is as final.
+        // An error means that the server has ended, which is final too.
         let _ = self.phase.clone().wait_for(|&now| now >= phase).await;
     }
 }
 
-/// Why nothing is started for a client.
+/// Why no service is started for a client.
 enum Stop {
-    /// It is told why.
+    /// It is refused and told why.
     Refused(Denial),
-    /// Nobody is left to be told: its connection broke while it waited.
+    /// Its connection broke while it waited.
     Gone,
 }
 
@@ -111,7 +111,6 @@ impl From<Denial> for Stop {
     }
 }
 
-/// One client.
 struct Client {
     socket: Arc<Socket>,
     origin: Origin,
@@ -119,14 +118,14 @@ struct Client {
     activity: Arc<Activity>,
 }
 
-/// Serves one client until it is gone.
+/// Serves one client until it has left.
 pub async fn serve(shared: Arc<Shared>, socket: Socket, origin: Origin, activity: Arc<Activity>) {
     event::connection(&Peer::from(origin));
     watch::prepare(&socket);
     let accepted = Instant::now();
     let client = Client { socket: Arc::new(socket), origin, accepted, activity };
     let Some((wire, request, exchange)) = client.request(&shared).await else { return };
-    // Apart, so that ten thousand clients that have said nothing take no room for what comes later.
+    // Boxed so that idle connections don't reserve the session's state.
     Box::pin(client.admit_and_serve(shared, wire, request, exchange)).await;
 }
 
@@ -135,7 +134,7 @@ impl Client {
         Peer::from(self.origin)
     }
 
-    /// Reads and understands the request; `None` when there is none, which has been logged.
+    /// Reads and parses the request; `None` when there is none, which is logged here.
     async fn request(&self, shared: &Shared) -> Option<(ClientSocket, Request, Exchange)> {
         let (wire, payload) = match self.read_packet(shared).await {
             Ok(received) => received,
@@ -159,10 +158,11 @@ impl Client {
         }
     }
 
-    /// The registration that it needs serves watching the session too.
+    /// Reads the request packet. Returns the registration too, because the session needs it again.
     async fn read_packet(&self, shared: &Shared) -> Result<(ClientSocket, Vec<u8>), Unread> {
         let mut packet = Packet::default();
-        // One deadline from accept on: a byte a second must not move it.
+        // One deadline, counted from accept: a client that sends a byte a second must not extend
+        // it.
         let limit = shared.limits.init_timeout;
         let stopped = async {
             shared.reaches(Phase::Draining).await;
@@ -231,7 +231,7 @@ impl Client {
         if matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })))
             && shared.pending.make_room()
         {
-            // They close when they are next to run, which is before this task runs again.
+            // Yield so that dismissed tasks close their sockets first.
             tokio::task::yield_now().await;
             result = self.check_and_start(shared, wire, request, &mut admitted).await;
         }
@@ -266,9 +266,9 @@ impl Client {
         Ok(admitted.ok_or_else(busy)?)
     }
 
-    /// Decides and starts the service, on a thread that may wait: for a slow file system, a resolver,
-    /// an access hook. What takes long gives its permit back meanwhile. Where the client goes in the
-    /// meantime, the check keeps its admitted until it is over, and nothing is started.
+    /// Decides and starts the service, on a thread that may block on a slow file system, a
+    /// resolver, or an access hook. A slow check gives its permit back meanwhile. If the client
+    /// leaves, the request stays admitted until the check is over, and nothing is started.
     async fn check_and_start(
         &self,
         shared: &Arc<Shared>,
@@ -326,8 +326,8 @@ impl Client {
         })
     }
 
-    /// Watches the service to its end, then closes the connection at once: as long as gitd holds a
-    /// duplicate, the client does not see the end of the answer.
+    /// Watches the service to its end, then closes the connection at once: the client does not see
+    /// the end of the answer while gitd holds a duplicate.
     async fn attend(
         self,
         shared: &Shared,
@@ -352,7 +352,7 @@ impl Client {
         event::ended(pid, request.service, outcome.end, &summary);
     }
 
-    /// Ends a connection for which nothing was started.
+    /// Ends a connection for which no service was started.
     async fn turn_away(
         &self,
         shared: &Shared,
@@ -360,7 +360,7 @@ impl Client {
         request: &Request,
         denial: &Denial,
     ) {
-        // A socket can be registered once.
+        // A socket can be registered only once.
         drop(wire);
         self.refuse(shared, request, denial).await;
         event::refused(&self.summary(Some(request), None));

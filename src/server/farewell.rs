@@ -1,4 +1,4 @@
-//! The last words to a client that is refused.
+//! The error message to a client that is refused.
 
 use std::io;
 use std::net::Shutdown;
@@ -12,16 +12,16 @@ use tokio::time::timeout;
 use crate::session::{register, register_with_retry};
 use crate::sys::socket;
 
-/// How long a client that was refused may take to read why.
+/// How long a refused client may take to read the error message.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many bytes a refused client may have sent ahead.
 pub const MAX_SENT_AHEAD: usize = 1 << 20;
 
-/// Sends the packet and closes this side; then reads what the client had sent ahead. Closing over
-/// unread bytes resets the connection, and the reset can overtake the packet (B8).
+/// Sends the packet, shuts down writing, and then reads what the client has sent ahead. Closing
+/// with unread bytes resets the connection, and the reset can overtake the packet (B8).
 pub async fn say(client: &Arc<Socket>, packet: &[u8]) {
-    // The client may be gone already, or never listen; there is nobody left to tell.
+    // An error means that the client has left, and then the message is lost.
     let _ = timeout(PATIENCE, send_and_drain(client, packet)).await;
 }
 

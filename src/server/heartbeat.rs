@@ -1,10 +1,10 @@
-//! Notices when the runtime stops: a loop that spins, a system call that hangs. All that gitd does for its
-//! clients happens on one thread, so nothing else could tell.
+//! Notices when the runtime is stuck, in a loop or in a system call that blocks. All connections
+//! are served on one thread, so no other task could notice.
 //!
-//! The runtime says when it goes to sleep and when it wakes. A thread of its own looks at that once a second
-//! while there is work, and sleeps as long as the runtime sleeps. When the runtime has neither slept nor
-//! answered for [`LIMIT`], the thread logs what each connection was last doing. The service manager's
-//! watchdog is fed by the runtime itself, so it goes hungry meanwhile, and the manager restarts the service.
+//! The runtime records when it goes to sleep and when it wakes. A separate thread checks that once
+//! a second while there is work, and sleeps while the runtime sleeps. When the runtime has neither
+//! slept nor answered for [`LIMIT`], the thread logs what each connection was last doing. The
+//! runtime itself feeds the service manager's watchdog, so the manager restarts a stuck service.
 
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
@@ -18,27 +18,27 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::log::event;
 use crate::server::activity::Activities;
 
-/// How long the runtime may be busy with one thing.
+/// How long the runtime may be busy with one task.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// How often a runtime that works is looked at.
+/// How often to check a busy runtime.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is told of the runtime.
+/// What the watching thread reports.
 #[derive(Debug)]
 enum News {
-    /// It has neither slept nor answered for so long.
+    /// The runtime has neither slept nor answered for so long.
     Stuck(Duration),
-    /// It goes on, so long after it was last heard of.
+    /// The runtime goes on, after so long.
     GoesOn(Duration),
 }
 
-/// What is known of the runtime.
+/// What the runtime has recorded.
 #[derive(Debug, Default)]
 pub struct Heartbeat {
-    /// Whether the runtime sleeps until something happens.
+    /// Whether the runtime sleeps.
     parked: AtomicBool,
-    /// Grows whenever the runtime wakes, or answers.
+    /// Grows when the runtime wakes or answers.
     beats: AtomicU64,
     /// Whether the watching thread sleeps until the runtime wakes.
     asleep: AtomicBool,
@@ -46,7 +46,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Makes a runtime of one thread that tells when it sleeps.
+    /// Builds a single-threaded runtime that records when it sleeps.
     ///
     /// # Errors
     /// When there is no descriptor for its epoll.
@@ -73,10 +73,10 @@ impl Heartbeat {
         self.beats.fetch_add(1, Release);
     }
 
-    /// Starts the thread that watches `runtime`, for as long as the process lives.
+    /// Starts the thread that watches `runtime` for the life of the process.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the system has no thread to give.
     pub fn watch(self: &Arc<Self>, runtime: Handle, activities: Arc<Activities>) -> io::Result<()> {
         let heartbeat = Arc::clone(self);
         let watcher =
@@ -89,7 +89,7 @@ impl Heartbeat {
                     });
                 }
             })?;
-        // It was not set before: this is called once.
+        // This is called once, so it was not set before.
         let _ = self.watcher.set(watcher.thread().clone());
         Ok(())
     }
@@ -103,8 +103,8 @@ impl Heartbeat {
         self.asleep.store(false, SeqCst);
     }
 
-    /// Looks after each pause, and tells of a runtime that is silent until the limit. Returns when it has slept
-    /// for a whole pause.
+    /// Checks after each pause, and reports a runtime that is silent for the limit. Returns when
+    /// the runtime has slept for a whole pause.
     fn listen(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -127,7 +127,7 @@ impl Heartbeat {
                 return;
             }
             match silent {
-                // One that has always something to do never sleeps; then it is asked.
+                // A runtime that always has work never sleeps, so it is asked to answer.
                 None => {
                     silent = Some(Instant::now());
                     let heartbeat = Arc::clone(self);
@@ -155,7 +155,7 @@ mod tests {
     const SHORT_PAUSE: Duration = Duration::from_millis(10);
     const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
-    /// Listens to a runtime that does this and then sleeps.
+    /// Watches a runtime that runs `work` and then sleeps.
     fn listen(work: impl Future<Output = ()> + Send + 'static, tell: impl FnMut(News)) {
         let heartbeat = Arc::new(Heartbeat::default());
         let runtime = heartbeat.runtime().unwrap();
@@ -164,7 +164,7 @@ mod tests {
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 work.await;
-                // The end comes as an error.
+                // The sender is dropped at the end, so this is an error.
                 let _ = ended.await;
             });
         });
@@ -173,7 +173,7 @@ mod tests {
         thread.join().unwrap();
     }
 
-    /// One that has always something to do never sleeps, but answers.
+    /// A runtime that always has work never sleeps, but answers.
     #[test]
     fn a_busy_runtime_is_not_stuck() {
         let busy = async {
@@ -189,12 +189,12 @@ mod tests {
     fn a_runtime_that_hangs_is_stuck() {
         let (release, hang) = mpsc::channel();
         let mut told = Vec::new();
-        // Until it is told of, or for much too long.
+        // Until it is reported, or for much too long.
         let hangs = async move {
             let _ = hang.recv_timeout(20 * SHORT_LIMIT);
         };
         listen(hangs, |news| {
-            // Once it goes on, nobody waits for this.
+            // After the report, the receiver is gone.
             let _ = release.send(());
             told.push(news);
         });

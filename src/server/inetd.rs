@@ -1,5 +1,5 @@
-//! One client on standard input and output, as inetd and systemd hand it over. The same life as
-//! [`crate::server::connection`], with no runtime to start and nobody to share with.
+//! One client on standard input and output, started by inetd or systemd. As
+//! [`crate::server::connection`], but without a runtime and without other clients.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -36,22 +36,21 @@ use crate::sys::readiness::Readiness;
 use crate::sys::socket::peer_user;
 use crate::sys::{descriptor, errno_text};
 
-/// The status of a refused request, as the stock daemon has it (contract 55).
+/// The exit status for a refused request, as in the stock daemon (contract 55).
 const REFUSED: u8 = 255;
 
-/// The one client.
 struct Client {
-    /// What the super-server says of it. The service and the access hook hear this and nothing more
+    /// The address that the super-server passes. The service and the access hook get only this
     /// (contract 51).
     told: Peer,
-    /// Who it is in the log: what the super-server says, else what the socket says.
+    /// The address in the log: from the super-server, else from the socket.
     peer: Peer,
     /// Whether standard input is a socket; it may be a pipe.
     by_socket: bool,
     started: Instant,
 }
 
-/// Serves the one client. Answers with the exit status of the process, which is `fatal` for what is no
+/// Serves the one client. Returns the exit status of the process, which is `fatal` without a valid
 /// request.
 #[must_use]
 pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> u8 {
@@ -124,14 +123,15 @@ impl Client {
         Client { told, peer, by_socket, started: Instant::now() }
     }
 
-    /// The connection, to be watched. Not to be had before it is needed: each descriptor may be the last.
+    /// The connection, to be watched. A duplicate is made only when needed, because each descriptor
+    /// may be the last one.
     fn socket(&self) -> Option<Socket> {
         let stdin = io::stdin();
         self.by_socket.then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten().map(Socket::from)
     }
 
-    /// Starts the service, and has ready what it is to be watched with: a service that runs already must
-    /// not be lost for lack of a descriptor.
+    /// Starts the service. Opens all that is needed to watch it first: a running service must not
+    /// be lost for lack of a descriptor.
     fn start(
         &self,
         policy: &Policy,
@@ -153,9 +153,9 @@ impl Client {
         self.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
     }
 
-    /// Says why, and reads what the client had sent ahead: closing over it would reset the connection,
-    /// and the reset can overtake the reason (B8). The client may be gone already; then there is nobody
-    /// left to tell.
+    /// Sends the reason, and reads what the client has sent ahead: closing with unread bytes resets
+    /// the connection, and the reset can overtake the reason (B8). If the client has left, the
+    /// reason is lost.
     fn say_farewell(&self, packet: &[u8]) {
         let mut stdout = io::stdout();
         let said = stdout.write_all(packet).and_then(|()| stdout.flush());
@@ -185,7 +185,6 @@ const ENDED: u64 = 0;
 const SAID: u64 = 1;
 const ARRIVED: u64 = 2;
 
-/// Watches the service to its end.
 fn attend(
     readiness: &Readiness,
     process: &Child,
@@ -199,8 +198,9 @@ fn attend(
     })
 }
 
-/// Waits for the service's end, its words and the client's bytes in turn. When the service has ended,
-/// what it left behind may still have something to say, and here nobody else would hear it.
+/// Waits for the service's end, its standard error and the client's data in turn. Then reads
+/// standard error to its end, because processes that the service left behind may still write to it
+/// and gitd exits after this.
 fn watch_to_the_end(
     readiness: &Readiness,
     process: &Child,
@@ -228,7 +228,7 @@ fn watch_to_the_end(
         let next_look = monitor.as_ref().filter(|_| outcome.is_none());
         let next_look = next_look.and_then(|monitor| monitor.traffic.next_look());
         let pause = match left {
-            // No event tells again of what is in the pipe already.
+            // epoll reports no event for what is in the pipe already.
             Left::More => Some(Duration::ZERO),
             Left::Nothing | Left::Ended => {
                 next_look.map(|at| at.saturating_duration_since(Instant::now()))
@@ -260,7 +260,7 @@ fn watch_to_the_end(
             if let Some(signal) = monitor.look(now) {
                 process.signal_group(signal);
             }
-            // Here nobody else waits while the kernel lets this process wait.
+            // There is no other client, so this may block.
             if monitor.traffic.wants_observation(now, false) {
                 monitor.traffic.observed(now, rest::observe(process.pid));
             }

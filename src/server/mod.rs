@@ -31,26 +31,27 @@ use crate::sys::shortage::is_shortage;
 use crate::sys::signal::Signals;
 use crate::sys::socket::peer_user;
 
-/// How long to wait before asking again a kernel that had no descriptor or memory left, or whatever else
-/// was in the way.
+/// How long to wait before a retry when accept fails, for instance for lack of descriptors or
+/// memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// How long not to say again that there is none: clients can make it come and go as they like.
+/// How long not to log the same failure again: clients can cause it as often as they like.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
-/// How long services may take to end once they were told to.
+/// How long services may take to end after they were told to.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
-/// How many clients are taken from one queue before the others get their turn, and those that are in
-/// theirs: the runtime runs 61 tasks between two turns of the accept loop, and a client needs several.
+/// How many clients to accept from one listener before the other listeners and the accepted clients
+/// get their turn: the runtime runs 61 tasks between two polls of the accept loop, and a client
+/// needs several.
 const BATCH: usize = 16;
 
-/// How many clients the kernel may have queued (`net.core.somaxconn`, unless it was raised). In a flood the
-/// queue is never empty.
+/// How many clients the kernel may have queued (`net.core.somaxconn`, unless it was raised). During
+/// a flood the queue is never empty.
 const QUEUED: usize = 4096;
 
-/// Serves until one of `signals` arrives and returns it once all running services have ended, which
-/// may have a limit; or at once when a second one arrives.
+/// Serves until one of `signals` arrives. Returns it once all running services have ended, for
+/// which there may be a limit, or at once when a second signal arrives.
 ///
 /// # Errors
 /// When the listening sockets or the signals cannot be watched, for lack of memory.
@@ -75,7 +76,7 @@ pub async fn serve(
         never = server.accept_for_ever(&listeners) => match never {},
     };
     manager.stopping();
-    // Who has already been queued by the kernel would be reset when the sockets close.
+    // Clients in the kernel's queue would be reset when the sockets close.
     for listener in &listeners {
         let _ = server.take_in(listener.get_ref(), QUEUED);
     }
@@ -133,7 +134,8 @@ impl Server {
         }
     }
 
-    /// Forgets all that have ended: while clients come without a pause, the other branch is seldom taken.
+    /// Removes connections that have ended. Needed because `select!` seldom takes the other branch
+    /// while clients arrive without a pause.
     fn take_leave(&mut self) {
         while let Some(ended) = self.connections.try_join_next() {
             self.farewell(&ended);
@@ -145,13 +147,13 @@ impl Server {
         self.census.left(self.connections.len());
     }
 
-    /// Accepts at most `most` clients. An error says that there is none left, that the kernel has no room
-    /// for one, or whatever else would be said again at once.
+    /// Accepts at most `most` clients. Returns an error when there is none left, when the kernel
+    /// lacks a resource, or when the next accept would fail in the same way.
     fn take_in(&mut self, listener: &Socket, most: usize) -> io::Result<()> {
         for _ in 0..most {
             match listener.accept() {
                 Ok((socket, address)) => self.welcome(socket, &address),
-                // The next one waits behind it.
+                // The error is of one client only, so go on with the next.
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -171,13 +173,12 @@ impl Server {
         self.census.arrived(self.connections.len());
     }
 
-    /// Those that have been silent longest give their descriptors to those that come, if that is what is
-    /// missing.
+    /// For lack of descriptors, dismisses the clients that have been silent longest.
     async fn make_room(&mut self, lack: bool) {
         if !(lack && self.shared.pending.make_room()) {
             tokio::time::sleep(BACK_OFF).await;
         }
-        // They close when they are next to run, which is before this task runs again.
+        // Yield so that dismissed tasks close their sockets first.
         tokio::task::yield_now().await;
     }
 
@@ -188,7 +189,7 @@ impl Server {
             }
             event::cutting(self.connections.len(), limit);
             phase.send_replace(Phase::Ending);
-            // What does not end now is out of anybody's reach, such as a check that hangs.
+            // A task that does not end now cannot be ended, such as a check that hangs.
             let _ = tokio::time::timeout(LAST_MOMENT, self.wait_for_all()).await;
         } else {
             self.wait_for_all().await;
@@ -202,7 +203,7 @@ impl Server {
     }
 }
 
-/// Waits for a listener with clients; the one at `first` is asked first.
+/// Waits for a listener with clients. Polls the one at `first` first.
 async fn readable(listeners: &[AsyncFd<Socket>], first: usize) -> (usize, io::Result<Ready<'_>>) {
     std::future::poll_fn(|context| {
         for turn in 0..listeners.len() {
@@ -216,8 +217,8 @@ async fn readable(listeners: &[AsyncFd<Socket>], first: usize) -> (usize, io::Re
     .await
 }
 
-/// Whether the error is of the one client that would have been next, which has gone meanwhile, or its
-/// network: those that accept(2) says to treat so.
+/// Whether the error concerns only the next client, which has left, or its network: the errors that
+/// accept(2) says to treat so.
 fn is_the_clients(error: &io::Error) -> bool {
     const GONE: [libc::c_int; 10] = [
         libc::ECONNABORTED,
@@ -234,7 +235,7 @@ fn is_the_clients(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|errno| GONE.contains(&errno))
 }
 
-/// A connection's task never fails; if it panicked, that is told and the others go on.
+/// A connection's task returns no error. A panic is logged, and the others go on.
 fn report(ended: &Result<(), tokio::task::JoinError>) {
     if ended.as_ref().is_err_and(tokio::task::JoinError::is_panic) {
         event::panicked();

@@ -1,5 +1,5 @@
-//! Telling the service manager how the server is: sd_notify(3) and the watchdog, without systemd's
-//! library.
+//! Reports the server's state to the service manager: sd_notify(3) and the watchdog, without
+//! systemd's library.
 
 use std::env;
 use std::io;
@@ -16,10 +16,10 @@ use tokio::time::{interval, sleep};
 
 use crate::limits::admission::Admission;
 
-/// The least time between two reports: a busy server has better things to do.
+/// The least time between two reports, to save work on a busy server.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The service manager, if there is one that wants to hear.
+/// The service manager, if there is one that takes reports.
 #[derive(Debug)]
 pub struct Manager {
     socket: Option<UnixDatagram>,
@@ -35,7 +35,7 @@ impl Manager {
 
     /// All sockets listen.
     pub fn ready(&self) {
-        // Only this one is worth waiting for: without it the manager ends the service.
+        // Only this report is worth waiting for: without it the manager ends the service.
         self.say("READY=1\nSTATUS=listening");
         if let Some(socket) = &self.socket {
             let _ = socket.set_nonblocking(true);
@@ -49,7 +49,7 @@ impl Manager {
 
     async fn pat_watchdog(&self) {
         let Some(limit) = self.watchdog else { return };
-        // Twice in the time that the manager waits, as sd_watchdog_enabled(3) advises.
+        // Twice in the manager's time limit, as sd_watchdog_enabled(3) advises.
         let mut ticks = interval(limit / 2);
         loop {
             ticks.tick().await;
@@ -69,7 +69,7 @@ impl Manager {
         }
     }
 
-    /// A manager that does not listen is its own misfortune.
+    /// Errors are ignored: a manager that does not read must not affect the service.
     fn say(&self, state: &str) {
         if let Some(socket) = &self.socket {
             let _ = socket.send(state.as_bytes());
@@ -77,15 +77,15 @@ impl Manager {
     }
 }
 
-/// Keeps the manager informed: that the runtime still runs, and how many are served. Without a manager
-/// there is nothing to do, and without news nothing wakes up.
+/// Reports that the runtime runs, and how many clients are served. Without a manager there is
+/// nothing to do, and without a change nothing wakes up.
 pub async fn keep_informed(manager: Arc<Manager>, census: Arc<Census>, admission: Arc<Admission>) {
     if manager.socket.is_some() {
         tokio::join!(manager.pat_watchdog(), manager.report(&census, &admission));
     }
 }
 
-/// The name begins with `/` for a file and with `@` for a socket outside of the file system.
+/// A name that begins with `/` is a file; `@` begins a name in the abstract namespace.
 fn connect(name: &[u8]) -> io::Result<UnixDatagram> {
     let address = match name {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -103,7 +103,7 @@ fn watchdog() -> Option<Duration> {
     number("WATCHDOG_USEC").filter(|&limit| ours && limit > 1).map(Duration::from_micros)
 }
 
-/// How many clients there are and were.
+/// The numbers of clients, now and in total.
 #[derive(Debug, Default)]
 pub struct Census {
     present: AtomicUsize,
@@ -112,13 +112,13 @@ pub struct Census {
 }
 
 impl Census {
-    /// A client came; with it there are `present`.
+    /// A client has connected; now there are `present`.
     pub fn arrived(&self, present: usize) {
         self.served.fetch_add(1, Relaxed);
         self.left(present);
     }
 
-    /// A client left; without it there are `present`.
+    /// A client has left; now there are `present`.
     pub fn left(&self, present: usize) {
         self.present.store(present, Relaxed);
         self.changed.notify_one();

@@ -1,9 +1,9 @@
-//! A packet becomes a request, and its words go to the log.
+//! Parses the request packet and logs what it contains.
 
 use crate::log::event;
 use crate::protocol::request::{Fields, Malformed, Request};
 
-/// Parses a request, and logs what it says on the way: of one that is malformed, what could be read of it.
+/// Parses a request and logs its fields; of a malformed one, those that could be read.
 ///
 /// # Errors
 /// What is wrong with the request.
