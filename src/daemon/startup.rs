@@ -41,20 +41,19 @@ use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text};
 use crate::{log, server};
 
-/// How many threads may be on their way back from a check while others begin: a thread is free a moment
-/// after its answer.
+/// Spare threads, because a thread is free only a moment after it has sent its result.
 const LATE_THREADS: usize = 16;
 
-/// How many threads look at services' processes at once, at most. The kernel can make each of them wait.
+/// The most threads that look at services' processes. The kernel may block each of them.
 const OBSERVERS: usize = 4;
 
-/// How many descriptors one request takes at most, while it is checked and its service started.
+/// The most descriptors that one request takes, while it is checked and its service started.
 const DESCRIPTORS: usize = 8;
 
-/// The descriptors that somebody else opened for this process.
+/// The descriptors that the service manager opened for this process.
 type Passed = Result<Vec<OwnedFd>, BadSocket>;
 
-/// How long the last lines of the log may take to get out.
+/// How long to wait for the log's last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How the program ends.
@@ -62,11 +61,11 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub enum Ending {
     /// With this status.
     Exit(ExitCode),
-    /// By this signal, which told it to end: its parent shall see that (contract 15).
+    /// By the signal that told it to end, which its parent must see (contract 15).
     Signal(i32),
 }
 
-/// What keeps a server from starting.
+/// Why a server does not start.
 #[derive(Debug, Error)]
 enum Failure {
     #[error(transparent)]
@@ -119,7 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
     ending
 }
 
-/// Errors of the command line go to standard error, wherever the log goes (contract 6).
+/// Errors of the command line go to standard error, even if the log goes elsewhere (contract 6).
 fn explain(stop: &Stop) -> u8 {
     match stop {
         Stop::Answer(answer) => match io::stdout().write_all(answer.as_bytes()) {
@@ -137,7 +136,7 @@ fn explain(stop: &Stop) -> u8 {
     }
 }
 
-/// All later errors go where the log goes, and have another status there (contract 7).
+/// All later errors go to the log, and have another exit status there (contract 7).
 fn complain(destination: Destination, failure: &Failure) -> u8 {
     if destination == Destination::Syslog {
         event::fatal(failure);
@@ -218,16 +217,16 @@ fn start_daemon(
         limits,
     });
     if parent.is_some() {
-        // Until here the caller could read what goes wrong.
+        // Until here the caller could read errors.
         descriptor::replace_standard_stream(null()?, 2)?;
     }
     if let Some(log) = log {
-        // Without a thread the lines are written where they arise, as they were until here.
+        // Without a thread the sender writes the lines, as until here.
         let _ = log.serve();
     }
-    // Without a thread nobody notices when the runtime stops; it serves all the same.
+    // Without a thread a stuck runtime is not noticed, but gitd serves.
     let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&shared.activities));
-    // The first line that tools wait for; everything else comes after it.
+    // Tools wait for this line; everything else comes after it.
     event::ready();
     let Listening { listeners, warnings: more, .. } = listening;
     for listener in &listeners {
@@ -237,7 +236,7 @@ fn start_daemon(
         event::warning(warning);
     }
     if let Some(mut parent) = parent {
-        // The parent may have been killed; the server serves all the same.
+        // The parent may have been killed; gitd serves without it.
         let _ = parent.write_all(&[LISTENING]);
     }
     let manager = Arc::new(Manager::find());
@@ -248,8 +247,8 @@ fn start_daemon(
     Ok(Ending::Signal(signal))
 }
 
-/// Raises the limit of open files as far as it goes, for this process alone. Returns how many clients
-/// without a request still leave enough to serve the others.
+/// Raises the limit of open files as far as allowed, for this process alone. Returns how many
+/// clients without a request still leave enough descriptors to serve the others.
 fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
     let limit = Descriptors::current().map(|now| {
         let raised = Descriptors { soft: now.hard, ..now };
@@ -262,7 +261,7 @@ fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
     NonZeroUsize::new(all.saturating_sub(reserved)).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// What exists in the file system for as long as the server listens.
+/// Files that exist while the server listens.
 struct Files {
     _state: Vec<StateFile>,
     _sockets: Vec<SocketFile>,
@@ -286,7 +285,7 @@ impl Files {
     }
 }
 
-/// Those that this process made; what systemd made stays systemd's.
+/// The sockets that this process made; systemd removes its own.
 fn socket_files(listeners: &[Listener]) -> Vec<SocketFile> {
     let own = |listener: &Listener| match &listener.address {
         Address::Unix(path) if !listener.passed => SocketFile::keep(path),
@@ -299,7 +298,7 @@ fn seconds(limits: &Limits) -> u64 {
     limits.timeout.map_or(0, |timeout| timeout.as_secs())
 }
 
-/// What the child writes to its parent once it serves.
+/// The byte that the child writes to its parent once it serves.
 const LISTENING: u8 = b'+';
 
 enum Detached {
@@ -307,8 +306,8 @@ enum Detached {
     Child(io::PipeWriter),
 }
 
-/// Goes to the background, with standard error still the caller's. The parent ends when the child
-/// serves, or as the child has ended before that (B11).
+/// Goes to the background; standard error stays the caller's. The parent ends when the child
+/// serves, or with the child's status if it ends before (B11).
 fn detach() -> Result<Detached, Failure> {
     let failed = |error: io::Error| Failure::Detach(errno_text(&error));
     let (mut reader, writer) = io::pipe().map_err(failed)?;
@@ -340,7 +339,7 @@ fn null() -> io::Result<fs::File> {
     fs::File::options().read(true).write(true).open("/dev/null")
 }
 
-/// Unless the log goes there, nothing else shall (contract 20).
+/// Unless the log goes to standard error, nothing else does (contract 20).
 fn silence_stderr(destination: Destination) -> Result<(), Failure> {
     if destination != Destination::Stderr {
         descriptor::replace_standard_stream(null()?, 2)?;
@@ -363,7 +362,7 @@ impl From<End> for Ending {
 }
 
 impl Ending {
-    /// Ends the process accordingly; returns what `main` returns.
+    /// Ends the process by a signal, or returns the exit code for `main`.
     #[must_use]
     pub fn carry_out(self) -> ExitCode {
         match self {

@@ -1,5 +1,5 @@
-//! Files that say something of a running server: its process id, its ports. They are there exactly as
-//! long as it listens (B11).
+//! Files that describe a running server: its process id, its ports. They exist exactly as long as
+//! it listens (B11).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,26 +11,25 @@ use crate::listen::place::Place;
 use crate::log::event;
 use crate::sys::errno_text;
 
-/// Such a file; removed when dropped, unless it speaks of a successor, or was something before that is
-/// no plain file.
+/// Such a file. Removed on drop, unless a successor has replaced it or it is not a plain file.
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    /// Where it is, and the file itself: a successor's may say the same. `None` where it stays.
+    /// The place and the file itself, because a successor's text may be the same. `None` if the
+    /// file stays.
     made: Option<(Place, File)>,
     text: Vec<u8>,
 }
 
 impl StateFile {
-    /// Writes it under another name first, so that nobody ever reads half of it.
+    /// Writes the text to a temporary file and renames it, so that it is never read in part.
     ///
     /// # Errors
-    /// Those of writing and renaming; as root, where another user could have a file of somebody else's
-    /// overwritten.
+    /// Those of writing and renaming; as root, where another user could make root overwrite a file.
     pub fn write(path: &[u8], text: Vec<u8>) -> io::Result<Self> {
         let place = Place::find(path)?;
         let path = PathBuf::from(OsStr::from_bytes(path));
-        // What is not a plain file, such as a pipe or /dev/stdout, is written through, and stays.
+        // A file that is not plain, such as a pipe or /dev/stdout, is written to and stays.
         if place.look()?.is_some_and(|found| !found.is_file()) {
             place.write_through(&text)?;
             return Ok(StateFile { path, made: None, text });
