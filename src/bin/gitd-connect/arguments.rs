@@ -1,10 +1,10 @@
-//! The command line and the one environment variable, as typed, turned into what is meant.
+//! Parses the command line and the environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 
-/// The page that `--help` prints; what a user needs most stands first.
+/// The text of `--help`, with what users need most first.
 pub(crate) const HELP: &str = "\
 usage: gitd-connect <host> <port>
 
@@ -27,12 +27,11 @@ GIT_ENABLE_MPTCP=0 in the environment turns MPTCP off. GITD_SOCKET=<path> leads
 to the Unix socket of a gitd on this machine instead, whatever the URL's host.
 ";
 
-/// What to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Connect git to this server.
     Connect(Target),
-    /// Print this and be done.
+    /// Print this text and exit.
     Print(String),
 }
 
@@ -42,12 +41,12 @@ pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) mptcp: bool,
-    /// The Unix socket to take instead.
+    /// The Unix socket to use instead of the host.
     pub(crate) socket: Option<PathBuf>,
 }
 
-/// Understands the arguments (without the program's name) and the values of `GIT_ENABLE_MPTCP` and
-/// `GITD_SOCKET`; the error is one line.
+/// Parses the arguments (without the program's name) and the values of `GIT_ENABLE_MPTCP` and
+/// `GITD_SOCKET`. The error is one line.
 pub(crate) fn parse(
     arguments: impl Iterator<Item = OsString>,
     enable_mptcp: Option<&OsStr>,
@@ -65,7 +64,7 @@ pub(crate) fn parse(
             host: without_brackets(host).to_owned(),
             port: parse_port(port)?,
             mptcp: parse_boolean(enable_mptcp)?,
-            // Never the host: a URL must not lead to a socket of this machine.
+            // Never from the host: a URL must not lead to a socket of this machine.
             socket: socket.map(PathBuf::from),
         })),
         [option, ..] if option.starts_with('-') => {
@@ -75,7 +74,7 @@ pub(crate) fn parse(
     }
 }
 
-/// git takes an IPv6 literal's brackets off; a person may leave them on.
+/// git removes an IPv6 literal's brackets; a user may type them.
 fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
@@ -91,7 +90,7 @@ fn parse_port(text: &str) -> Result<u16, String> {
     })
 }
 
-/// The TCP port of a service. git itself only ever passes numbers, so the file that everybody has is enough.
+/// The TCP port of a service. git itself only passes numbers, so /etc/services is enough.
 fn service_port(name: &str) -> Option<u16> {
     let services = fs::read_to_string("/etc/services").ok()?;
     services.lines().find_map(|line| {

@@ -1,8 +1,9 @@
-//! From a host's name to a connected socket: every address, both families in turn, each a moment after the one before
-//! (RFC 8305, "happy eyeballs"), over MPTCP where that goes.
+//! From a host's name to a connected socket: all addresses, the two families in turn, each a moment
+//! after the one before (RFC 8305, "happy eyeballs"), over MPTCP where possible.
 //!
-//! A middlebox that silently drops MPTCP's SYN is the kernel's business: it falls back by itself after two of them and
-//! then remembers for an hour. Racing it with a TCP attempt would win 2 s once and lose the memory.
+//! The kernel handles a middlebox that silently drops MPTCP's SYN: it falls back to TCP after two
+//! of them and remembers that for an hour. A parallel TCP attempt would save 2 s once and prevent
+//! the remembering.
 
 use std::fmt;
 use std::io;
@@ -17,23 +18,23 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use crate::arguments::Target;
 use crate::failure::{DialError, Failures};
 
-/// How long an address may stay silent before the next one is tried beside it.
+/// How long an address may be silent before the next one is tried in parallel.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// A server that went away while nothing is under way is noticed after five minutes instead of two hours. An outage of two
-/// minutes ends nothing.
+/// An idle connection to a server that is gone ends after five minutes instead of two hours. An
+/// outage of two minutes ends nothing.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(20))
     .with_retries(12);
 
-/// A connected, blocking socket, and where it leads.
+/// A connected, blocking socket, and its destination.
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) place: Place,
 }
 
-/// Where a connection leads.
+/// The destination of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Inet(SocketAddr),
@@ -55,7 +56,7 @@ pub(crate) fn dial(target: &Target) -> Result<Connection, DialError> {
     if let Some(path) = socket {
         return dial_unix(path).map_err(|error| DialError::Socket { path: path.clone(), error });
     }
-    // MPTCP must stay out of the look-up: getaddrinfo refuses the protocol before glibc 2.39.
+    // The look-up must not mention MPTCP: getaddrinfo refuses the protocol before glibc 2.39.
     let addresses = match (host.as_str(), *port).to_socket_addrs() {
         Ok(addresses) => alternate_families(addresses.collect()),
         Err(error) => {
@@ -76,7 +77,8 @@ fn dial_unix(path: &Path) -> io::Result<Connection> {
     Ok(Connection { socket, place: Place::Unix(path.to_owned()) })
 }
 
-/// Keeps the resolver's order within each family, and its first family first.
+/// Alternates the families, beginning with the resolver's first one, and keeps its order within
+/// each.
 fn alternate_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else {
         return addresses;
@@ -94,7 +96,7 @@ fn alternate_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// One address that has not answered yet.
+/// An address that has not answered yet.
 struct Attempt {
     socket: Socket,
     address: SocketAddr,
@@ -143,14 +145,14 @@ fn race(addresses: Vec<SocketAddr>, mptcp: bool) -> Result<Connection, Failures>
     }
 }
 
-/// A firewall may answer an option it does not know with a refusal. One that stays silent has already cost the user
-/// minutes, and a reset comes from a server that had let us in.
+/// A firewall may refuse a connection with an unknown option. But a time-out has already cost the
+/// user minutes, and a reset comes from a server that had accepted the connection.
 fn is_worth_tcp(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionReset, TimedOut};
     !matches!(error.kind(), ConnectionReset | TimedOut)
 }
 
-/// Begins to connect; what fails at once is a failure at once.
+/// Starts a connect; an immediate error is recorded at once.
 fn start(address: SocketAddr, mptcp: bool, attempts: &mut Vec<Attempt>, failures: &mut Failures) {
     let domain = Domain::for_address(address);
     let multipath = if mptcp { multipath_socket(domain) } else { None };
@@ -172,7 +174,7 @@ fn start(address: SocketAddr, mptcp: bool, attempts: &mut Vec<Attempt>, failures
     }
 }
 
-/// None where the kernel, or who guards it, refuses: any reason means TCP.
+/// `None` if the kernel or a security module refuses: any error means TCP.
 fn multipath_socket(domain: Domain) -> Option<Socket> {
     #[cfg(target_os = "linux")]
     return Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP)).ok();
@@ -180,7 +182,8 @@ fn multipath_socket(domain: Domain) -> Option<Socket> {
     return None;
 }
 
-/// Takes out of `attempts` those that have connected (no error) or failed, after waiting for one if need be.
+/// Removes from `attempts` those that have connected (no error) or failed. Waits for one if
+/// necessary.
 fn settled(
     attempts: &mut Vec<Attempt>,
     patience: Option<Duration>,
@@ -188,7 +191,7 @@ fn settled(
     let mut waits: Vec<Wait<'_>> =
         attempts.iter().map(|attempt| Wait::writable(attempt.socket.as_fd())).collect();
     if wait(&mut waits, patience).is_err() {
-        return Vec::new(); // A signal; the caller comes back.
+        return Vec::new(); // A signal; the caller tries again.
     }
     let ready: Vec<bool> = waits.iter().map(Wait::is_ready).collect();
     let mut ready = ready.into_iter();
@@ -202,8 +205,9 @@ fn settled(
 }
 
 fn prepare(socket: &Socket) -> io::Result<()> {
-    // git writes its request in a dozen small pieces: with Nagle's algorithm the second waits 40 ms for the server's ACK.
-    // MPTCP on old kernels lacks some of these; a connection without them is still a connection.
+    // git writes its request in a dozen small pieces: with Nagle's algorithm the second waits 40 ms
+    // for the server's ACK. MPTCP on old kernels lacks some of these options; the connection works
+    // without them.
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_keepalive(true);
     let _ = socket.set_tcp_keepalive(&KEEPALIVE);
@@ -246,7 +250,7 @@ mod tests {
         assert_eq!(connection.socket.peer_addr().unwrap().as_socket(), Some(good));
     }
 
-    /// A listener whose queue is full: the kernel drops further SYNs, as a dead host does.
+    /// A listener whose queue is full: the kernel drops further SYNs, as for a dead host.
     fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -269,14 +273,15 @@ mod tests {
         let begin = Instant::now();
         let connection = race(vec![dead, alive.local_addr().unwrap()], true).ok().unwrap();
         assert_eq!(connection.place, Place::Inet(alive.local_addr().unwrap()));
-        // The dead one was given its time; and it was not the second SYN, one second later, that got through.
+        // The dead address got its full delay, and the second SYN, one second later, was not
+        // needed.
         let took = begin.elapsed();
         assert!(took >= ATTEMPT_DELAY && took < Duration::from_millis(900), "{took:?}");
     }
 
     #[test]
     fn an_immediate_failure_is_not_waited_for() {
-        // TCP has no broadcast: connect itself fails.
+        // TCP has no broadcast, so connect itself fails.
         let broadcast = SocketAddr::from(([255, 255, 255, 255], 1));
         let failures = race(vec![broadcast; 3], true).err().unwrap();
         assert_eq!(failures.len(), 3);

@@ -1,4 +1,4 @@
-//! Why there is no connection, said in one line: what failed, and what to do about it.
+//! Why there is no connection, in one line: what failed, and what to do.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::dial::Place;
 use crate::relay::UNANSWERED;
 
-/// Each address that failed, and why.
+/// Each address that failed, with its error.
 pub(crate) type Failures = Vec<(SocketAddr, io::Error)>;
 
 /// Why there is no connection.
@@ -16,9 +16,9 @@ pub(crate) type Failures = Vec<(SocketAddr, io::Error)>;
 pub(crate) enum DialError {
     /// The host has no address.
     Unknown { host: String, error: io::Error },
-    /// The Unix socket did not let us in.
+    /// The Unix socket refused the connection.
     Socket { path: PathBuf, error: io::Error },
-    /// No address of the host let us in; each with its reason.
+    /// All addresses of the host failed, each with its error.
     Failed { host: String, port: u16, failures: Failures },
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for DialError {
         match self {
             Self::Unknown { host, error } => {
                 let text = error.to_string();
-                // std says twice what was being done.
+                // std repeats what failed.
                 let cause =
                     text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
                 write!(f, "cannot find the host '{host}': {cause}; ")?;
@@ -59,11 +59,11 @@ impl fmt::Display for DialError {
 /// How a connection was lost.
 #[derive(Debug)]
 pub(crate) enum Lost {
-    /// The kernel says so.
+    /// The kernel reports an error.
     Connection(io::Error),
-    /// The server's kernel has answered nothing for too long.
+    /// The server's kernel has acknowledged nothing for too long.
     Unanswered,
-    /// What the server sent could not be passed on.
+    /// The server's data could not be passed to git.
     Git(io::Error),
 }
 
@@ -73,7 +73,7 @@ impl Lost {
         match self {
             Lost::Connection(error) => {
                 let reason = match error.kind() {
-                    // Of MPTCP, when the last path has died.
+                    // From MPTCP, when the last path has died.
                     io::ErrorKind::NotConnected => "no path to the server is left".to_owned(),
                     io::ErrorKind::TimedOut => "the server does not answer any more".to_owned(),
                     _ => reason(error),
@@ -95,7 +95,7 @@ impl Lost {
     }
 }
 
-/// The errno's words without its number.
+/// The errno's text without its number.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

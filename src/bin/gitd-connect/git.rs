@@ -1,8 +1,8 @@
-//! The git that runs this program: is it still there?
+//! Watches the git process that runs this program.
 //!
-//! It may be killed while this program waits for a name server, for a dead host, or for a server that reads
-//! nothing. Then nobody else ends this program. So the work is done by other threads, and the first one waits
-//! for git to close the pipe that it reads from.
+//! git may be killed while this program waits for a name server, for a dead host, or for a server
+//! that reads nothing. No other process ends this program then. So other threads do the work, and
+//! the first one waits for git to close the pipe that it reads from.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use gitd::sys::wait::{Wait, wait};
 
-/// How long the last bytes from git may take to leave, once git waits for the end of this process.
+/// How long git's last bytes may take to be sent, once git waits for the end of this process.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Does `work` on a thread of its own, until it ends or git has gone.
+/// Runs `work` on a separate thread, until it ends or git has gone.
 ///
 /// # Errors
-/// When there is no thread or no descriptor left.
+/// When the system has no thread or descriptor to give.
 pub(crate) fn while_it_runs(
     work: impl FnOnce(Git) -> ExitCode + Send + 'static,
 ) -> io::Result<ExitCode> {
@@ -32,12 +32,12 @@ pub(crate) fn while_it_runs(
         sending.wait(FAREWELL);
         return Ok(ExitCode::SUCCESS);
     }
-    // A panic has told its reason.
+    // A panic has printed its message.
     Ok(worker.join().unwrap_or(ExitCode::FAILURE))
 }
 
-/// Waits until git has gone (`true`), or the work is done. When the server sends no more, git gets the end
-/// of its answers.
+/// Waits until git has gone (`true`) or the work is done. When the server sends no more, ends git's
+/// input.
 fn is_gone_before_end_of_work(mut reports: PipeReader) -> io::Result<bool> {
     let stdout = io::stdout();
     let mut waits = [Wait::closed(stdout.as_fd()), Wait::readable(reports.as_fd())];
@@ -54,7 +54,7 @@ fn is_gone_before_end_of_work(mut reports: PipeReader) -> io::Result<bool> {
     Ok(gone && !reported)
 }
 
-/// What the work has to say of its progress. The work is done when this is dropped.
+/// How the work reports its progress. Dropping it means that the work is done.
 #[derive(Debug)]
 pub(crate) struct Git {
     sending: Arc<Sending>,
@@ -62,19 +62,20 @@ pub(crate) struct Git {
 }
 
 impl Git {
-    /// What becomes of the bytes that git sends.
+    /// Whether git's bytes are still being sent.
     pub(crate) fn sending(&self) -> Arc<Sending> {
         Arc::clone(&self.sending)
     }
 
-    /// git reads no more: gives the last bytes that it has sent the time to leave.
+    /// git reads no more: gives its last bytes the time to be sent.
     pub(crate) fn take_leave(&self) {
         self.sending.wait(FAREWELL);
     }
 
-    /// The server sends no more: git gets the end of its answers, and all that git still sends leaves.
+    /// The server sends no more: ends git's input, and waits until all that git still sends is
+    /// sent.
     pub(crate) fn send_the_rest(mut self) {
-        // If nobody waits for this report, git has gone, and this process ends.
+        // If this fails, git has gone and this process ends.
         let _ = self.reporter.write_all(b"0");
         self.sending.wait(Duration::MAX);
     }
@@ -88,7 +89,7 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// From now on bytes may be under way.
+    /// From now on there may be bytes to send.
     pub(crate) fn begin(&self) {
         *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
@@ -101,7 +102,7 @@ impl Sending {
 
     fn wait(&self, limit: Duration) {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody panics with the lock.
+        // No thread panics while it holds the lock.
         let _ = self.changed.wait_timeout_while(under_way, limit, |under_way| *under_way);
     }
 }

@@ -1,7 +1,9 @@
-//! `gitd-connect HOST PORT`: the client's half, for git's `core.gitProxy` and `GIT_PROXY_COMMAND`.
+//! `gitd-connect HOST PORT`: the client's counterpart of gitd, for git's `core.gitProxy` and
+//! `GIT_PROXY_COMMAND`.
 //!
-//! git runs it instead of connecting by itself and talks to it through two pipes. It connects over Multipath TCP where
-//! the kernel has it and over TCP where not, keeps small packets from being delayed, and passes bytes until one side ends.
+//! git runs it instead of connecting by itself, and talks to it through two pipes. It connects over
+//! Multipath TCP if the kernel supports it and over TCP otherwise, avoids delays of small packets,
+//! and passes bytes until one side ends.
 
 mod arguments;
 mod dial;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use arguments::{Command, Target};
 use gitd::sys::wait::{Wait, wait};
 
-/// git's own status for a wrong command line.
+/// git's own exit status for a wrong command line.
 const USAGE_STATUS: u8 = 129;
 
 fn main() -> ExitCode {
@@ -52,22 +54,23 @@ fn connect(target: Target) -> ExitCode {
     .unwrap_or_else(|error| fail(&format_args!("cannot start: {}", failure::reason(&error)), 1))
 }
 
-/// Tells why there is no connection.
+/// Prints why there is no connection.
 fn fail(why: &dyn Display, status: u8) -> ExitCode {
     complain(why);
     await_request();
     ExitCode::from(status)
 }
 
-/// One line, whatever the resolver or the user put into it. A terminal that is gone is no reason to fail differently.
+/// Prints one line, even if the resolver's or the user's text has several. Errors are ignored:
+/// without a terminal the exit status must be the same.
 fn complain(what: &dyn Display) {
     let line: String =
         what.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     let _ = writeln!(io::stderr(), "gitd-connect: {line}");
 }
 
-/// A proxy that is gone before git has written its request kills git by SIGPIPE, without a word and with 141 instead
-/// of git's own error and 128. So wait, for a moment, until the request is there.
+/// If a proxy exits before git has written its request, SIGPIPE kills git, without a message and
+/// with 141 instead of git's own error and 128. So wait a moment for the request.
 fn await_request() {
     let stdin = io::stdin();
     let _ = wait(&mut [Wait::readable(stdin.as_fd())], Some(Duration::from_secs(1)));

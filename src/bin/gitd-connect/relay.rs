@@ -1,7 +1,8 @@
-//! Bytes both ways between git's two pipes and the socket, until the server ends or git is gone.
+//! Copies bytes both ways between git's two pipes and the socket, until the server ends or git has
+//! gone.
 //!
-//! Read and write, not splice: measured on a 300 MB clone, splice with its two calls for each small piece that a pipe
-//! holds costs twice the CPU time.
+//! Uses read and write, not splice. For a clone of 300 MB, splice takes twice the CPU time, because
+//! it needs two calls for each small piece that a pipe holds.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,27 +20,28 @@ use crate::failure::Lost;
 use crate::git::Git;
 use crate::talk::Talk;
 
-/// Two of git's sideband packets.
+/// The size of two of git's sideband packets.
 const BUFFER: usize = 128 * 1024;
 
-/// How often a connection that stands still is looked at.
+/// How often to check a connection without data.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// How long a server may be silent before it is taken to wait for git. git's services that are at work say
-/// something every five seconds; after an outage the kernels may need two minutes to try again.
+/// How long a server may be silent before it counts as waiting for git. A working git service
+/// writes something every five seconds; after an outage the kernels may need two minutes to try
+/// again.
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// How long the server's kernel may acknowledge nothing. A kernel that waits for room still answers probes, at
-/// least every two minutes.
+/// How long the server's kernel may acknowledge nothing. A kernel with a full receive buffer still
+/// answers probes, at least every two minutes.
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(300);
 
-/// The connection, and what has crossed it.
+/// The connection, and the packets that have crossed it.
 struct Link {
     socket: Socket,
     talk: Mutex<Talk>,
 }
 
-/// Passes bytes until both sides have ended theirs, or the connection is lost.
+/// Copies bytes until both sides have ended, or the connection is lost.
 pub(crate) fn relay(socket: Socket, git: Git) -> Result<(), Lost> {
     socket.set_read_timeout(Some(LOOK)).map_err(Lost::Connection)?;
     let link = Arc::new(Link { socket, talk: Mutex::default() });
@@ -48,28 +50,28 @@ pub(crate) fn relay(socket: Socket, git: Git) -> Result<(), Lost> {
     sending.begin();
     thread::Builder::new()
         .spawn(move || {
-            // What stops it stops the other direction too, after what had arrived.
+            // An error here also ends the other direction, after the data that has arrived.
             let _ = upload(&upstream);
             sending.end();
         })
         .map_err(Lost::Connection)?;
     match download(&link)? {
         End::OfGit => git.take_leave(),
-        // It may have closed its side alone, and git still sends its pack.
+        // The server may have closed only its side, while git still sends its pack.
         End::OfAnswers => git.send_the_rest(),
     }
     Ok(())
 }
 
-/// Which end the bytes from the server to git came to.
+/// Why the direction from the server to git ended.
 enum End {
     OfAnswers,
     OfGit,
 }
 
-/// git to server.
+/// From git to the server.
 fn upload(link: &Link) -> io::Result<()> {
-    // A descriptor of its own, because std's stdin reads ahead.
+    // A duplicate, because std's stdin reads ahead.
     let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -88,7 +90,7 @@ fn upload(link: &Link) -> io::Result<()> {
     Ok(())
 }
 
-/// Server to git.
+/// From the server to git.
 fn download(link: &Link) -> Result<End, Lost> {
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     let mut stdout = File::from(stdout.map_err(Lost::Git)?);
@@ -104,23 +106,24 @@ fn download(link: &Link) -> Result<End, Lost> {
                 link.close_if_harmless(heard.elapsed() >= SILENCE);
                 continue;
             }
-            // git has its answer, and says itself if it wants more.
+            // git has its answer. If it wants more, it reports the error itself.
             Err(_) if link.talk().is_answered() => return Ok(End::OfAnswers),
             Err(error) => return Err(Lost::Connection(error)),
         };
-        // A stock server's next small piece waits for this ACK, which the kernel would delay by 40 ms. Once is not enough:
-        // our own next write makes it delay again. MPTCP has no such option.
+        // A stock server's next small piece waits for this ACK, which the kernel would delay by 40
+        // ms. It must be set each time: our own next write turns delayed ACKs on again. MPTCP has
+        // no such option.
         #[cfg(target_os = "linux")]
         let _ = link.socket.set_tcp_quickack(true);
         link.talk().answer(&buffer[..count]);
         match stdout.write_all(&buffer[..count]) {
             Ok(()) => {}
-            // git ends when it has what it wants, or has already told why not.
+            // git has all that it wants, or has reported an error already.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(End::OfGit),
             Err(error) => return Err(Lost::Git(error)),
         }
         link.close_if_harmless(false);
-        // Not the time that git took.
+        // Does not count the time that git took to read.
         heard = Instant::now();
     }
 }
@@ -130,15 +133,15 @@ impl Link {
         self.talk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Passes the end of git's bytes on, if it is time.
+    /// Shuts down writing when git has ended its bytes and the server does not suffer from it.
     fn close_if_harmless(&self, silence: bool) {
         if self.talk().closes(silence) {
-            // A connection that is lost already says so to its reader.
+            // An error means that the connection is lost, which the reader sees too.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
     }
 
-    /// Sends all of `bytes`, for as long as the server's kernel answers.
+    /// Sends all of `bytes`, while the server's kernel acknowledges.
     fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
@@ -146,7 +149,7 @@ impl Link {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     wait(&mut [Wait::writable(self.socket.as_fd())], Some(LOOK))?;
                     if self.check().is_err() {
-                        // The other direction tells.
+                        // The other direction reports the error.
                         return self.socket.shutdown(Shutdown::Both);
                     }
                 }

@@ -1,10 +1,10 @@
-//! When may the connection's writing side be closed?
+//! Decides when to shut down writing on the connection.
 //!
-//! git closes its writing end as soon as it has nothing more to ask, long before the pack has arrived. A
-//! connection with one closed side takes no further MPTCP path, and some routers forget it within a minute. So
-//! the end is passed on only when the server waits for more, or will: when the last request is answered, when
-//! git has said goodbye, or when what it sent makes no sense without the rest. Only the lengths of the
-//! pkt-lines are read (gitprotocol-common(5)).
+//! git closes its writing end as soon as it has nothing more to ask, long before the pack has
+//! arrived. A half-closed connection takes no further MPTCP path, and some routers forget it within
+//! a minute. So the end is passed on only when the server waits for more, or will: when the last
+//! request is answered, when git has ended the protocol, or when git's last packet is incomplete.
+//! Only the lengths of the pkt-lines are read (gitprotocol-common(5)).
 
 /// What has crossed the connection so far.
 #[derive(Debug, Default)]
@@ -16,12 +16,12 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
-    /// git has sent these bytes.
+    /// Takes bytes from git.
     pub(crate) fn ask(&mut self, bytes: &[u8]) {
         self.asked.feed(bytes);
     }
 
-    /// The server has sent these bytes.
+    /// Takes bytes from the server.
     pub(crate) fn answer(&mut self, bytes: &[u8]) {
         self.answered.feed(bytes);
     }
@@ -31,7 +31,8 @@ impl Talk {
         self.finished = true;
     }
 
-    /// Whether to close the writing side now; `true` once. After a long silence the server is taken to wait.
+    /// Whether to shut down writing now; `true` once. After a long silence the server counts as
+    /// waiting.
     #[must_use]
     pub(crate) fn closes(&mut self, silence: bool) -> bool {
         let closes = self.finished && !self.closed && (silence || self.is_server_waiting());
@@ -39,15 +40,17 @@ impl Talk {
         closes
     }
 
-    /// Whether the server's last answer is whole: a connection that breaks now breaks nothing.
+    /// Whether the server's last answer is complete, so that the end of the connection does no
+    /// harm.
     #[must_use]
     pub(crate) fn is_answered(&self) -> bool {
         let answered = &self.answered;
         answered.flushes > 0 && answered.since_flush == 0 && !answered.noise && !answered.is_cut()
     }
 
-    /// The server sends one list that ends in a flush packet by itself, and one for each that it gets. In
-    /// versions 0 and 1 some lists are answered with less, but there the server ends the connection itself.
+    /// The server sends a first list that ends in a flush packet, and one more for each that it
+    /// gets. In versions 0 and 1 some lists are answered with less, but there the server itself
+    /// ends the connection.
     fn is_server_waiting(&self) -> bool {
         let asked = &self.asked;
         if asked.noise {
@@ -61,22 +64,21 @@ impl Talk {
 /// The pkt-lines of one direction.
 #[derive(Debug, Default)]
 struct Packets {
-    /// The flush packets.
     flushes: u64,
     /// The other packets since the last flush packet.
     since_flush: u64,
-    /// Whether the last packet is a flush packet that follows another one: the end of version 2.
+    /// Whether the last two packets are flush packets, which end version 2.
     goodbye: bool,
-    /// The digits of a length that has not arrived whole.
+    /// The digits of a length, until it is complete.
     digits: Vec<u8>,
-    /// The bytes of the last packet that have not arrived.
+    /// The bytes of the last packet that are still to come.
     left: usize,
-    /// Whether something else has followed the packets, as the pack of a push does.
+    /// Whether other bytes have followed the packets, such as the pack of a push.
     noise: bool,
 }
 
 impl Packets {
-    /// Whether the last packet has not arrived whole, or none has.
+    /// Whether the last packet is incomplete, or there is none.
     fn is_cut(&self) -> bool {
         self.left > 0 || !self.digits.is_empty() || self.flushes + self.since_flush == 0
     }
@@ -97,7 +99,7 @@ impl Packets {
         }
     }
 
-    /// The length of a packet is there.
+    /// Takes the length of a packet.
     fn begin(&mut self) {
         let digits = std::mem::take(&mut self.digits);
         let length =
@@ -119,7 +121,7 @@ impl Packets {
     }
 }
 
-/// The digits of a length.
+/// The number of digits of a length.
 const LENGTH: usize = 4;
 
 #[cfg(test)]
@@ -128,7 +130,7 @@ mod tests {
 
     const REQUEST: &[u8] = b"0017git-upload-pack /a\0";
 
-    /// A talk in which git has sent `asked` and no more, and the server `answered`.
+    /// Whether to close after git has sent only `asked`, and the server `answered`.
     fn closes(asked: &[&[u8]], answered: &[u8]) -> bool {
         let mut talk = Talk::default();
         // In pieces of each size.
