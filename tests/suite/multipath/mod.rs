@@ -39,8 +39,11 @@ struct Lab {
 
 impl Lab {
     fn new(rates: &[u32], daemon: Daemon, megabytes: u32) -> Self {
+        Self::on(Network::new(rates), daemon, megabytes)
+    }
+
+    fn on(network: Network, daemon: Daemon, megabytes: u32) -> Self {
         let repository = Repository::of_megabytes(megabytes);
-        let network = Network::new(rates);
         let server = Server::start(&network.server, daemon, repository.base());
         Self { server, repository, network }
     }

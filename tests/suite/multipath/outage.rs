@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{LIMIT, Lab, MULTIPATH};
-use crate::lab::{Client, Loss, Network, Transfer, git, succeed};
+use crate::lab::{Client, Loss, Network, Transfer, git, succeed, take_turn};
 use crate::support::process::{descendants, signal};
 
 /// Longer than gitd and gitd-connect once waited before they closed the connection.
@@ -18,12 +18,34 @@ fn clone_of(lab: &Lab, client: Client) -> Transfer {
     transfer
 }
 
-/// git is stopped, or its disk is slow: nothing is wrong with the connection.
+/// All at a time, each in a network of its own: they do next to nothing but wait.
 #[test]
 #[ignore = "clones over links for many seconds"]
-fn a_git_that_stands_still() {
+fn transfers_go_on() {
     needs_lab!();
-    let lab = Lab::new(&[50], MULTIPATH, 20);
+    let _turn = take_turn();
+    let cases: [(&str, fn()); 5] = [
+        ("a git that stands still", a_git_that_stands_still),
+        ("one network after another", one_network_after_another),
+        ("a clone without a link", || no_link(Client::Connect, false)),
+        ("a clone without a link over TCP", || no_link(Client::ConnectTcp, false)),
+        ("a push without a link", || no_link(Client::Connect, true)),
+    ];
+    std::thread::scope(|scope| {
+        for (name, case) in cases {
+            std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, case).unwrap();
+        }
+    });
+}
+
+/// A laboratory with links of 20 Mbit/s.
+fn lab(links: usize) -> Lab {
+    Lab::on(Network::in_turn(&[20, 20][..links]), MULTIPATH, 20)
+}
+
+/// git is stopped, or its disk is slow: nothing is wrong with the connection.
+fn a_git_that_stands_still() {
+    let lab = lab(1);
     let transfer = clone_of(&lab, Client::Connect);
     let program =
         |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -37,11 +59,8 @@ fn a_git_that_stands_still() {
 }
 
 /// A laptop leaves one network, and enters another a while later.
-#[test]
-#[ignore = "clones over links for many seconds"]
 fn one_network_after_another() {
-    needs_lab!();
-    let lab = Lab::new(&[50, 50], MULTIPATH, 20);
+    let lab = lab(2);
     let Network { client, links, .. } = &lab.network;
     client.run("ip mptcp endpoint flush");
     Loss::ClientDown.lose(&lab.network, links[1]);
@@ -59,7 +78,7 @@ fn one_network_after_another() {
 
 /// All links are gone, and come back.
 fn no_link(client: Client, pushes: bool) {
-    let lab = Lab::new(&[50], MULTIPATH, 20);
+    let lab = lab(1);
     let pushed = tempfile::tempdir_in(lab.repository.base()).unwrap();
     let transfer = if pushes {
         succeed(git(pushed.path()).args(["init", "-q", "--bare", "-b", "master"]));
@@ -79,25 +98,4 @@ fn no_link(client: Client, pushes: bool) {
     let outcome = transfer.finish(LIMIT);
     outcome.verify(&lab.repository);
     println!("{client:?} stall {:?}", outcome.record.longest_stall());
-}
-
-#[test]
-#[ignore = "clones over links for many seconds"]
-fn a_clone_without_a_link() {
-    needs_lab!();
-    no_link(Client::Connect, false);
-}
-
-#[test]
-#[ignore = "clones over links for many seconds"]
-fn a_clone_without_a_link_over_tcp() {
-    needs_lab!();
-    no_link(Client::ConnectTcp, false);
-}
-
-#[test]
-#[ignore = "clones over links for many seconds"]
-fn a_push_without_a_link() {
-    needs_lab!();
-    no_link(Client::Connect, true);
 }
