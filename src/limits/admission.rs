@@ -330,11 +330,6 @@ impl Admitted {
         self.permit = Some(permit);
     }
 
-    /// Whether the session has a permit.
-    pub fn works(&self) -> bool {
-        self.permit.is_some()
-    }
-
     /// Whether the number of permits is limited.
     pub fn is_scarce(&self) -> bool {
         self.admission.bounds.places.is_some()

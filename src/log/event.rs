@@ -113,23 +113,23 @@ pub fn interpolated(path: &[u8]) {
 
 /// What the client sent is no request. The stock daemon calls it fatal, though only this connection
 /// ends. The client gets no answer.
-pub fn died(reason: &dyn Display, peer: &dyn Display) {
+fn died(reason: &dyn Display, peer: &dyn Display) {
     error!(fatal = true, "{reason} (client {peer})");
 }
 
 /// The request names none of git's services. The client gets no answer.
-pub fn protocol_error(reason: &dyn Display, peer: &dyn Display) {
+fn protocol_error(reason: &dyn Display, peer: &dyn Display) {
     error!("{reason} (client {peer})");
 }
 
 /// A client connected and closed without sending a byte, as load balancers do for health checks
 /// (B12).
-pub fn probe(peer: &dyn Display) {
+fn probe(peer: &dyn Display) {
     info!("{peer} closed without a request");
 }
 
 /// A client without a request was dismissed in favour of another.
-pub fn dismissed(peer: &dyn Display) {
+fn dismissed(peer: &dyn Display) {
     info!("no request, and no room for more clients without one: closing (client {peer})");
 }
 
@@ -229,7 +229,7 @@ pub fn goes_on(after: Duration) {
 }
 
 /// The connection broke before a service was started, because of the client or its network.
-pub fn connection_lost(peer: &dyn Display, reason: &str) {
+fn connection_lost(peer: &dyn Display, reason: &str) {
     info!("connection lost: {reason} (client {peer})");
 }
 

@@ -17,6 +17,12 @@ fn bounded(places: usize, per_address: usize, room: usize) -> Arc<Admission> {
     Admission::new(Bounds { places, per_address, room: Some(room) })
 }
 
+impl Admitted {
+    fn works(&self) -> bool {
+        self.permit.is_some()
+    }
+}
+
 impl Admission {
     /// A request whose checks are over at once.
     fn visit(self: &Arc<Self>, last: u8) -> Answer {

@@ -5,7 +5,7 @@ use std::fs;
 use super::server::{Server, gitd, scratch};
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::{chown, config};
-use crate::support::{Client, GENERIC, Invocation, Packet, needs_root, request};
+use crate::support::{Client, GENERIC, Invocation, Packet, Scratch, needs_root, request};
 
 fn listening(invocation: Invocation) -> (Server, Client) {
     let server = Server::start(invocation.args(["--listen=127.0.0.1", "--port=auto"]));
@@ -34,19 +34,23 @@ fn services_are_configured() {
     assert_eq!(text, "environment\nfirst=1\nsecond two\nenvironment\n\n");
 }
 
+/// Whether the repository is served with this setting.
+fn serves(scratch: &Scratch, setting: &str) -> bool {
+    let (_server, mut client) = listening(gitd(scratch).arg(format!("--git-config={setting}")));
+    client.send(request("upload-pack", "/repo.git"));
+    match client.packet() {
+        Packet::Data(packet) => !packet.starts_with(b"ERR "),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// gitd asks git with the same configuration that the service gets.
 #[test]
 fn gitds_own_questions_too() {
     let scratch = scratch();
     for (argument, served) in [("daemon.uploadpack=false", false), ("daemon.uploadpack=yes", true)]
     {
-        let (_server, mut client) =
-            listening(gitd(&scratch).arg(format!("--git-config={argument}")));
-        client.send(request("upload-pack", "/repo.git"));
-        match client.packet() {
-            Packet::Data(packet) => assert_eq!(!packet.starts_with(b"ERR "), served, "{argument}"),
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(serves(&scratch, argument), served, "{argument}");
     }
 }
 
@@ -68,13 +72,7 @@ fn safe_directory() {
     let scratch = scratch();
     chown(&scratch.path("repo.git"), 12345);
     for (argument, served) in [("safe.directory=/x", false), ("safe.directory=*", true)] {
-        let (_server, mut client) =
-            listening(gitd(&scratch).arg(format!("--git-config={argument}")));
-        client.send(request("upload-pack", "/repo.git"));
-        match client.packet() {
-            Packet::Data(packet) => assert_eq!(!packet.starts_with(b"ERR "), served, "{argument}"),
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(serves(&scratch, argument), served, "{argument}");
     }
 }
 
