@@ -97,7 +97,7 @@ pub enum Activity {
     Works,
     /// It waits for its client.
     Waits {
-        /// Whether it waits in a read.
+        /// Whether it waits in a read, in which it may be stopped.
         reads: bool,
         /// Whether it holds little memory.
         light: bool,

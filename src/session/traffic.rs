@@ -206,9 +206,9 @@ impl Traffic {
             None if now.saturating_duration_since(self.slow.0) < rest::STILL => Activity::Works,
             None => Activity::Unknown,
             Some(Observation { waits: false, .. }) => Activity::Works,
-            // git's own alarm would go on while the service is stopped.
-            Some(_) if self.timeout.is_some() && self.has_alarm() => Activity::Works,
             Some(Observation { reads, light, .. }) => {
+                // git's own alarm would go on while the service is stopped.
+                let reads = reads && !(self.timeout.is_some() && self.has_alarm());
                 Activity::Waits { reads, light: light && self.has_answered() }
             }
         }
