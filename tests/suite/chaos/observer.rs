@@ -14,6 +14,9 @@ const PAUSE: Duration = Duration::from_millis(150);
 /// In so many looks in a row a service must have worked to count as being at work.
 const LOOKS: u32 = 3;
 
+/// From here on a good client waits for so long that what else happens is worth a look.
+const LATE: Duration = Duration::from_millis(1000);
+
 /// Of what gitd may use, in all: places, those that rest, threads that check, and what it has at rest.
 const MOST_THREADS: usize = 10 + 2 * 5 * PLACES;
 const MOST_DESCRIPTORS: usize = 100 + PENDING + QUEUE + 4 * 5 * PLACES;
@@ -58,12 +61,15 @@ impl<'a> Observer<'a> {
 
     fn good_client(&mut self, transport: Transport) -> Verdict {
         let begun = Instant::now();
-        let answer = ask(self.site.place(), transport, PROMPTLY);
+        let (answer, processes) =
+            self.site.watch_processes(LATE, || ask(self.site.place(), transport, PROMPTLY));
         let time = begun.elapsed();
         let answer = match answer {
             Ok(()) if time <= PROMPTLY => Ok(()),
-            Ok(()) => Err(format!("{transport:?}: a good client is answered after {time:?}")),
-            Err(error) => Err(format!("{transport:?}: a good client hears: {error}")),
+            Ok(()) => {
+                Err(format!("{transport:?}: a good client is answered after {time:?}: {processes}"))
+            }
+            Err(error) => Err(format!("{transport:?}: a good client hears: {error}: {processes}")),
         };
         let network = transport == Transport::Unix || self.site.network_was_well(begun);
         if answer.is_ok() {

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::fuse::Fuse;
 use crate::readiness::line::Place;
 use crate::readiness::site::{invocation, scratch};
+use crate::support::process::descendants;
 use crate::support::{Daemon, Git, Scratch};
 
 /// How many services may be at work.
@@ -103,6 +104,37 @@ impl Site {
     pub fn network_was_well(&self, begun: Instant) -> bool {
         let network = self.network.lock().unwrap();
         network.up && begun.checked_duration_since(network.since).is_some_and(|t| t > RECOVERY)
+    }
+
+    /// Does `work`. From `late` on, lists what the server's processes do, for as long as it takes.
+    pub fn watch_processes<T>(&self, late: Duration, work: impl FnOnce() -> T) -> (T, String) {
+        /// Between two lists.
+        const PAUSE: Duration = Duration::from_millis(300);
+        let (done, wait) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let lists = scope.spawn(move || {
+                let mut lists = String::new();
+                let mut pause = late;
+                while wait.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    lists.push_str(&self.processes());
+                    pause = PAUSE;
+                }
+                lists
+            });
+            let result = work();
+            drop(done);
+            (result, lists.join().unwrap())
+        })
+    }
+
+    /// The server's descendants, one a line, and where in the kernel each of them is.
+    fn processes(&self) -> String {
+        let pids = descendants(self.pid()).into_iter().map(|pid| pid.to_string());
+        let mut pids: Vec<String> = pids.collect();
+        pids.push(self.pid().to_string());
+        let columns = "pid,ppid,pgid,stat,etimes,cputimes,wchan:20,args";
+        let ps = Command::new("ps").args(["-o", columns, "-p", &pids.join(",")]).output();
+        format!("\n{}", String::from_utf8_lossy(&ps.unwrap().stdout))
     }
 
     /// A git client's command in the scratch directory.
