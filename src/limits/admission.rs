@@ -247,6 +247,15 @@ impl Admission {
 }
 
 impl Admitted {
+    /// The only request of a process, to which no limits apply.
+    pub fn alone() -> Self {
+        let admission = Admission::new(Bounds::default());
+        let client = ClientAddress(Ipv6Addr::UNSPECIFIED.into());
+        let mut admitted = admission.admit(&mut admission.lock(), client, Subject::default());
+        admitted.checked();
+        admitted
+    }
+
     /// The request has passed its checks.
     pub fn checked(&mut self) {
         if let Some(subject) = self.checking.take() {

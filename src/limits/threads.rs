@@ -33,6 +33,8 @@ pub enum WhenBusy {
     Refuse,
     /// It waits. The caller bounds the number of such jobs and does not depend on their results.
     Wait,
+    /// It runs on the caller's thread, which has nothing else to do.
+    RunHere,
 }
 
 #[derive(Debug, Default)]
@@ -74,14 +76,19 @@ impl Threads {
             let _ = sender.send(work());
         });
         let mut state = self.shared.lock();
-        let waits = state.all >= self.most && self.when_busy == WhenBusy::Wait;
-        if state.idle > state.jobs.len() || waits {
+        let full = state.all >= self.most;
+        if state.idle > state.jobs.len() || (full && self.when_busy == WhenBusy::Wait) {
             state.jobs.push_back(job);
             drop(state);
             self.shared.work.notify_one();
             return Ok(receiver);
         }
-        if state.all >= self.most {
+        if full && self.when_busy == WhenBusy::RunHere {
+            drop(state);
+            job();
+            return Ok(receiver);
+        }
+        if full {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         }
         state.all += 1;

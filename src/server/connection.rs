@@ -211,6 +211,7 @@ impl Client {
                 let timeout = shared.limits.timeout;
                 let service = request.service;
                 let stderr = Stderr::new(service, process.pid, stderr);
+                let wire = Some(wire);
                 let session = Session { wire, process, service, stderr, corked, timeout, exchange };
                 self.attend(&shared, &request, session, admitted).await;
             }

@@ -73,8 +73,8 @@ pub async fn register_with_retry<T>(register: impl Fn() -> io::Result<T>) -> T {
 /// What a session starts with.
 #[derive(Debug)]
 pub struct Session {
-    /// The client's connection.
-    pub wire: ClientSocket,
+    /// The client's connection; `None` if it is no socket, or cannot be watched.
+    pub wire: Option<ClientSocket>,
     /// The service's process.
     pub process: Child,
     /// The service.
@@ -118,14 +118,16 @@ impl Session {
         observers: &Threads,
         ending: impl Future<Output = ()>,
     ) -> (Outcome, Stderr) {
-        let Session { wire, process, service, mut stderr, corked, timeout, exchange } = self;
+        let Session { mut wire, process, service, mut stderr, corked, timeout, exchange } = self;
         let pid = process.pid;
         let ended =
             register_with_retry(|| Registered::new(process.pidfd()?, Interest::READABLE)).await;
-        let client = Arc::clone(wire.get_ref());
+        let client = wire.as_ref().map(|wire| Arc::clone(wire.get_ref()));
         let traffic = Traffic::new(service, corked, timeout, exchange, Instant::now());
-        let mut monitor = Monitor::new(Arc::clone(&client), pid, traffic);
-        let mut wire = Some(wire);
+        let mut monitor = Monitor::new(client, pid, traffic);
+        if monitor.next_look().is_none() {
+            stderr.listen();
+        }
         let mut work = Work::begin(&process, admitted);
         let mut observation = None;
         let mut ending = pin!(ending);
@@ -164,7 +166,7 @@ impl Session {
                         follow(&mut work, &monitor.traffic);
                     }
                 }
-                () = until(monitor.traffic.next_look()) => {
+                () = until(monitor.next_look()) => {
                     let now = Instant::now();
                     if work.is_held() {
                         if work.insist(now) {
@@ -210,7 +212,7 @@ impl Session {
             }
             if monitor.traffic.wants_arrivals() != wire.is_some() {
                 // Without memory for the registration the session goes on: slower, but correct.
-                wire = if wire.is_none() { register(&client).ok() } else { None };
+                wire = if wire.is_none() { monitor.register() } else { None };
             }
         };
         work.ended();

@@ -1,10 +1,6 @@
 //! The connection of a running service: reads its state and does what [`Traffic`] decides.
-//!
-//! The caller does the waiting, with a runtime ([`crate::session`]) or without
-//! ([`crate::server::inetd`]).
 
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,12 +9,14 @@ use socket2::Socket;
 use crate::log::event;
 use crate::net::watch::{self, Counters, Queues};
 use crate::session::traffic::{Actions, Seen, Segments, Traffic};
+use crate::session::{ClientSocket, register};
 use crate::sys::socket;
 
 /// One session's connection.
 #[derive(Debug)]
 pub struct Monitor {
-    client: Arc<Socket>,
+    /// `None` if there is nothing to watch: the service then ends by itself.
+    client: Option<Arc<Socket>>,
     pid: u32,
     /// Decides what to do.
     pub traffic: Traffic,
@@ -26,55 +24,49 @@ pub struct Monitor {
 
 impl Monitor {
     /// Watches `client`, which the process `pid` has as its standard input and output.
-    pub fn new(client: Arc<Socket>, pid: u32, traffic: Traffic) -> Self {
+    pub fn new(client: Option<Arc<Socket>>, pid: u32, traffic: Traffic) -> Self {
         Monitor { client, pid, traffic }
     }
 
-    /// The client's socket, to wait for events.
-    pub fn client(&self) -> BorrowedFd<'_> {
-        self.client.as_fd()
+    /// Registers the client's socket to wait for events. `None` for lack of memory.
+    pub fn register(&self) -> Option<ClientSocket> {
+        register(self.client.as_ref()?).ok()
+    }
+
+    /// When to look next; `None` for never.
+    pub fn next_look(&self) -> Option<Instant> {
+        self.client.as_ref().and_then(|_| self.traffic.next_look())
     }
 
     /// The socket has reported an event, or a direction of the connection has ended.
     pub fn arrived(&mut self, now: Instant, ended: bool) {
-        if self.traffic.arrived(now, ended) {
-            watch::acknowledge(&self.client);
+        if let Some(client) = &self.client
+            && self.traffic.arrived(now, ended)
+        {
+            watch::acknowledge(client);
         }
     }
 
     /// Reads the state of the connection and does what is decided. Returns the signal that must end
     /// the service, if it has not noticed that its connection was shut down.
     pub fn look(&mut self, now: Instant) -> Option<i32> {
+        let client = self.client.as_ref()?;
         let questions = self.traffic.questions();
-        let counters = Counters::read(&self.client);
+        let counters = Counters::read(client);
         let seen = Seen {
             counters,
-            queues: counters.map_or_else(|| Queues::read(&self.client), |_| Queues::default()),
-            ended: questions.ended && watch::has_ended(&self.client),
-            broken: questions.broken && watch::is_broken(&self.client),
-            unsent: questions.unsent.then(|| socket::unsent(&self.client).ok()).flatten(),
+            queues: counters.map_or_else(|| Queues::read(client), |_| Queues::default()),
+            ended: questions.ended && watch::has_ended(client),
+            broken: questions.broken && watch::is_broken(client),
+            unsent: questions.unsent.then(|| socket::unsent(client).ok()).flatten(),
         };
         let actions = self.traffic.look(now, &seen);
-        self.act(&actions);
-        actions.signal
-    }
-
-    fn act(&self, actions: &Actions) {
-        if actions.uncork {
-            watch::uncork(&self.client);
-        }
-        match actions.segments {
-            Some(Segments::Prompt) => {
-                watch::prefer_prompt_segments(&self.client);
-                watch::acknowledge(&self.client);
-            }
-            Some(Segments::Full) => watch::prefer_full_segments(&self.client),
-            None => {}
-        }
+        act(client, &actions);
         if let Some(stuck) = actions.stuck {
             event::session_stuck(self.pid, stuck.gone, stuck.still);
             self.close(stuck.shutdown);
         }
+        actions.signal
     }
 
     /// Shuts the connection down because the server ends, and the service with it.
@@ -85,18 +77,33 @@ impl Monitor {
 
     fn close(&self, how: Shutdown) {
         // ENOTCONN: it is down already.
-        let _ = self.client.shutdown(how);
+        let _ = self.client.as_ref().map(|client| client.shutdown(how));
     }
 
     /// Whether the service's next read returns at once, with data or with the end.
     pub fn has_input(&self) -> bool {
-        self.traffic.has_ended() || socket::unread(&self.client).is_ok_and(|bytes| bytes > 0)
+        let unread = |client: &Arc<Socket>| socket::unread(client).is_ok_and(|bytes| bytes > 0);
+        self.traffic.has_ended() || self.client.as_ref().is_some_and(unread)
     }
 
     /// The last counters, with the highest number of paths. Releases the connection: the client
     /// sees its end as soon as the caller's own duplicate is closed.
     pub fn finish(self) -> Option<Counters> {
-        let last = Counters::read(&self.client)?;
+        let last = Counters::read(&self.client?)?;
         Some(Counters { transport: last.transport.max(self.traffic.transport()), ..last })
+    }
+}
+
+fn act(client: &Socket, actions: &Actions) {
+    if actions.uncork {
+        watch::uncork(client);
+    }
+    match actions.segments {
+        Some(Segments::Prompt) => {
+            watch::prefer_prompt_segments(client);
+            watch::acknowledge(client);
+        }
+        Some(Segments::Full) => watch::prefer_full_segments(client),
+        None => {}
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::future::pending;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::io::Interest;
@@ -107,15 +107,6 @@ impl Stderr {
             self.pipe = Pipe::Ended;
         }
         left
-    }
-
-    /// The pipe, for a caller that waits without a runtime; `None` after its end.
-    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
-        match &self.pipe {
-            Pipe::Unwatched(pipe) => Some(pipe.as_fd()),
-            Pipe::Watched(pipe) => Some(pipe.get_ref().as_fd()),
-            Pipe::Ended => None,
-        }
     }
 
     /// Logs until the pipe ends.
