@@ -2,9 +2,7 @@
 //! hand the socket to git, watch, log how it ended.
 
 use std::future::pending;
-use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,11 +10,9 @@ use std::time::Duration;
 
 use socket2::Socket;
 use tokio::io::Interest;
-use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::access::authorize;
 use crate::access::denial::Denial;
 use crate::config::{Limits, Policy};
 use crate::git::starter::Starter;
@@ -30,9 +26,10 @@ use crate::protocol::inbound::{Packet, Unread};
 use crate::protocol::pktline::PREFIX;
 use crate::protocol::request::Request;
 use crate::server::activity::{Activities, Activity, Stage};
+use crate::server::check::{Check, Stop};
 use crate::server::farewell;
 use crate::server::parse::parse_request;
-use crate::session::child::{self, Running};
+use crate::session::child::Running;
 use crate::session::rest::Exchange;
 use crate::session::stderr::{Left, Stderr};
 use crate::session::summary::Summary;
@@ -94,20 +91,6 @@ impl Shared {
     async fn reaches(&self, phase: Phase) {
         // An error means that the server has ended, which is final too.
         let _ = self.phase.clone().wait_for(|&now| now >= phase).await;
-    }
-}
-
-/// Why no service is started for a client.
-enum Stop {
-    /// It is refused and told why.
-    Refused(Denial),
-    /// Its connection broke while it waited.
-    Gone,
-}
-
-impl From<Denial> for Stop {
-    fn from(denial: Denial) -> Self {
-        Stop::Refused(denial)
     }
 }
 
@@ -205,38 +188,25 @@ impl Client {
         exchange: Exchange,
     ) {
         let request = Arc::new(request);
-        match self.admit_and_start(&shared, &wire, &request).await {
-            Ok((mut admitted, Running { process, stderr }, corked)) => {
-                admitted.checked();
-                let timeout = shared.limits.timeout;
-                let service = request.service;
-                let stderr = Stderr::new(service, process.pid, stderr);
-                let wire = Some(wire);
-                let session = Session { wire, process, service, stderr, corked, timeout, exchange };
-                self.attend(&shared, &request, session, admitted).await;
-            }
-            Err(Stop::Refused(denial)) => self.turn_away(&shared, wire, &request, &denial).await,
-            Err(Stop::Gone) => event::refused(&self.summary(Some(&request), None)),
-        }
-    }
-
-    async fn admit_and_start(
-        &self,
-        shared: &Arc<Shared>,
-        wire: &ClientSocket,
-        request: &Arc<Request>,
-    ) -> Result<(Admitted, Running, bool), Stop> {
-        let mut admitted = self.admit(shared, wire, request).await?;
+        let mut admitted = match self.admit(&shared, &wire, &request).await {
+            Ok(admitted) => admitted,
+            Err(stop) => return self.turn_away(&shared, wire, &request, stop).await,
+        };
         let corked = watch::cork_if_far(&self.socket);
-        let mut result = self.check_and_start(shared, wire, request, &mut admitted).await;
-        if matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })))
-            && shared.pending.make_room()
-        {
-            // Yield so that dismissed tasks close their sockets first.
-            tokio::task::yield_now().await;
-            result = self.check_and_start(shared, wire, request, &mut admitted).await;
-        }
-        Ok((admitted, result?, corked))
+        let Running { process, stderr } =
+            match self.start(&shared, &wire, &request, &mut admitted).await {
+                Ok(running) => running,
+                Err(stop) => {
+                    drop(admitted);
+                    return self.turn_away(&shared, wire, &request, stop).await;
+                }
+            };
+        admitted.checked();
+        let (timeout, service) = (shared.limits.timeout, request.service);
+        let stderr = Stderr::new(service, process.pid, stderr);
+        let wire = Some(wire);
+        let session = Session { wire, process, service, stderr, corked, timeout, exchange };
+        self.attend(&shared, &request, session, admitted).await;
     }
 
     async fn admit(
@@ -267,10 +237,9 @@ impl Client {
         Ok(admitted.ok_or_else(busy)?)
     }
 
-    /// Decides and starts the service, on a thread that may block on a slow file system, a
-    /// resolver, or an access hook. A slow check gives its permit back meanwhile. If the client
-    /// leaves, the request stays admitted until the check is over, and nothing is started.
-    async fn check_and_start(
+    /// Decides and starts the service. For lack of descriptors, tries once more without the clients
+    /// that have been silent longest.
+    async fn start(
         &self,
         shared: &Arc<Shared>,
         wire: &ClientSocket,
@@ -278,10 +247,37 @@ impl Client {
         admitted: &mut Admitted,
     ) -> Result<Running, Stop> {
         self.activity.enter(Stage::Checking);
+        let result = self.check_and_start(shared, wire, request, admitted).await;
+        let exhausted = matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })));
+        if !exhausted || !shared.pending.make_room() {
+            return result;
+        }
+        // Yield so that dismissed tasks close their sockets first.
+        tokio::task::yield_now().await;
+        self.check_and_start(shared, wire, request, admitted).await
+    }
+
+    /// Does it on a thread that may block on a slow file system, a resolver, or an access hook. A
+    /// slow check gives its permit back meanwhile. If the client leaves, the request stays admitted
+    /// until the check is over, and nothing is started.
+    async fn check_and_start(
+        &self,
+        shared: &Arc<Shared>,
+        wire: &ClientSocket,
+        request: &Arc<Request>,
+        admitted: &mut Admitted,
+    ) -> Result<Running, Stop> {
         let started = Instant::now();
         let service = request.service;
         let gone = Arc::new(AtomicBool::new(false));
-        let work = self.begin_check(Arc::clone(shared), Arc::clone(request), Arc::clone(&gone));
+        let check = Check {
+            shared: Arc::clone(shared),
+            socket: Arc::clone(&self.socket),
+            peer: self.peer(),
+            request: Arc::clone(request),
+            gone: Arc::clone(&gone),
+        };
+        let work = shared.threads.run(move || check.work());
         let mut work = work.map_err(|error| Denial::cannot_run(service, &error))?;
         let mut told = false;
         loop {
@@ -306,25 +302,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    fn begin_check(
-        &self,
-        shared: Arc<Shared>,
-        request: Arc<Request>,
-        gone: Arc<AtomicBool>,
-    ) -> io::Result<oneshot::Receiver<Result<Running, Stop>>> {
-        let (socket, peer, service) = (Arc::clone(&self.socket), self.peer(), request.service);
-        shared.clone().threads.run(move || {
-            let grant = authorize(&shared.policy, &shared.starter, &request, &peer)?;
-            if gone.load(Relaxed) {
-                return Err(Stop::Gone);
-            }
-            let extra = request.extra_parameters.as_deref();
-            watch::acknowledge(&socket);
-            child::start(&shared.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
-                .map_err(|error| Denial::cannot_run(service, &error).into())
-        })
     }
 
     /// Watches the service to its end, then closes the connection at once: the client does not see
@@ -354,16 +331,12 @@ impl Client {
     }
 
     /// Ends a connection for which no service was started.
-    async fn turn_away(
-        &self,
-        shared: &Shared,
-        wire: ClientSocket,
-        request: &Request,
-        denial: &Denial,
-    ) {
+    async fn turn_away(&self, shared: &Shared, wire: ClientSocket, request: &Request, stop: Stop) {
         // A socket can be registered only once.
         drop(wire);
-        self.refuse(shared, request, denial).await;
+        if let Stop::Refused(denial) = stop {
+            self.refuse(shared, request, &denial).await;
+        }
         event::refused(&self.summary(Some(request), None));
     }
 

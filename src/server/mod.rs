@@ -1,6 +1,7 @@
 //! The accept loop, and stopping.
 
 pub mod activity;
+pub mod check;
 pub mod connection;
 pub mod farewell;
 pub mod heartbeat;
