@@ -6,6 +6,7 @@ pub mod rest;
 pub mod stderr;
 pub mod summary;
 pub mod traffic;
+mod watcher;
 pub mod work;
 
 use std::future::pending;
@@ -17,30 +18,25 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 use tokio::io::Interest;
-use tokio::sync::oneshot;
 use tokio::time::{sleep, sleep_until};
 
-use crate::limits::admission::{Admitted, Holding};
+use crate::limits::admission::Admitted;
 use crate::limits::threads::Threads;
 use crate::log::event;
 use crate::net::registered::Registered;
 use crate::net::watch::Counters;
 use crate::protocol::service::Service;
 use crate::session::monitor::Monitor;
-use crate::session::rest::{Activity, Exchange, Observation};
+use crate::session::rest::Exchange;
 use crate::session::stderr::Stderr;
 use crate::session::traffic::Traffic;
+use crate::session::watcher::{Watcher, observed};
 use crate::session::work::Work;
 use crate::sys::child::{Child, End};
 use crate::sys::errno_text;
 
 /// How long to wait before a retry when the kernel has no memory for a registration.
 const BACK_OFF: Duration = Duration::from_millis(100);
-
-/// How long a look at a service's processes may take before the service counts as working. The
-/// kernel blocks reads of `/proc/PID/syscall` while the process executes a program, for as long as
-/// the program's file system takes.
-const HANGING: Duration = Duration::from_secs(1);
 
 /// A client's socket, registered with the runtime. The service shares the socket.
 pub type ClientSocket = Registered<Arc<Socket>>;
@@ -119,114 +115,48 @@ impl Session {
         ending: impl Future<Output = ()>,
     ) -> (Outcome, Stderr) {
         let Session { mut wire, process, service, mut stderr, corked, timeout, exchange } = self;
-        let pid = process.pid;
         let ended =
             register_with_retry(|| Registered::new(process.pidfd()?, Interest::READABLE)).await;
         let client = wire.as_ref().map(|wire| Arc::clone(wire.get_ref()));
         let traffic = Traffic::new(service, corked, timeout, exchange, Instant::now());
-        let mut monitor = Monitor::new(client, pid, traffic);
+        let monitor = Monitor::new(client, process.pid, traffic);
         if monitor.next_look().is_none() {
             stderr.listen();
         }
-        let mut work = Work::begin(&process, admitted);
-        let mut observation = None;
+        let work = Work::begin(&process, admitted);
+        let mut watcher = Watcher::new(monitor, work, process.pid);
         let mut ending = pin!(ending);
         let mut told = false;
-        let mut was_stopped = work.is_stopped();
-        let mut unverified = false;
         let end = loop {
-            let mut wanted = false;
             tokio::select! {
                 biased;
                 () = reported(&ended) => {
-                    match child::ended(&process, service, monitor.traffic.is_killed()) {
+                    match child::ended(&process, service, watcher.monitor.traffic.is_killed()) {
                         Ok(None) => {}
                         Ok(end) => break end,
                         Err(error) => {
-                            event::service_lost(pid, &errno_text(&error));
+                            event::service_lost(process.pid, &errno_text(&error));
                             break None;
                         }
                     }
                 }
-                closed = arrival(wire.as_ref()) => {
-                    monitor.arrived(Instant::now(), closed);
-                    if work.is_stopped() && monitor.has_input() && work.claim() {
-                        monitor.traffic.go_on(Instant::now());
-                    }
-                }
-                permit = work.permitted() => {
-                    work.go_on(permit);
-                    monitor.traffic.go_on(Instant::now());
-                }
-                seen = observed(&mut observation) => {
-                    monitor.traffic.observed(Instant::now(), seen);
-                    if work.is_stopped() && !seen.reads {
-                        work.undo_stop();
-                    } else {
-                        follow(&mut work, &monitor.traffic);
-                    }
-                }
-                () = until(monitor.next_look()) => {
-                    let now = Instant::now();
-                    if work.is_held() {
-                        if work.insist(now) {
-                            monitor.traffic.go_on(now);
-                        } else {
-                            monitor.traffic.postpone(now);
-                        }
-                        continue;
-                    }
-                    match monitor.look(now) {
-                        None => stderr.listen(),
-                        Some(signal) => work.end(signal),
-                    }
-                    if observation.as_ref().is_some_and(|(since, _)| now - *since >= HANGING) {
-                        monitor.traffic.observed(now, Observation::WORKS);
-                        work.undo_stop();
-                    }
-                    let stopped = work.is_stopped();
-                    // If it is unknown, bytes have moved: another process has continued the service.
-                    let unknown = monitor.traffic.activity(now) == Activity::Unknown;
-                    if stopped && (unknown || monitor.has_input()) && work.claim() {
-                        monitor.traffic.go_on(now);
-                    }
-                    follow(&mut work, &monitor.traffic);
-                    let scarce = work.is_scarce() && !stopped;
-                    wanted = monitor.traffic.wants_observation(now, scarce);
-                }
+                closed = arrival(wire.as_ref()) => watcher.arrived(closed),
+                permit = watcher.work.permitted() => watcher.permitted(permit),
+                seen = observed(&mut watcher.observation) => watcher.observed(seen),
+                () = until(watcher.monitor.next_look()) => watcher.look(&mut stderr),
                 () = stderr.read() => {}
                 () = &mut ending, if !told => {
                     told = true;
-                    monitor.shut_down(Instant::now());
-                    work.end(libc::SIGHUP);
+                    watcher.end();
                 }
             }
-            // Between the look and the stop the service may have left its read. So another look follows each stop.
-            unverified = work.is_stopped() && (unverified || !was_stopped);
-            was_stopped = work.is_stopped();
-            if (wanted || unverified) && observation.is_none() {
-                let observe = if unverified { rest::observe_stopped } else { rest::observe };
-                let observed = observers.run(move || observe(pid)).ok();
-                observation = observed.map(|receiver| (Instant::now(), receiver));
-                unverified &= observation.is_none();
-            }
-            if monitor.traffic.wants_arrivals() != wire.is_some() {
+            watcher.observe(observers);
+            if watcher.monitor.traffic.wants_arrivals() != wire.is_some() {
                 // Without memory for the registration the session goes on: slower, but correct.
-                wire = if wire.is_none() { monitor.register() } else { None };
+                wire = if wire.is_none() { watcher.monitor.register() } else { None };
             }
         };
-        work.ended();
-        (Outcome { end, counters: monitor.finish() }, stderr)
-    }
-}
-
-/// A service needs a permit while it works, and none while it waits for its client.
-fn follow(work: &mut Work<'_>, traffic: &Traffic) {
-    match traffic.activity(Instant::now()) {
-        Activity::Works => drop(work.claim()),
-        Activity::Waits { reads, light: true } => work.rest(Holding::Light, reads),
-        Activity::Waits { reads, light: false } => work.rest(Holding::Heavy, reads),
-        Activity::Unknown => {}
+        (Outcome { end, counters: watcher.finish() }, stderr)
     }
 }
 
@@ -239,17 +169,6 @@ async fn arrival(wire: Option<&ClientSocket>) -> bool {
         // The runtime shuts down, and this session with it.
         Err(_) => pending().await,
     }
-}
-
-/// Waits for the result of a look at the service's processes, if one is under way.
-async fn observed(
-    observation: &mut Option<(Instant, oneshot::Receiver<Observation>)>,
-) -> Observation {
-    let Some((_, receiver)) = observation else { return pending().await };
-    let seen = receiver.await;
-    *observation = None;
-    // A look that failed has seen nothing.
-    seen.unwrap_or(Observation::WORKS)
 }
 
 async fn reported(pidfd: &Registered<BorrowedFd<'_>>) {
