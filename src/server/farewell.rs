@@ -13,10 +13,10 @@ use crate::session::{register, register_with_retry};
 use crate::sys::socket;
 
 /// How long a refused client may take to read the error message.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many bytes a refused client may have sent ahead.
-const MAX_SENT_AHEAD: usize = 1 << 20;
+pub const MAX_SENT_AHEAD: usize = 1 << 20;
 
 /// Sends the packet, shuts down writing, and then reads what the client has sent ahead. Closing
 /// with unread bytes resets the connection, and the reset can overtake the packet (B8).

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::net::watch;
 use crate::protocol::inbound::{self, Unread};
 use crate::protocol::pktline::PREFIX;
 use crate::protocol::request::{Malformed, Request};
-use crate::server::farewell;
+use crate::server::farewell::{MAX_SENT_AHEAD, PATIENCE};
 use crate::server::parse::parse_request;
 use crate::session::child::{self, Running};
 use crate::session::rest::Exchange;
@@ -174,17 +175,35 @@ impl Client {
         duplicate.map(|duplicate| Arc::new(Socket::from(duplicate)))
     }
 
-    /// Tells the client why it is refused. Over a pipe, or without a descriptor to watch the
-    /// socket, gitd does not wait until the client has read it.
     fn refuse(&self, policy: &Policy, request: &Request, denial: &Denial) {
         event::denied(denial, &denial.remedy(), &self.peer);
-        let packet = denial.packet(policy.informative_errors, &request.pathname);
-        if let (Some(socket), Ok(runtime)) = (self.socket(), runtime()) {
-            return runtime.block_on(farewell::say(&socket, &packet));
-        }
+        self.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
+    }
+
+    /// As [`crate::server::farewell::say`], without a runtime: making one takes 0.07 ms of the 1.2
+    /// that a refused request takes.
+    fn say_farewell(&self, packet: &[u8]) {
         let mut stdout = io::stdout();
-        // An error means that the client has left, and then the reason is lost.
-        let _ = stdout.write_all(&packet).and_then(|()| stdout.flush());
+        let said = stdout.write_all(packet).and_then(|()| stdout.flush());
+        if said.is_err() || !self.by_socket {
+            return;
+        }
+        let socket = io::stdin();
+        let _ = SockRef::from(&socket).shutdown(Shutdown::Write);
+        let end = Instant::now() + PATIENCE;
+        let mut buffer = [0; 4096];
+        let mut left = MAX_SENT_AHEAD;
+        while left > 0 {
+            let time = end.saturating_duration_since(Instant::now());
+            match descriptor::wait_readable(&socket, Some(time)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return,
+            }
+            match descriptor::read(&socket, &mut buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
     }
 }
 
