@@ -67,46 +67,64 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::time::{Duration, Instant};
 
     use super::*;
 
+    /// Runs a test that would wait for ever if a turn did not end.
+    fn in_time(test: impl FnOnce() + Send + 'static) {
+        let (done, finished) = channel();
+        let thread = std::thread::spawn(move || {
+            test();
+            done.send(()).unwrap();
+        });
+        match finished.recv_timeout(Duration::from_secs(20)) {
+            Err(RecvTimeoutError::Timeout) => panic!("a turn has not ended"),
+            _ => thread.join().unwrap(),
+        }
+    }
+
     #[test]
     fn one_at_a_time() {
-        let (turn, inside, total) = (Turn::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..1000 {
-                        let ticket = turn.take();
-                        assert_eq!(inside.fetch_add(1, Relaxed), 0);
-                        total.fetch_add(1, Relaxed);
-                        inside.fetch_sub(1, Relaxed);
-                        turn.end(ticket);
-                    }
-                });
-            }
+        in_time(|| {
+            let (turn, inside, total) = (Turn::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        for _ in 0..1000 {
+                            let ticket = turn.take();
+                            assert_eq!(inside.fetch_add(1, Relaxed), 0);
+                            total.fetch_add(1, Relaxed);
+                            inside.fetch_sub(1, Relaxed);
+                            turn.end(ticket);
+                        }
+                    });
+                }
+            });
+            assert_eq!(total.into_inner(), 8000);
         });
-        assert_eq!(total.into_inner(), 8000);
     }
 
     #[test]
     fn a_turn_ends_once() {
-        let turn = Turn::default();
-        let first = turn.take();
-        turn.end(first);
-        let second = turn.take();
-        // Too late: another turn has begun, and must not end.
-        turn.end(first);
-        let deadline = Instant::now() + Duration::from_millis(50);
-        std::thread::scope(|scope| {
-            let third = scope.spawn(|| turn.take());
-            while Instant::now() < deadline {
-                assert!(!third.is_finished());
-                std::thread::yield_now();
-            }
-            turn.end(second);
-            assert_ne!(third.join().unwrap(), second);
+        in_time(|| {
+            let turn = Turn::default();
+            let first = turn.take();
+            turn.end(first);
+            let second = turn.take();
+            // Too late: another turn has begun, and must not end.
+            turn.end(first);
+            let deadline = Instant::now() + Duration::from_millis(50);
+            std::thread::scope(|scope| {
+                let third = scope.spawn(|| turn.take());
+                while Instant::now() < deadline {
+                    assert!(!third.is_finished());
+                    std::thread::yield_now();
+                }
+                turn.end(second);
+                assert_ne!(third.join().unwrap(), second);
+            });
         });
     }
 }
