@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Formatter};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 use crate::sys::socket;
 use crate::sys::wait::{Wait, wait};
@@ -37,7 +37,7 @@ pub fn prepare(client: &Socket) {
 /// Has the kernel acknowledge at once what has arrived. The kernel returns to delayed ACKs, so this
 /// must be called at each arrival.
 pub fn acknowledge(client: impl AsFd) {
-    let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1);
+    let _ = SockRef::from(&client).set_tcp_quickack(true);
 }
 
 /// Holds back what the service writes if the client is far. Otherwise the greeting of upload-pack
@@ -48,7 +48,7 @@ pub fn acknowledge(client: impl AsFd) {
 pub fn cork_if_far(client: impl AsFd) -> bool {
     !socket::is_mptcp(&client)
         && round_trip(&client).is_some_and(|time| time > FAR)
-        && socket::set_option(&client, libc::IPPROTO_TCP, libc::TCP_CORK, 1).is_ok()
+        && SockRef::from(&client).set_tcp_cork(true).is_ok()
 }
 
 /// The smoothed round-trip time of the (first) path.
@@ -71,7 +71,7 @@ pub fn is_broken(client: &Socket) -> bool {
 
 /// Sends what was held back.
 pub fn uncork(client: impl AsFd) {
-    let _ = socket::set_option(client, libc::IPPROTO_TCP, libc::TCP_CORK, 0);
+    let _ = SockRef::from(&client).set_tcp_cork(false);
 }
 
 /// Lets the kernel fill its segments, at the cost of delay.

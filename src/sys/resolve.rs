@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::net::SocketAddr;
+use std::ptr::null_mut;
 
 use socket2::{SockAddr, SockAddrStorage};
 
@@ -39,16 +40,20 @@ pub enum Purpose {
 /// The resolver's error in the words of `gai_strerror(3)`; for `EAI_SYSTEM` that of `errno`.
 pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resolved, ResolveError> {
     let service = CString::new(port.to_string()).unwrap_or_default();
-    // SAFETY: all-zero is a valid addrinfo: numbers and null pointers.
-    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
-    hints.ai_family = libc::AF_UNSPEC;
-    hints.ai_socktype = libc::SOCK_STREAM;
-    hints.ai_protocol = libc::IPPROTO_TCP;
-    hints.ai_flags = match purpose {
-        Purpose::Listen => libc::AI_PASSIVE,
-        Purpose::Canonical => libc::AI_CANONNAME,
+    let hints = libc::addrinfo {
+        ai_flags: match purpose {
+            Purpose::Listen => libc::AI_PASSIVE,
+            Purpose::Canonical => libc::AI_CANONNAME,
+        },
+        ai_family: libc::AF_UNSPEC,
+        ai_socktype: libc::SOCK_STREAM,
+        ai_protocol: libc::IPPROTO_TCP,
+        ai_addrlen: 0,
+        ai_addr: null_mut(),
+        ai_canonname: null_mut(),
+        ai_next: null_mut(),
     };
-    let mut list = std::ptr::null_mut();
+    let mut list = null_mut();
     // SAFETY: strings are NUL-terminated, `hints` and `list` live across the call.
     let status = unsafe {
         libc::getaddrinfo(

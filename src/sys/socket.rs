@@ -4,6 +4,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Protocol, SockRef};
+
 use super::check;
 
 /// Reads what has arrived, without blocking and without setting `O_NONBLOCK`, which the child will
@@ -12,10 +15,8 @@ use super::check;
 /// # Errors
 /// Those of `recv(2)`; `WouldBlock` when nothing has arrived.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let (fd, length) = (socket.as_fd().as_raw_fd(), buffer.len());
-    // SAFETY: the buffer is writable for `length` bytes.
-    let read = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) };
-    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    let (received, _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
+    Ok(received)
 }
 
 /// Sends as much as fits now, without SIGPIPE.
@@ -23,11 +24,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// Those of `send(2)`; `WouldBlock` when nothing fits now.
 pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    let fd = socket.as_fd().as_raw_fd();
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: `bytes` is readable for its length.
-    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    Ok(rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }
 
 /// Sets an option whose value is one int.
@@ -74,10 +71,8 @@ pub fn option<const N: usize>(
 /// # Errors
 /// Those of `ioctl(2)`; `EINVAL` if it is no connected stream.
 pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: SIOCOUTQ (TIOCOUTQ's number) writes one int through the pointer.
-    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
+    // The number of SIOCOUTQ is TIOCOUTQ's.
+    count(socket, libc::TIOCOUTQ)
 }
 
 /// Bytes that have arrived and were not read (`SIOCINQ`).
@@ -85,10 +80,8 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
 /// # Errors
 /// Those of `ioctl(2)`; `EINVAL` on a listening socket.
 pub fn unread(socket: impl AsFd) -> io::Result<u64> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: SIOCINQ (FIONREAD's number) writes one int through the pointer.
-    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
+    // The number of SIOCINQ is FIONREAD's.
+    count(socket, libc::FIONREAD)
 }
 
 /// Bytes that were written to the socket and not sent yet (`SIOCOUTQNSD`).
@@ -96,23 +89,27 @@ pub fn unread(socket: impl AsFd) -> io::Result<u64> {
 /// # Errors
 /// Those of `ioctl(2)`; `EINVAL` if it is no connected stream.
 pub fn unsent(socket: impl AsFd) -> io::Result<u64> {
-    const SIOCOUTQNSD: libc::c_ulong = 0x894b;
+    const SIOCOUTQNSD: libc::Ioctl = 0x894b;
+    count(socket, SIOCOUTQNSD)
+}
+
+fn count(socket: impl AsFd, request: libc::Ioctl) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: SIOCOUTQNSD writes one int through the pointer.
-    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) })?;
+    // SAFETY: each request of the callers above writes one int through the pointer.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request, &raw mut bytes) })?;
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Whether the socket uses Multipath TCP. An accepted one does if the client asked for it; a client
 /// that asked for TCP gets a TCP socket from the same listener.
 pub fn is_mptcp(socket: impl AsFd) -> bool {
-    option::<4>(socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)
-        .is_ok_and(|(value, _)| i32::from_ne_bytes(value) == libc::IPPROTO_MPTCP)
+    SockRef::from(&socket).protocol().is_ok_and(|protocol| protocol == Some(Protocol::MPTCP))
 }
 
 /// The user at the other end of a Unix socket, at the time of its connect.
 pub fn peer_user(socket: impl AsFd) -> Option<u32> {
-    // struct ucred: pid, uid, gid; 32 bits each. For other sockets the user is -1.
+    // struct ucred: pid, uid, gid; 32 bits each. For other sockets the user is -1. rustix cannot
+    // represent pid 0, which stands for a process of another pid namespace.
     let (credentials, length) = option::<12>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).ok()?;
     let user = u32::from_ne_bytes(credentials[..length].get(4..8)?.try_into().ok()?);
     (user != u32::MAX).then_some(user)

@@ -4,6 +4,8 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use rustix::thread::futex::{self, Flags};
+
 /// The holder of the lock: 0 for none, else the number of its turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
@@ -34,33 +36,14 @@ impl Turn {
     /// child that shares the memory may call it.
     pub(super) fn end(&self, ticket: Ticket) {
         if self.holder.compare_exchange(ticket.0, 0, Release, Relaxed).is_ok() {
-            let wakes = 1;
-            // SAFETY: wakes a thread of this process that waits for the number; no memory is
-            // accessed.
-            unsafe {
-                libc::syscall(
-                    libc::SYS_futex,
-                    self.holder.as_ptr(),
-                    libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                    wakes,
-                )
-            };
+            // Cannot fail: the number's address is valid.
+            let _ = futex::wake(&self.holder, Flags::PRIVATE, 1);
         }
     }
 
     fn wait(&self, holder: u32) {
-        let for_ever = std::ptr::null::<libc::timespec>();
-        // SAFETY: the kernel reads the number, which outlives the call. The result does not matter,
-        // because the caller checks again.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.holder.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                holder,
-                for_ever,
-            )
-        };
+        // The result does not matter, because the caller checks again.
+        let _ = futex::wait(&self.holder, Flags::PRIVATE, holder, None);
     }
 }
 
