@@ -2,8 +2,7 @@
 //! 59).
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -14,7 +13,7 @@ use crate::net::peer::Peer;
 use crate::protocol::service::Service;
 use crate::repository::Repository;
 use crate::sys::child::{Child, End};
-use crate::sys::descriptor::{self, Base, Kind};
+use crate::sys::descriptor;
 use crate::sys::process::Spawn;
 use crate::sys::shortage;
 
@@ -69,11 +68,11 @@ fn first_line(said: &[u8]) -> Vec<u8> {
 }
 
 fn run(starter: &Starter, hook: &[u8], question: &Question<'_>) -> io::Result<(End, Vec<u8>)> {
-    let (reader, writer) = descriptor::pipe()?;
+    let (reader, writer) = io::pipe()?;
     let child = start(starter, hook, question, writer.as_fd())?;
     // The pipe ends when its last writer is closed, so close this one.
     drop(writer);
-    let said = read_answer(reader.into());
+    let said = read_answer(reader);
     Ok((child.wait()?, said?))
 }
 
@@ -136,9 +135,8 @@ fn program(hook: &CString, repository: &Repository) -> io::Result<CString> {
     let path = std::env::var_os("PATH").ok_or_else(missing)?;
     for directory in std::env::split_paths(&path) {
         let file = CString::new(directory.join(name).into_os_string().into_vec())?;
-        let base = Base::Directory(repository.directory());
-        let found = descriptor::status(base, &file, true);
-        if found.is_ok_and(|found| found.kind == Kind::Regular && found.owner_executes) {
+        let found = descriptor::status(repository.directory(), &file);
+        if found.is_ok_and(|found| found.kind.is_file() && found.owner_executes()) {
             return if directory.is_absolute() { Ok(file) } else { Err(missing()) };
         }
     }
@@ -159,7 +157,7 @@ fn arguments(question: &Question<'_>) -> io::Result<[CString; 6]> {
 
 /// Reads to the end and keeps at most what a packet can carry, so that a hook with much output
 /// costs no memory.
-fn read_answer(mut pipe: File) -> io::Result<Vec<u8>> {
+fn read_answer(mut pipe: PipeReader) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     loop {

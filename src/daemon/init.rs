@@ -8,9 +8,9 @@
 use std::io;
 
 use crate::sys::child::End;
-use crate::sys::descriptor;
 use crate::sys::family::{self, Side};
 use crate::sys::signal::{self, Signals};
+use crate::sys::wait::wait_readable;
 
 /// The signals that would end the server elsewhere (contract 15).
 const PASSED_ON: [libc::c_int; 7] = [
@@ -49,7 +49,7 @@ pub fn fork_server<T>(belongings: T) -> io::Result<Result<T, End>> {
 
 fn keep_house(signals: &Signals, child: u32) -> io::Result<End> {
     loop {
-        descriptor::wait_readable(signals, None)?;
+        wait_readable(signals, None)?;
         while let Ok(signal) = signals.next() {
             if signal != libc::SIGCHLD {
                 // An error means that the child has just ended, which is noticed next.

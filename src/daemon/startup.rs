@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use thiserror::Error;
 
 use crate::config::options::{Options, Port, Stop};
@@ -218,7 +219,7 @@ fn start_daemon(
     });
     if parent.is_some() {
         // Until here the caller could read errors.
-        descriptor::replace_standard_stream(null()?, 2)?;
+        dup2_stderr(null()?).map_err(io::Error::from)?;
     }
     if let Some(log) = log {
         // Without a thread the sender writes the lines, as until here.
@@ -325,11 +326,8 @@ fn detach() -> Result<Detached, Failure> {
         }
         Side::Child => {
             family::leave_terminal().map_err(failed)?;
-            for stream in 0..=1 {
-                null()
-                    .and_then(|null| descriptor::replace_standard_stream(null, stream))
-                    .map_err(failed)?;
-            }
+            let null = null().map_err(failed)?;
+            dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).map_err(|e| failed(e.into()))?;
             Ok(Detached::Child(writer))
         }
     }
@@ -342,7 +340,7 @@ fn null() -> io::Result<fs::File> {
 /// Unless the log goes to standard error, nothing else does (contract 20).
 fn silence_stderr(destination: Destination) -> Result<(), Failure> {
     if destination != Destination::Stderr {
-        descriptor::replace_standard_stream(null()?, 2)?;
+        dup2_stderr(null()?).map_err(io::Error::from)?;
     }
     Ok(())
 }

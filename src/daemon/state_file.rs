@@ -30,7 +30,7 @@ impl StateFile {
         let place = Place::find(path)?;
         let path = PathBuf::from(OsStr::from_bytes(path));
         // A file that is not plain, such as a pipe or /dev/stdout, is written to and stays.
-        if place.look()?.is_some_and(|found| !found.is_file()) {
+        if place.look()?.is_some_and(|found| !found.kind.is_file()) {
             place.write_through(&text)?;
             return Ok(StateFile { path, made: None, text });
         }

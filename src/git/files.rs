@@ -4,8 +4,10 @@ use std::ffi::{CStr, CString, OsString};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use rustix::fs::CWD;
+
 use super::Git;
-use crate::sys::descriptor::{self, Base};
+use crate::sys::descriptor;
 use crate::sys::process::Spawner;
 
 /// The files that git names: `git var` lists them since git 2.41. With older versions git must be
@@ -46,7 +48,7 @@ pub(super) fn named(
     program: &CStr,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Option<Vec<CString>> {
-    let mut file = descriptor::open_to_read(Base::WorkingDirectory, program).ok()?;
+    let mut file = descriptor::open_to_read(CWD, program).ok()?;
     let mut magic = [0; 4];
     file.read_exact(&mut magic).ok().filter(|()| magic == *b"\x7fELF")?;
     if variable("GIT_CONFIG_NOSYSTEM").is_none_or(|value| value != "1") {

@@ -6,19 +6,21 @@ pub mod starter;
 mod files;
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output};
 use std::sync::OnceLock;
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Access, CWD};
+
 use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_config};
 use crate::sys::child::{Child, End};
-use crate::sys::descriptor::{self, Access, Base, Kind};
+use crate::sys::descriptor;
 use crate::sys::process::{Spawn, Spawner};
-use crate::sys::wait::{Wait, wait};
+use crate::sys::wait::wait;
 
 /// Variables that no child inherits from gitd, because their values are about something else (B16).
 /// All others reach the services as below a stock daemon, because some of them restrict what is
@@ -154,9 +156,7 @@ impl Git {
         let named = || files::named(self.candidates.first()?, |name| std::env::var_os(name));
         let Some(files) = self.config_files.get_or_init(named) else { return true };
         mention(&self.command_config)
-            || files.iter().any(|file| {
-                read_config(Base::WorkingDirectory, file).is_none_or(|text| mention(&text))
-            })
+            || files.iter().any(|file| read_config(CWD, file).is_none_or(|text| mention(&text)))
     }
 
     /// Runs git with more variables, in `directory` or in gitd's working directory, and returns its
@@ -192,7 +192,7 @@ impl Git {
     ) -> io::Result<(Output, Option<OwnedFd>)> {
         let elsewhere = [OF_SERVICES.as_slice(), &[COMMON_DIRECTORY, OBJECT_DIRECTORY]].concat();
         let environment = self.environment_without(&elsewhere, variables)?;
-        let (input, client) = descriptor::pipe()?;
+        let (input, mut client) = io::pipe()?;
         let (child, mut said) =
             self.start(spawner, directory, &environment, arguments, Some(input.as_fd()))?;
         drop(input);
@@ -201,9 +201,10 @@ impl Git {
         said.read_while(|answer| !greets(answer))?;
         let place = greets(&said.texts[0]).then(|| format!("/proc/{}/cwd", child.pid));
         let place = place.and_then(|place| CString::new(place).ok());
-        let place = place.and_then(|place| descriptor::locate(Base::WorkingDirectory, &place).ok());
+        let place = place.and_then(|place| descriptor::locate(CWD, &place).ok());
         // The client asks for nothing. If git has ended, the write fails.
-        let _ = File::from(client).write_all(b"0000");
+        let _ = client.write_all(b"0000");
+        drop(client);
         said.read_while(|_| true)?;
         Ok((said.output(child.wait()?)?, place))
     }
@@ -225,8 +226,8 @@ impl Git {
         let arguments: Vec<&CStr> =
             [c"git"].into_iter().chain(arguments.iter().map(CString::as_c_str)).collect();
         let environment: Vec<&CStr> = environment.iter().map(CString::as_c_str).collect();
-        let (stdout, answer) = descriptor::pipe()?;
-        let (stderr, complaints) = descriptor::pipe()?;
+        let (stdout, answer) = io::pipe()?;
+        let (stderr, complaints) = io::pipe()?;
         let child = spawner.spawn(&Spawn {
             candidates: &self.candidates,
             arguments: &arguments,
@@ -282,29 +283,30 @@ const MAX_SAID: usize = 1 << 20;
 
 /// The standard output and standard error of a process.
 struct Said {
-    streams: [Option<File>; 2],
+    streams: [Option<PipeReader>; 2],
     texts: [Vec<u8>; 2],
 }
 
 impl Said {
-    fn new(streams: [OwnedFd; 2]) -> Self {
-        Said { streams: streams.map(|stream| Some(stream.into())), texts: [Vec::new(), Vec::new()] }
+    fn new(streams: [PipeReader; 2]) -> Self {
+        Said { streams: streams.map(Some), texts: [Vec::new(), Vec::new()] }
     }
 
     /// Reads while `wanting` accepts the text of standard output, until both streams end.
     fn read_while(&mut self, wanting: impl Fn(&[u8]) -> bool) -> io::Result<()> {
         while wanting(&self.texts[0]) && self.streams.iter().any(Option::is_some) {
-            let mut waits: Vec<Wait<'_>> = self
+            let mut waits: Vec<PollFd<'_>> = self
                 .streams
                 .iter()
                 .flatten()
-                .map(|stream| Wait::readable(stream.as_fd()))
+                .map(|stream| PollFd::new(stream, PollFlags::IN))
                 .collect();
             match wait(&mut waits, None) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 waited => waited?,
             };
-            let mut ready = waits.iter().map(Wait::is_ready).collect::<Vec<_>>().into_iter();
+            let ready: Vec<bool> = waits.iter().map(|wait| !wait.revents().is_empty()).collect();
+            let mut ready = ready.into_iter();
             for (stream, text) in self.streams.iter_mut().zip(&mut self.texts) {
                 if stream.is_some() && ready.next() == Some(true) {
                     read_some(stream, text)?;
@@ -324,10 +326,10 @@ impl Said {
     }
 }
 
-fn read_some(stream: &mut Option<File>, text: &mut Vec<u8>) -> io::Result<()> {
+fn read_some(stream: &mut Option<PipeReader>, text: &mut Vec<u8>) -> io::Result<()> {
     let mut buffer = [0; 4096];
-    let Some(file) = stream else { return Ok(()) };
-    match file.read(&mut buffer) {
+    let Some(pipe) = stream else { return Ok(()) };
+    match pipe.read(&mut buffer) {
         Ok(0) => *stream = None,
         Ok(read) => {
             let room = MAX_SAID.saturating_sub(text.len());
@@ -368,9 +370,8 @@ fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
 }
 
 fn is_program(file: &CStr) -> bool {
-    let base = Base::WorkingDirectory;
-    descriptor::access(base, file, Access::Execute).is_ok()
-        && descriptor::status(base, file, true).is_ok_and(|found| found.kind == Kind::Regular)
+    descriptor::access(CWD, file, Access::EXEC_OK).is_ok()
+        && descriptor::status(CWD, file).is_ok_and(|found| found.kind.is_file())
 }
 
 /// Whether `text` contains one of `words`, ignoring case; `words` are in lower case.

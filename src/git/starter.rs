@@ -5,10 +5,11 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::OnceLock;
 
+use rustix::process::geteuid;
+
 use crate::config::GitSettings;
 use crate::git::Git;
 use crate::net::peer::Peer;
-use crate::sys::account;
 use crate::sys::limit;
 use crate::sys::process::Spawner;
 
@@ -32,7 +33,7 @@ pub struct Starter {
 impl Starter {
     /// Must be called after privileges are dropped, because it reads gitd's user.
     pub fn new(spawner: Spawner, settings: GitSettings, timeout: u64) -> Self {
-        let uid = account::effective_uid();
+        let uid = geteuid().as_raw();
         // Parsed as git does: leading blanks are ignored, and of a larger number the lower 32 bits
         // count.
         let number = |text: String| Some(text.trim_ascii_start().parse::<u64>().ok()? as u32);

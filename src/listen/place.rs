@@ -6,14 +6,17 @@
 //! could have chosen it. A process that is not root risks only its own user's files, so it is not
 //! restricted.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use crate::sys::account::effective_uid;
-use crate::sys::descriptor::{self, Base};
-use crate::sys::entry::{self, FileStatus};
+use rustix::fs::{AtFlags, CWD, renameat, unlinkat};
+use rustix::process::geteuid;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::sys::descriptor::{self, Status};
+use crate::sys::entry;
 
 /// The most symbolic links followed on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
@@ -47,12 +50,12 @@ impl Place {
         if path.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::ENOENT));
         }
-        let here = descriptor::locate(Base::WorkingDirectory, c".")?;
+        let here = descriptor::locate(CWD, c".")?;
         Walk { here, led_by_root: true, steps: Vec::new(), links: 0 }.along(path)
     }
 
     /// The status of the file, of a symbolic link the link's own; `None` if there is none.
-    pub fn look(&self) -> io::Result<Option<FileStatus>> {
+    pub fn look(&self) -> io::Result<Option<Status>> {
         match entry::look(&self.directory, &self.name) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -63,7 +66,7 @@ impl Place {
     /// Whether no user but root can replace a file that root makes here. True for every place if
     /// the process is not root.
     pub fn is_guarded(&self) -> bool {
-        let is_safe = |directory: FileStatus| {
+        let is_safe = |directory: Status| {
             directory.owner == 0 && (!directory.others_write() || directory.is_sticky())
         };
         !is_root() || self.led_by_root && entry::look(&self.directory, c"").is_ok_and(is_safe)
@@ -92,7 +95,7 @@ impl Place {
     /// Those of `openat(2)`; a file that is not plain.
     pub fn open(&self) -> io::Result<File> {
         let file = entry::open_to_read(&self.directory, &self.name)?;
-        match entry::look(&file, c"")?.is_file() {
+        match entry::look(&file, c"")?.kind.is_file() {
             true => Ok(file),
             false => Err(io::ErrorKind::InvalidInput.into()),
         }
@@ -100,20 +103,27 @@ impl Place {
 
     /// Removes the file, if it is no directory.
     pub fn remove(&self) -> io::Result<()> {
-        entry::remove(&self.directory, &self.name)
+        self.remove_named(&self.name)
     }
 
     /// Atomically replaces the file with a new one, and returns that. Until then it has a random
     /// name.
     pub fn replace(&self, text: &[u8]) -> io::Result<File> {
-        let aside = CString::new(format!(".gitd-{:016x}", entry::random()?))?;
+        let mut random = [0_u8; 8];
+        // The kernel never returns less of so few bytes.
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let aside = CString::new(format!(".gitd-{:016x}", u64::from_ne_bytes(random)))?;
         let mut file = entry::create(&self.directory, &aside)?;
-        let written =
-            file.write_all(text).and_then(|()| entry::rename(&self.directory, &aside, &self.name));
+        let renamed = || renameat(&self.directory, &aside, &self.directory, &self.name);
+        let written = file.write_all(text).and_then(|()| Ok(renamed()?));
         if written.is_err() {
-            let _ = entry::remove(&self.directory, &aside);
+            let _ = self.remove_named(&aside);
         }
         written.map(|()| file)
+    }
+
+    fn remove_named(&self, name: &CStr) -> io::Result<()> {
+        Ok(unlinkat(&self.directory, name, AtFlags::empty())?)
     }
 
     /// Writes into the existing file, also a pipe or a device, and follows symbolic links.
@@ -125,7 +135,7 @@ impl Place {
         if is_root() && !self.is_roots_choice(found.as_ref()) {
             return Err(io::Error::other(FOREIGN_CHOICE));
         }
-        let is_link = found.is_some_and(|found| found.is_link());
+        let is_link = found.is_some_and(|found| found.kind.is_symlink());
         // A link in /proc may stand for a pipe and contain no path.
         let magic = is_link && entry::is_of_proc(&self.directory);
         if is_link && !magic {
@@ -134,8 +144,8 @@ impl Place {
         entry::open_to_write(&self.directory, &self.name, magic)?.write_all(text)
     }
 
-    fn is_roots_choice(&self, found: Option<&FileStatus>) -> bool {
-        let chosen = |directory: FileStatus| found.is_none_or(|found| guards(&directory, found));
+    fn is_roots_choice(&self, found: Option<&Status>) -> bool {
+        let chosen = |directory: Status| found.is_none_or(|found| guards(&directory, found));
         self.is_guarded() && entry::look(&self.directory, c"").is_ok_and(chosen)
     }
 
@@ -180,7 +190,7 @@ impl Walk {
 
     fn add(&mut self, path: &[u8]) -> io::Result<()> {
         if path.starts_with(b"/") {
-            self.here = descriptor::locate(Base::WorkingDirectory, c"/")?;
+            self.here = descriptor::locate(CWD, c"/")?;
             // `/` is root's, and a link leads here only if root has chosen it.
             self.led_by_root = true;
         }
@@ -217,7 +227,7 @@ impl Walk {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
         let (above, link) = (entry::look(&self.here, c"")?, entry::look(&self.here, name)?);
-        let target = descriptor::read_link(Base::Directory(self.here.as_fd()), name)?;
+        let target = descriptor::read_link(&self.here, name)?;
         match is_root() && !(self.led_by_root && guards(&above, &link)) {
             true => Err(io::Error::other(FOREIGN_LINK)),
             false => Ok(target),
@@ -226,10 +236,10 @@ impl Walk {
 }
 
 /// Whether only root can decide that this entry is in the directory.
-fn guards(directory: &FileStatus, entry: &FileStatus) -> bool {
+fn guards(directory: &Status, entry: &Status) -> bool {
     directory.owner == 0 && (!directory.others_write() || directory.is_sticky() && entry.owner == 0)
 }
 
 fn is_root() -> bool {
-    effective_uid() == 0
+    geteuid().is_root()
 }

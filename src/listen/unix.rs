@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::SocketRights;
 use crate::listen::place::Place;
-use crate::sys::account::effective_uid;
 use crate::sys::entry;
 
 /// Why root does not change the owner of a socket where another user could replace the file.
@@ -50,7 +50,7 @@ pub fn listen(path: &Path, rights: SocketRights) -> io::Result<Socket> {
 
 /// Removes the socket of a server that has ended.
 fn clear(place: &Place, address: &SockAddr) -> io::Result<()> {
-    if !place.look()?.is_some_and(|found| found.is_socket()) {
+    if !place.look()?.is_some_and(|found| found.kind.is_socket()) {
         return Ok(());
     }
     if is_served(address)? {
@@ -76,7 +76,7 @@ fn is_served(address: &SockAddr) -> io::Result<bool> {
 fn give(place: &Place, rights: SocketRights) -> io::Result<()> {
     let file = place.hold()?;
     let found = entry::look(&file, c"")?;
-    if !found.is_socket() || found.links != 1 || found.owner != effective_uid() {
+    if !found.kind.is_socket() || found.links != 1 || found.owner != geteuid().as_raw() {
         return Err(io::Error::other("another file has taken its place"));
     }
     entry::give(&file, rights.user, rights.group)
@@ -95,7 +95,7 @@ impl SocketFile {
     pub fn keep(path: &Path) -> Option<Self> {
         let place = Place::find(path.as_os_str().as_bytes()).ok()?;
         let file = place.hold().ok()?;
-        entry::look(&file, c"").ok().filter(entry::FileStatus::is_socket)?;
+        entry::look(&file, c"").ok().filter(|found| found.kind.is_socket())?;
         Some(SocketFile { place, file })
     }
 }

@@ -9,10 +9,11 @@ use std::fmt::{self, Display, Formatter};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use socket2::{SockRef, Socket};
 
 use crate::sys::socket;
-use crate::sys::wait::{Wait, wait};
+use crate::sys::wait::wait;
 
 /// `TCP_DELACK_MAX_US`: the longest time that the kernel may delay an ACK, in microseconds.
 const TCP_DELACK_MAX_US: libc::c_int = 46;
@@ -59,14 +60,19 @@ fn round_trip(client: impl AsFd) -> Option<Duration> {
 
 /// Whether a direction of the connection has ended.
 pub fn has_ended(client: &Socket) -> bool {
-    wait(&mut [Wait::finished(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|ended| ended > 0)
+    is_now(client, PollFlags::RDHUP)
 }
 
 /// Whether the kernel has given the connection up: it was reset, or the peer has not answered
 /// retransmissions or probes for as long as the kernel tries (`tcp_retries2` and `TCP_KEEPCNT` of
 /// tcp(7); for MPTCP also `net.mptcp.close_timeout` after the last path has died).
 pub fn is_broken(client: &Socket) -> bool {
-    wait(&mut [Wait::closed(client.as_fd())], Some(Duration::ZERO)).is_ok_and(|broken| broken > 0)
+    is_now(client, PollFlags::empty())
+}
+
+/// Whether the socket is in one of these states, has an error, or has ended in both directions.
+fn is_now(client: &Socket, states: PollFlags) -> bool {
+    wait(&mut [PollFd::new(client, states)], Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
 }
 
 /// Sends what was held back.

@@ -4,10 +4,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::protocol::pktline::{self, BadLength, PREFIX};
-use crate::sys::{descriptor, errno_text};
+use crate::sys::errno_text;
+use crate::sys::wait::wait_readable;
 
 /// The buffer before a client has sent anything, so that an announced length alone costs no memory.
 const FIRST_ROOM: usize = 1024;
@@ -87,12 +89,12 @@ pub fn read(input: impl AsFd, limit: Option<Duration>) -> Result<Vec<u8>, Unread
             return Ok(payload);
         }
         let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-        if !descriptor::wait_readable(&input, left)? {
+        if !wait_readable(&input, left)? {
             return Err(Unread::TimedOut(limit.unwrap_or_default()));
         }
-        match descriptor::read(&input, packet.room()) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => packet.advance(read?)?,
+        match rustix::io::read(&input, packet.room()) {
+            Err(Errno::INTR) => {}
+            read => packet.advance(read.map_err(io::Error::from)?)?,
         }
     }
 }

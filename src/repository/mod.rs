@@ -14,10 +14,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
+use rustix::fs::{Access, CWD, FileType};
+use rustix::process::geteuid;
+
 use crate::repository::name::{MAX_PATH, Named};
 use crate::repository::pointer::{MAX_GITFILE, MAX_HEAD};
-use crate::sys::descriptor::{self, Access, Base, Kind};
-use crate::sys::{account, errno_text};
+use crate::sys::{descriptor, errno_text};
 
 /// How many bytes of a `commondir` are read; no path is longer.
 const MAX_COMMON_DIRECTORY: usize = 1 << 16;
@@ -88,8 +90,8 @@ impl Repository {
     /// path. A path that does not exist or is another user's ends the search: git checks the owner
     /// before the type (contract 44).
     pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
-        let named = Named::hold(Base::WorkingDirectory, path).map_err(|_| Miss::Broken)?;
-        let is_ours = named.owner == account::effective_uid();
+        let named = Named::hold(CWD, path).map_err(|_| Miss::Broken)?;
+        let is_ours = named.owner == geteuid().as_raw();
         match Self::of(named, path.to_vec()) {
             Ok(found) => Ok(Repository { path: found.location.clone(), ..found }),
             Err(Miss::Nothing) if is_ours => Err(Miss::Nothing),
@@ -124,9 +126,9 @@ impl Repository {
     pub fn directory_of(&self, name: &[u8]) -> Option<OwnedFd> {
         let (parent, last) = pointer::split_last(name);
         let parent = CString::new(parent).ok()?;
-        let parent = descriptor::locate(Base::WorkingDirectory, &parent).ok()?;
+        let parent = descriptor::locate(CWD, &parent).ok()?;
         let last = CString::new(last).ok()?;
-        let there = descriptor::locate_itself(Base::Directory(parent.as_fd()), &last).ok()?;
+        let there = descriptor::locate_itself(&parent, &last).ok()?;
         descriptor::same(&there, self.named()).then_some(parent)
     }
 
@@ -137,13 +139,13 @@ impl Repository {
 
     /// Whether it contains an entry `.git`.
     pub fn contains_dot_git(&self) -> bool {
-        descriptor::status(Base::Directory(self.directory()), c".git", false).is_ok()
+        descriptor::status_itself(self.directory(), c".git").is_ok()
     }
 
     /// Whether git, given this directory, would find another repository inside it first. A bare
     /// repository may contain a link to itself as `.git`, for programs that need one.
     pub fn hides_another(&self) -> bool {
-        match Named::hold(Base::Directory(self.directory()), DOT_GIT) {
+        match Named::hold(self.directory(), DOT_GIT) {
             Ok(named) => match Self::of(named, DOT_GIT.to_vec()) {
                 Ok(inside) => inside.gitfile.is_some() || !self.is(inside.directory()),
                 Err(miss) => !matches!(miss, Miss::Nothing),
@@ -159,19 +161,18 @@ impl Repository {
 
     /// Whether its owner exported it (contract 54).
     pub fn exported(&self) -> bool {
-        let base = Base::Directory(self.directory.as_fd());
-        descriptor::access(base, c"git-daemon-export-ok", Access::Exists).is_ok()
+        descriptor::access(&self.directory, c"git-daemon-export-ok", Access::EXISTS).is_ok()
     }
 
     /// The text of its configuration file; `None` where only git can read it: the file is
     /// unreadable or too large to search. Empty if there is no file.
     pub fn config(&self) -> Option<Vec<u8>> {
         let directory = self.common.as_ref().unwrap_or(&self.directory);
-        read_config(Base::Directory(directory.as_fd()), c"config")
+        read_config(directory.as_fd(), c"config")
     }
 
     fn look(path: Vec<u8>) -> Result<Self, Miss> {
-        let named = Named::hold(Base::WorkingDirectory, &path).map_err(|_| Miss::Nothing)?;
+        let named = Named::hold(CWD, &path).map_err(|_| Miss::Nothing)?;
         Self::of(named, path)
     }
 
@@ -179,7 +180,7 @@ impl Repository {
         let Named { owner, thing, parent } = named;
         let (found, status) = thing.ok_or(Miss::Nothing)?;
         match status.kind {
-            Kind::Directory => {
+            FileType::Directory => {
                 let common = common_directory(found.as_fd())?;
                 Ok(Repository {
                     location: path.clone(),
@@ -190,8 +191,10 @@ impl Repository {
                     gitfile: None,
                 })
             }
-            Kind::Regular => Self::follow_gitfile(path, owner, found, parent).ok_or(Miss::Broken),
-            Kind::Symlink | Kind::Other => Err(Miss::Nothing),
+            FileType::RegularFile => {
+                Self::follow_gitfile(path, owner, found, parent).ok_or(Miss::Broken)
+            }
+            _ => Err(Miss::Nothing),
         }
     }
 
@@ -211,8 +214,7 @@ impl Repository {
         if !target.starts_with(b"/") && before.len() + target.len() >= MAX_PATH {
             return None;
         }
-        let base = Base::Directory(parent.as_ref()?.as_fd());
-        let directory = descriptor::locate(base, &CString::new(target).ok()?).ok()?;
+        let directory = descriptor::locate(parent.as_ref()?, &CString::new(target).ok()?).ok()?;
         let common = common_directory(directory.as_fd()).ok()?;
         // For a symbolic link the target's owner counts.
         let owners = vec![owner, descriptor::status_of(&directory).ok()?.owner];
@@ -228,30 +230,29 @@ pub fn stem(path: &[u8]) -> &[u8] {
     path.get(..end).unwrap_or_default()
 }
 
-/// Whether `directory` is a git directory (contract 39). Returns its common directory if that is
+/// Whether `base` is a git directory (contract 39). Returns its common directory if that is
 /// another one.
-fn common_directory(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> {
-    let base = Base::Directory(directory);
+fn common_directory(base: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> {
     if !head_is_valid(base) {
         return Err(Miss::Nothing);
     }
     let common =
-        match (of_environment(COMMON_DIRECTORY)?, descriptor::status(base, c"commondir", false)) {
+        match (of_environment(COMMON_DIRECTORY)?, descriptor::status_itself(base, c"commondir")) {
             (Some(common), _) => Some(common),
             (None, Ok(_)) => Some(follow_common_directory(base)?),
             (None, Err(_)) => None,
         };
-    let shared = common.as_ref().map_or(base, |common| Base::Directory(common.as_fd()));
+    let shared = common.as_ref().map_or(base, AsFd::as_fd);
     match of_environment(OBJECT_DIRECTORY)? {
-        Some(objects) => reach(Base::Directory(objects.as_fd()), c".")?,
+        Some(objects) => reach(objects.as_fd(), c".")?,
         None => reach(shared, c"objects")?,
     }
     reach(shared, c"refs")?;
     Ok(common)
 }
 
-fn reach(base: Base<'_>, name: &CStr) -> Result<(), Miss> {
-    descriptor::access(base, name, Access::Execute).map_err(|_| Miss::Nothing)
+fn reach(base: BorrowedFd<'_>, name: &CStr) -> Result<(), Miss> {
+    descriptor::access(base, name, Access::EXEC_OK).map_err(|_| Miss::Nothing)
 }
 
 /// The directory that a variable sets for every repository, for the services too. git resolves a
@@ -262,12 +263,12 @@ fn of_environment(variable: &str) -> Result<Option<OwnedFd>, Miss> {
     if !path.to_bytes().starts_with(b"/") {
         return Err(Miss::Nothing);
     }
-    descriptor::locate(Base::WorkingDirectory, &path).map(Some).map_err(|_| Miss::Nothing)
+    descriptor::locate(CWD, &path).map(Some).map_err(|_| Miss::Nothing)
 }
 
 /// git dies if it cannot read or resolve `commondir`. But if only the last part of the path is
 /// missing, the directory is not a git directory.
-fn follow_common_directory(base: Base<'_>) -> Result<OwnedFd, Miss> {
+fn follow_common_directory(base: BorrowedFd<'_>) -> Result<OwnedFd, Miss> {
     let text = read(base, c"commondir", MAX_COMMON_DIRECTORY).map_err(|_| Miss::Broken)?;
     let path = pointer::common_directory(&text).ok_or(Miss::Broken)?;
     let name = CString::new(path).map_err(|_| Miss::Broken)?;
@@ -276,17 +277,17 @@ fn follow_common_directory(base: Base<'_>) -> Result<OwnedFd, Miss> {
 }
 
 /// Whether only the last part of `path` is missing, also as the target of a symbolic link.
-fn lacks_last_part(base: Base<'_>, path: &[u8]) -> bool {
+fn lacks_last_part(base: BorrowedFd<'_>, path: &[u8]) -> bool {
     let mut path = path.to_vec();
     let mut held: Option<OwnedFd> = None;
     for _ in 0..MAX_LINKS {
-        let base = held.as_ref().map_or(base, |held| Base::Directory(held.as_fd()));
+        let base = held.as_ref().map_or(base, AsFd::as_fd);
         let (parent, last) = pointer::split_last(&path);
         let (Ok(parent), Ok(last)) = (CString::new(parent), CString::new(last)) else {
             return false;
         };
         let Ok(parent) = descriptor::locate(base, &parent) else { return false };
-        match descriptor::read_link(Base::Directory(parent.as_fd()), &last) {
+        match descriptor::read_link(&parent, &last) {
             Ok(target) => path = target,
             Err(error) => return error.kind() == io::ErrorKind::NotFound,
         }
@@ -295,7 +296,7 @@ fn lacks_last_part(base: Base<'_>, path: &[u8]) -> bool {
     false
 }
 
-fn head_is_valid(base: Base<'_>) -> bool {
+fn head_is_valid(base: BorrowedFd<'_>) -> bool {
     match descriptor::read_link(base, c"HEAD") {
         Ok(target) => pointer::head_link_is_valid(&target),
         Err(_) => read(base, c"HEAD", MAX_HEAD).is_ok_and(|text| pointer::head_is_valid(&text)),
@@ -306,23 +307,22 @@ fn head_is_valid(base: Base<'_>) -> bool {
 /// client.
 pub fn diagnose(path: &[u8]) -> String {
     let Ok(name) = CString::new(path) else { return "the path contains a NUL byte".to_owned() };
-    let found = match descriptor::locate(Base::WorkingDirectory, &name) {
+    let found = match descriptor::locate(CWD, &name) {
         Ok(found) => found,
         Err(error) => return errno_text(&error),
     };
     match descriptor::status_of(&found).map(|status| status.kind) {
-        Ok(Kind::Directory) => {}
-        Ok(Kind::Regular) => {
+        Ok(FileType::Directory) => {}
+        Ok(FileType::RegularFile) => {
             return "it is a file, and does not lead to a git directory".to_owned();
         }
-        Ok(Kind::Symlink | Kind::Other) => return "it is neither directory nor file".to_owned(),
+        Ok(_) => return "it is neither directory nor file".to_owned(),
         Err(error) => return errno_text(&error),
     }
-    let base = Base::Directory(found.as_fd());
     for (name, access) in
-        [(c"HEAD", Access::Exists), (c"objects", Access::Execute), (c"refs", Access::Execute)]
+        [(c"HEAD", Access::EXISTS), (c"objects", Access::EXEC_OK), (c"refs", Access::EXEC_OK)]
     {
-        if let Err(error) = descriptor::access(base, name, access) {
+        if let Err(error) = descriptor::access(&found, name, access) {
             return format!("{}: {}", name.to_string_lossy(), errno_text(&error));
         }
     }
@@ -330,7 +330,7 @@ pub fn diagnose(path: &[u8]) -> String {
 }
 
 /// The text of a configuration file, as [`Repository::config`] says.
-pub fn read_config(base: Base<'_>, name: &CStr) -> Option<Vec<u8>> {
+pub fn read_config(base: BorrowedFd<'_>, name: &CStr) -> Option<Vec<u8>> {
     match read(base, name, MAX_CONFIG) {
         Ok(text) if text.len() < MAX_CONFIG => Some(text),
         Ok(_) => None,
@@ -339,7 +339,7 @@ pub fn read_config(base: Base<'_>, name: &CStr) -> Option<Vec<u8>> {
     }
 }
 
-fn read(base: Base<'_>, name: &CStr, most: usize) -> io::Result<Vec<u8>> {
+fn read(base: BorrowedFd<'_>, name: &CStr, most: usize) -> io::Result<Vec<u8>> {
     read_all(descriptor::open_to_read(base, name)?, most)
 }
 

@@ -6,10 +6,12 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::FileType;
 
 use crate::repository::pointer;
-use crate::sys::descriptor::{self, Base, Kind, Status};
+use crate::sys::descriptor::{self, Status};
 
 /// The longest path that is looked up, in bytes with the terminating NUL.
 pub const MAX_PATH: usize = 4096;
@@ -33,7 +35,7 @@ impl Named {
     ///
     /// # Errors
     /// Those of `openat(2)`; `ELOOP` when a link keeps changing.
-    pub fn hold(base: Base<'_>, path: &[u8]) -> io::Result<Self> {
+    pub fn hold(base: BorrowedFd<'_>, path: &[u8]) -> io::Result<Self> {
         if path.len() >= MAX_PATH {
             return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
         }
@@ -45,7 +47,7 @@ impl Named {
             descriptor::locate_itself(base, &name)?
         };
         let status = descriptor::status_of(&itself)?;
-        if status.kind == Kind::Directory {
+        if status.kind == FileType::Directory {
             return Ok(Named { owner: status.owner, thing: Some((itself, status)), parent: None });
         }
         let (parent, last) = pointer::split_last(path);
@@ -54,15 +56,15 @@ impl Named {
     }
 
     fn in_directory(parent: OwnedFd, last: &CStr) -> io::Result<Self> {
-        let base = Base::Directory(parent.as_fd());
+        let base = parent.as_fd();
         for _ in 0..MAX_RETRIES {
             let itself = descriptor::locate_itself(base, last)?;
             let status = descriptor::status_of(&itself)?;
-            if status.kind != Kind::Symlink {
+            if status.kind != FileType::Symlink {
                 let thing = Some((itself, status));
                 return Ok(Named { owner: status.owner, thing, parent: Some(parent) });
             }
-            let target = descriptor::read_link(Base::Directory(itself.as_fd()), c"")?;
+            let target = descriptor::read_link(&itself, c"")?;
             let thing = located(base, &CString::new(target)?);
             // The kernel may refuse to follow a readable link, and some links in /proc lead
             // elsewhere than their text says. If the link has changed meanwhile, try again.
@@ -77,7 +79,7 @@ impl Named {
     }
 }
 
-fn located(base: Base<'_>, name: &CStr) -> Option<(OwnedFd, Status)> {
+fn located(base: BorrowedFd<'_>, name: &CStr) -> Option<(OwnedFd, Status)> {
     let thing = descriptor::locate(base, name).ok()?;
     let status = descriptor::status_of(&thing).ok()?;
     Some((thing, status))

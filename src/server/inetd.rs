@@ -35,6 +35,7 @@ use crate::session::summary::Summary;
 use crate::session::{Outcome, Session, register, register_with_retry};
 use crate::sys::child::End;
 use crate::sys::socket::peer_user;
+use crate::sys::wait::wait_readable;
 use crate::sys::{descriptor, errno_text};
 
 /// The exit status for a refused request, as in the stock daemon (contract 55).
@@ -195,11 +196,11 @@ impl Client {
         let mut left = MAX_SENT_AHEAD;
         while left > 0 {
             let time = end.saturating_duration_since(Instant::now());
-            match descriptor::wait_readable(&socket, Some(time)) {
+            match wait_readable(&socket, Some(time)) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return,
             }
-            match descriptor::read(&socket, &mut buffer) {
+            match rustix::io::read(&socket, &mut buffer) {
                 Ok(0) | Err(_) => return,
                 Ok(read) => left = left.saturating_sub(read),
             }

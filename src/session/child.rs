@@ -9,7 +9,6 @@ use crate::git::starter::Starter;
 use crate::net::peer::Peer;
 use crate::protocol::service::Service;
 use crate::sys::child::{Child, End};
-use crate::sys::descriptor;
 use crate::sys::process::Spawn;
 
 /// A running service.
@@ -30,7 +29,7 @@ pub fn start(
     extra_parameters: Option<&[u8]>,
     (input, output): (BorrowedFd<'_>, BorrowedFd<'_>),
 ) -> io::Result<Running> {
-    let (stderr, writer) = descriptor::pipe()?;
+    let (stderr, writer) = io::pipe()?;
     let environment = starter.environment(peer, extra_parameters)?;
     let environment: Vec<&CStr> = environment.iter().map(AsRef::as_ref).collect();
     let timeout = CString::new(format!("--timeout={}", starter.timeout))?;
@@ -48,7 +47,7 @@ pub fn start(
         outlives: true,
         niceness: starter.niceness,
     })?;
-    Ok(Running { process, stderr })
+    Ok(Running { process, stderr: stderr.into() })
 }
 
 /// How the service ended; `None` while it runs. Reaps it. `forced` says that gitd has ended it.

@@ -14,7 +14,6 @@ use tokio::io::unix::AsyncFd;
 use crate::escape::MOST_OF_PIECE;
 use crate::log::event;
 use crate::protocol::service::Service;
-use crate::sys::descriptor;
 use crate::sys::readiness::register;
 
 /// The most lines logged at a time. A service that writes faster than the log must not block gitd.
@@ -66,7 +65,7 @@ impl Stderr {
     /// each.
     pub fn new(service: Service, pid: u32, pipe: OwnedFd) -> Self {
         // FIONBIO does not fail on a pipe.
-        let _ = descriptor::set_nonblocking(&pipe, true);
+        let _ = rustix::io::ioctl_fionbio(&pipe, true);
         let lines = Lines { service, pid, line: Vec::new(), ahead: VecDeque::new() };
         Stderr { pipe: Pipe::Unwatched(Arc::new(pipe.into())), lines }
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::ptr::null_mut;
 
 use super::{check, shortage};
 
@@ -30,13 +31,21 @@ pub fn user(name: &CStr) -> Option<User> {
         return None;
     }
     with_buffer(|buffer| {
-        let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
-        let mut found = std::ptr::null_mut();
+        let mut entry = libc::passwd {
+            pw_name: null_mut(),
+            pw_passwd: null_mut(),
+            pw_uid: 0,
+            pw_gid: 0,
+            pw_gecos: null_mut(),
+            pw_dir: null_mut(),
+            pw_shell: null_mut(),
+        };
+        let mut found = null_mut();
         // SAFETY: all pointers are valid for the call, and the length is the buffer's.
         let status = unsafe {
             libc::getpwnam_r(
                 name.as_ptr(),
-                entry.as_mut_ptr(),
+                &raw mut entry,
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
                 &raw mut found,
@@ -49,12 +58,11 @@ pub fn user(name: &CStr) -> Option<User> {
             shortage::note(&io::Error::from_raw_os_error(status));
             return Lookup::Done(None);
         }
-        // SAFETY: `found` is not null, so the call filled `entry`.
-        let entry = unsafe { entry.assume_init() };
-        // SAFETY: it points at a NUL-terminated string inside `buffer`, which is alive, or nowhere.
-        let login = unsafe { text(entry.pw_name) };
-        // SAFETY: as above.
-        let home = unsafe { text(entry.pw_dir) };
+        let [login, home] = [entry.pw_name, entry.pw_dir].map(|field| {
+            // SAFETY: not null, so it is a NUL-terminated string inside `buffer`, which is alive,
+            // or in the name service. A broken name service may return a null pointer.
+            (!field.is_null()).then(|| unsafe { CStr::from_ptr(field) })
+        });
         Lookup::Done(login.zip(home).map(|(login, home)| User {
             name: login.to_owned(),
             uid: entry.pw_uid,
@@ -69,13 +77,18 @@ pub fn user(name: &CStr) -> Option<User> {
 #[must_use]
 pub fn group(name: &CStr) -> Option<u32> {
     with_buffer(|buffer| {
-        let mut entry = std::mem::MaybeUninit::<libc::group>::uninit();
-        let mut found = std::ptr::null_mut();
+        let mut entry = libc::group {
+            gr_name: null_mut(),
+            gr_passwd: null_mut(),
+            gr_gid: 0,
+            gr_mem: null_mut(),
+        };
+        let mut found = null_mut();
         // SAFETY: all pointers are valid for the call, and the length is the buffer's.
         let status = unsafe {
             libc::getgrnam_r(
                 name.as_ptr(),
-                entry.as_mut_ptr(),
+                &raw mut entry,
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
                 &raw mut found,
@@ -87,18 +100,8 @@ pub fn group(name: &CStr) -> Option<u32> {
         if found.is_null() {
             return Lookup::Done(None);
         }
-        // SAFETY: `found` is not null, so the call filled `entry`.
-        Lookup::Done(Some(unsafe { entry.assume_init() }.gr_gid))
+        Lookup::Done(Some(entry.gr_gid))
     })
-}
-
-/// A field of an entry; `None` for a null pointer, which a broken name service may return.
-///
-/// # Safety
-/// A non-null pointer points at a NUL-terminated string that lives as long as the result.
-unsafe fn text<'a>(field: *const libc::c_char) -> Option<&'a CStr> {
-    // SAFETY: not null, so it is the caller's string.
-    (!field.is_null()).then(|| unsafe { CStr::from_ptr(field) })
 }
 
 enum Lookup<T> {
@@ -132,11 +135,4 @@ pub fn become_user(user: &CStr, uid: u32, gid: u32) -> io::Result<()> {
     check(unsafe { libc::setgid(gid) })?;
     // SAFETY: takes and changes numbers only.
     check(unsafe { libc::setuid(uid) }).map(drop)
-}
-
-/// The effective user of this process.
-#[must_use]
-pub fn effective_uid() -> u32 {
-    // SAFETY: the call cannot fail and touches no memory.
-    unsafe { libc::geteuid() }
 }

@@ -1,94 +1,64 @@
-//! Waits for several descriptors at once without a runtime.
+//! Waits for descriptors without a runtime: `poll(2)` with a [`Duration`].
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
-/// A descriptor to wait for, and whether it is ready.
-#[derive(Debug)]
-pub struct Wait<'fd> {
-    descriptor: BorrowedFd<'fd>,
-    interest: i16,
-    ready: bool,
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Waits until one of `descriptors` is ready or `limit` is over (`None`: for ever). Returns how
+/// many are ready.
+///
+/// # Errors
+/// Those of `poll(2)`; `EINTR` when a signal came.
+pub fn wait(descriptors: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<usize> {
+    // The kernel cannot wait longer than for ever.
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    Ok(poll(descriptors, limit.as_ref())?)
 }
 
-impl<'fd> Wait<'fd> {
-    /// Waits for data, or for the end of the peer's direction.
-    pub fn readable(descriptor: BorrowedFd<'fd>) -> Self {
-        Self { descriptor, interest: libc::POLLIN, ready: false }
+/// Waits at most `limit` until `fd` is readable or at its end. `false` when the time is over.
+///
+/// # Errors
+/// Those of `poll(2)` except `EINTR`.
+pub fn wait_readable(fd: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    loop {
+        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        match wait(&mut [PollFd::new(&fd, PollFlags::IN)], left) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            ready => return Ok(ready? > 0),
+        }
     }
-
-    /// Waits for buffer space, or for the end of a connect.
-    pub fn writable(descriptor: BorrowedFd<'fd>) -> Self {
-        Self { descriptor, interest: libc::POLLOUT, ready: false }
-    }
-
-    /// Waits only for the end of both directions, or an error.
-    pub fn closed(descriptor: BorrowedFd<'fd>) -> Self {
-        Self { descriptor, interest: 0, ready: false }
-    }
-
-    /// Waits for the peer to end its direction, or for an error.
-    pub fn finished(descriptor: BorrowedFd<'fd>) -> Self {
-        Self { descriptor, interest: libc::POLLRDHUP, ready: false }
-    }
-
-    /// Whether the descriptor is ready, or has an error.
-    pub fn is_ready(&self) -> bool {
-        self.ready
-    }
-}
-
-/// Waits until one of `waits` is ready or `limit` is over (`None`: for ever). Returns how many are
-/// ready.
-pub fn wait(waits: &mut [Wait<'_>], limit: Option<Duration>) -> io::Result<usize> {
-    let mut raw: Vec<libc::pollfd> = waits
-        .iter()
-        .map(|wait| libc::pollfd {
-            fd: wait.descriptor.as_raw_fd(),
-            events: wait.interest,
-            revents: 0,
-        })
-        .collect();
-    let count = libc::nfds_t::try_from(raw.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // Rounded up: a wait of 0.4 ms must not become a busy loop.
-    let milliseconds = match limit {
-        None => -1,
-        Some(limit) => i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: `raw` is an array of `count` initialised pollfd that outlives the call and that no
-    // other code uses.
-    let ready = unsafe { libc::poll(raw.as_mut_ptr(), count, milliseconds) };
-    let ready = usize::try_from(ready).map_err(|_| io::Error::last_os_error())?;
-    for (wait, raw) in waits.iter_mut().zip(&raw) {
-        wait.ready = raw.revents != 0;
-    }
-    Ok(ready)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::os::fd::AsFd;
 
     #[test]
     fn tells_silence_bytes_room_and_death() {
         let (reader, mut writer) = io::pipe().unwrap();
-        let silent = &mut [Wait::readable(reader.as_fd()), Wait::closed(writer.as_fd())];
-        assert_eq!(wait(silent, Some(Duration::from_micros(1))).unwrap(), 0);
-        assert!(!silent[0].is_ready() && !silent[1].is_ready());
+        let ready = |what: &PollFd<'_>| !what.revents().is_empty();
+        let silent =
+            &mut [PollFd::new(&reader, PollFlags::IN), PollFd::new(&writer, PollFlags::empty())];
+        assert_eq!(wait(silent, Some(Duration::from_nanos(1))).unwrap(), 0);
+        assert!(!ready(&silent[0]) && !ready(&silent[1]));
+        assert!(!wait_readable(&reader, Some(Duration::ZERO)).unwrap());
 
         writer.write_all(b"x").unwrap();
         let bytes = &mut [
-            Wait::readable(reader.as_fd()),
-            Wait::closed(writer.as_fd()),
-            Wait::writable(writer.as_fd()),
+            PollFd::new(&reader, PollFlags::IN),
+            PollFd::new(&writer, PollFlags::empty()),
+            PollFd::new(&writer, PollFlags::OUT),
         ];
         assert_eq!(wait(bytes, None).unwrap(), 2);
-        assert!(bytes[0].is_ready() && !bytes[1].is_ready() && bytes[2].is_ready());
+        assert!(ready(&bytes[0]) && !ready(&bytes[1]) && ready(&bytes[2]));
+        assert!(wait_readable(&reader, None).unwrap());
 
         drop(reader);
-        assert_eq!(wait(&mut [Wait::closed(writer.as_fd())], None).unwrap(), 1);
+        let death = &mut [PollFd::new(&writer, PollFlags::empty())];
+        assert_eq!(wait(death, Some(Duration::MAX)).unwrap(), 1);
     }
 }

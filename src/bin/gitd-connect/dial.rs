@@ -8,11 +8,11 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gitd::sys::wait::{Wait, wait};
+use gitd::sys::wait::wait;
+use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::arguments::Target;
@@ -188,12 +188,12 @@ fn settled(
     attempts: &mut Vec<Attempt>,
     patience: Option<Duration>,
 ) -> Vec<(Attempt, Option<io::Error>)> {
-    let mut waits: Vec<Wait<'_>> =
-        attempts.iter().map(|attempt| Wait::writable(attempt.socket.as_fd())).collect();
+    let mut waits: Vec<PollFd<'_>> =
+        attempts.iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT)).collect();
     if wait(&mut waits, patience).is_err() {
         return Vec::new(); // A signal; the caller tries again.
     }
-    let ready: Vec<bool> = waits.iter().map(Wait::is_ready).collect();
+    let ready: Vec<bool> = waits.iter().map(|wait| !wait.revents().is_empty()).collect();
     let mut ready = ready.into_iter();
     attempts
         .extract_if(.., |_| ready.next().unwrap_or(false))

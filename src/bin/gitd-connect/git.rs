@@ -6,13 +6,13 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use gitd::sys::wait::{Wait, wait};
+use gitd::sys::wait::wait;
+use rustix::event::{PollFd, PollFlags};
 
 /// How long git's last bytes may take to be sent, once git waits for the end of this process.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -40,13 +40,14 @@ pub(crate) fn while_it_runs(
 /// input.
 fn is_gone_before_end_of_work(mut reports: PipeReader) -> io::Result<bool> {
     let stdout = io::stdout();
-    let mut waits = [Wait::closed(stdout.as_fd()), Wait::readable(reports.as_fd())];
+    let mut waits =
+        [PollFd::new(&stdout, PollFlags::empty()), PollFd::new(&reports, PollFlags::IN)];
     while let Err(error) = wait(&mut waits, None) {
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
         }
     }
-    let [gone, reported] = waits.map(|wait| wait.is_ready());
+    let [gone, reported] = waits.map(|wait| !wait.revents().is_empty());
     if reported && reports.read(&mut [0])? > 0 {
         rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
         reports.read_to_end(&mut Vec::new())?;

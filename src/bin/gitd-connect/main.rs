@@ -14,12 +14,12 @@ mod talk;
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use arguments::{Command, Target};
-use gitd::sys::wait::{Wait, wait};
+use gitd::sys::wait::wait;
+use rustix::event::{PollFd, PollFlags};
 
 /// git's own exit status for a wrong command line.
 const USAGE_STATUS: u8 = 129;
@@ -73,5 +73,5 @@ fn complain(what: &dyn Display) {
 /// with 141 instead of git's own error and 128. So wait a moment for the request.
 fn await_request() {
     let stdin = io::stdin();
-    let _ = wait(&mut [Wait::readable(stdin.as_fd())], Some(Duration::from_secs(1)));
+    let _ = wait(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(Duration::from_secs(1)));
 }

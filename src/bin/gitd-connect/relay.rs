@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gitd::net::watch;
-use gitd::sys::wait::{Wait, wait};
+use gitd::sys::wait::wait;
+use rustix::event::{PollFd, PollFlags};
 use socket2::Socket;
 
 use crate::failure::Lost;
@@ -147,7 +148,7 @@ impl Link {
             match self.socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    wait(&mut [Wait::writable(self.socket.as_fd())], Some(LOOK))?;
+                    wait(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(LOOK))?;
                     if self.check().is_err() {
                         // The other direction reports the error.
                         return self.socket.shutdown(Shutdown::Both);

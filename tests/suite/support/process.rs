@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use gitd::sys::wait::{Wait, wait};
+use gitd::sys::wait::wait_readable;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
@@ -28,8 +28,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Waits until there is something to read, or a client to accept, or the end of that.
 pub fn await_readable(what: &str, source: impl AsFd) {
-    let ready = wait(&mut [Wait::readable(source.as_fd())], Some(DEADLINE)).unwrap();
-    assert!(ready > 0, "waited in vain until {what}");
+    assert!(wait_readable(source, Some(DEADLINE)).unwrap(), "waited in vain until {what}");
 }
 
 /// Writes into a named pipe as soon as somebody reads from it. Without NONBLOCK opening it would wait, for ever if nobody
