@@ -7,6 +7,8 @@
 
 use std::io;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::sys::child::End;
 use crate::sys::family::{self, Side};
 use crate::sys::signal::{self, Signals};
@@ -47,13 +49,15 @@ pub fn fork_server<T>(belongings: T) -> io::Result<Result<T, End>> {
     }
 }
 
-fn keep_house(signals: &Signals, child: u32) -> io::Result<End> {
+fn keep_house(signals: &Signals, child: Pid) -> io::Result<End> {
     loop {
         wait_readable(signals, None)?;
         while let Ok(signal) = signals.next() {
-            if signal != libc::SIGCHLD {
+            let passed_on =
+                Signal::from_named_raw(signal).filter(|&signal| signal != Signal::CHILD);
+            if let Some(signal) = passed_on {
                 // An error means that the child has just ended, which is noticed next.
-                let _ = family::kill(child, signal);
+                let _ = kill_process(child, signal);
             }
         }
         // One SIGCHLD may stand for several ended processes.

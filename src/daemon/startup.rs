@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use thiserror::Error;
 
@@ -36,7 +37,6 @@ use crate::server::inetd;
 use crate::server::notify::Manager;
 use crate::sys::child::End;
 use crate::sys::family::{self, Side};
-use crate::sys::limit::Descriptors;
 use crate::sys::process::Spawner;
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text};
@@ -251,11 +251,10 @@ fn start_daemon(
 /// Raises the limit of open files as far as allowed, for this process alone. Returns how many
 /// clients without a request still leave enough descriptors to serve the others.
 fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
-    let limit = Descriptors::current().map(|now| {
-        let raised = Descriptors { soft: now.hard, ..now };
-        if raised.set().is_ok() { raised } else { now }
-    });
-    let all = limit.map_or(1024, |limit| usize::try_from(limit.soft).unwrap_or(usize::MAX));
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: now.maximum, ..now };
+    let limit = setrlimit(Resource::Nofile, raised).map_or(now, |()| raised).current;
+    let all = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let served =
         bounds.most().and_then(|most| most.checked_mul(DESCRIPTORS)?.checked_add(bounds.room?));
     let reserved = served.map_or(all / 2, |served| served.min(all / 2));
@@ -325,7 +324,7 @@ fn detach() -> Result<Detached, Failure> {
             Ok(Detached::Parent(ending))
         }
         Side::Child => {
-            family::leave_terminal().map_err(failed)?;
+            setsid().map_err(|error| failed(error.into()))?;
             let null = null().map_err(failed)?;
             dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).map_err(|e| failed(e.into()))?;
             Ok(Detached::Child(writer))

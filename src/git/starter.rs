@@ -5,12 +5,11 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::OnceLock;
 
-use rustix::process::geteuid;
+use rustix::process::{geteuid, getpriority_process};
 
 use crate::config::GitSettings;
 use crate::git::Git;
 use crate::net::peer::Peer;
-use crate::sys::limit;
 use crate::sys::process::Spawner;
 
 /// The state that every start of a process needs.
@@ -38,7 +37,8 @@ impl Starter {
         // count.
         let number = |text: String| Some(text.trim_ascii_start().parse::<u64>().ok()? as u32);
         let sudo_uid = std::env::var("SUDO_UID").ok().and_then(number);
-        let niceness = (settings.nice > 0).then(|| limit::niceness() + i32::from(settings.nice));
+        let own_niceness = || getpriority_process(None).unwrap_or(0);
+        let niceness = (settings.nice > 0).then(|| own_niceness() + i32::from(settings.nice));
         Starter {
             git: OnceLock::new(),
             settings,

@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::process::Signal;
+
 use crate::access::Grant;
 use crate::git::starter::Starter;
 use crate::net::peer::Peer;
@@ -59,9 +61,9 @@ pub fn start(
 pub fn ended(process: &Child, service: Service, forced: bool) -> io::Result<Option<End>> {
     let Some(end) = process.look()? else { return Ok(None) };
     if forced {
-        process.signal_group(libc::SIGKILL);
+        process.signal_group(Signal::KILL);
     } else if !end.success() && service != Service::ReceivePack {
-        process.signal_group(libc::SIGHUP);
+        process.signal_group(Signal::HUP);
     }
     process.try_wait()
 }

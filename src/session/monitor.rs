@@ -4,6 +4,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::process::Signal;
 use socket2::Socket;
 
 use crate::log::event;
@@ -49,7 +50,7 @@ impl Monitor {
 
     /// Reads the state of the connection and does what is decided. Returns the signal that must end
     /// the service, if it has not noticed that its connection was shut down.
-    pub fn look(&mut self, now: Instant) -> Option<i32> {
+    pub fn look(&mut self, now: Instant) -> Option<Signal> {
         let client = self.client.as_ref()?;
         let questions = self.traffic.questions();
         let counters = Counters::read(client);

@@ -13,6 +13,8 @@
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::net::watch::{Counters, Queues, Transport};
 use crate::protocol::service::Service;
 use crate::session::rest::{self, Activity, Exchange, Observation};
@@ -367,8 +369,8 @@ impl Traffic {
             // The service has not noticed the end of its connection.
             Some(ShutDown { since, kill: true }) => {
                 actions.signal = match now - since {
-                    passed if passed >= 2 * LAST_CHANCE => Some(libc::SIGKILL),
-                    passed if passed >= LAST_CHANCE => Some(libc::SIGHUP),
+                    passed if passed >= 2 * LAST_CHANCE => Some(Signal::KILL),
+                    passed if passed >= LAST_CHANCE => Some(Signal::HUP),
                     _ => None,
                 };
             }

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use crate::limits::admission::{Holding, Permit};
@@ -108,7 +109,7 @@ impl<'a> Watcher<'a> {
     /// The server ends, and the service with it.
     pub(super) fn end(&mut self) {
         self.monitor.shut_down(Instant::now());
-        self.work.end(libc::SIGHUP);
+        self.work.end(Signal::HUP);
     }
 
     /// Begins a look at the service's processes, if one is needed. Call it after each event.

@@ -15,6 +15,7 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use crate::limits::admission::{Admitted, Holding, Permit, Wake};
@@ -133,7 +134,7 @@ impl<'a> Work<'a> {
     }
 
     /// Sends the service and its process group a signal that ends them.
-    pub fn end(&mut self, signal: i32) {
+    pub fn end(&mut self, signal: Signal) {
         self.process.signal_group(signal);
         // A stopped process cannot act on the signal.
         self.release();
@@ -145,7 +146,7 @@ impl<'a> Work<'a> {
     }
 
     fn stop(&mut self) {
-        self.process.signal(libc::SIGSTOP);
+        self.process.signal(Signal::STOP);
         self.stopped = true;
     }
 
@@ -153,7 +154,7 @@ impl<'a> Work<'a> {
     fn release(&mut self) {
         self.promise = None;
         if std::mem::take(&mut self.stopped) {
-            self.process.signal(libc::SIGCONT);
+            self.process.signal(Signal::CONT);
         }
     }
 }

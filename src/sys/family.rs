@@ -3,14 +3,16 @@
 
 use std::io;
 
+use rustix::process::{Pid, WaitOptions, waitpid};
+
 use super::check;
-use super::child::{End, wait_for};
+use super::child::End;
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The calling process; contains the child's id.
-    Parent(u32),
+    Parent(Pid),
     /// The new process.
     Child,
 }
@@ -23,42 +25,34 @@ pub enum Side {
 pub fn fork() -> io::Result<Side> {
     // SAFETY: the caller has one thread, so the child's memory is consistent.
     let pid = check(unsafe { libc::fork() })?;
-    Ok(if pid == 0 { Side::Child } else { Side::Parent(pid.cast_unsigned()) })
-}
-
-/// Sends a signal to a child that has not been reaped, so that its number is not reused.
-///
-/// # Errors
-/// Those of `kill(2)`.
-pub fn kill(child: u32, signal: libc::c_int) -> io::Result<()> {
-    // SAFETY: takes two numbers and touches no memory.
-    check(unsafe { libc::kill(child.cast_signed(), signal) }).map(drop)
-}
-
-/// Leaves the terminal: the process leads a new session.
-///
-/// # Errors
-/// Those of `setsid(2)`.
-pub fn leave_terminal() -> io::Result<()> {
-    // SAFETY: takes no arguments and touches no memory.
-    check(unsafe { libc::setsid() }).map(drop)
+    Ok(Pid::from_raw(pid).map_or(Side::Child, Side::Parent))
 }
 
 /// Waits for a child to end.
 ///
 /// # Errors
-/// Those of `waitid(2)`; `ECHILD` when the process ignores SIGCHLD, and then once the child has
+/// Those of `waitpid(2)`; `ECHILD` when the process ignores SIGCHLD, and then once the child has
 /// ended.
-pub fn wait(child: u32) -> io::Result<End> {
-    let ended = wait_for(libc::P_PID, child, 0)?;
-    ended.map(|(_, end)| end).ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))
+pub fn wait(child: Pid) -> io::Result<End> {
+    reap(Some(child), WaitOptions::empty())?
+        .map(|(_, end)| end)
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))
 }
 
 /// Reaps any child that has ended; `None` when there is none. Other code that waits for that child
 /// loses its status.
 ///
 /// # Errors
-/// Those of `waitid(2)`; `ECHILD` when there are no children at all.
-pub fn wait_any() -> io::Result<Option<(u32, End)>> {
-    wait_for(libc::P_ALL, 0, libc::WNOHANG)
+/// Those of `waitpid(2)`; `ECHILD` when there are no children at all.
+pub fn wait_any() -> io::Result<Option<(Pid, End)>> {
+    reap(None, WaitOptions::NOHANG)
+}
+
+fn reap(child: Option<Pid>, options: WaitOptions) -> io::Result<Option<(Pid, End)>> {
+    let reaped = waitpid(child, options)?;
+    Ok(reaped.and_then(|(pid, status)| {
+        let killed = || status.terminating_signal().map(End::Killed);
+        let end = status.exit_status().map(End::Exited).or_else(killed)?;
+        Some((pid, end))
+    }))
 }

@@ -1,14 +1,14 @@
-//! System calls that no crate has, and all `unsafe` code of the crate.
+//! What a library's system calls mean to gitd, those that no library has, and all `unsafe` code of
+//! the crate.
 //!
-//! Each file wraps a few system calls into safe functions that take descriptors, byte strings and
-//! [`std::io::Error`]. No raw pointer leaves a file.
+//! Each file has a few safe functions that take descriptors, byte strings and [`std::io::Error`].
+//! No raw pointer leaves a file. A call of rustix that needs no explanation is made by its user.
 
 pub mod account;
 pub mod descriptor;
 pub mod entry;
 pub mod inherited;
 pub mod shortage;
-pub mod limit;
 mod turn;
 pub mod child;
 pub mod process;

@@ -25,10 +25,17 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setpgid,
+    setpriority_process, setrlimit,
+};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::child::Child;
-use super::limit::Descriptors;
 use super::turn::{Ticket, Turn};
 use super::{check, signal};
 
@@ -50,7 +57,7 @@ pub struct Spawn<'a> {
     /// the first instruction on, and its own process group keeps a terminal's Ctrl-C away.
     pub outlives: bool,
     /// Its niceness, if it is not this process's own.
-    pub niceness: Option<libc::c_int>,
+    pub niceness: Option<i32>,
 }
 
 /// Starts processes.
@@ -60,7 +67,7 @@ pub struct Spawner {
     /// children get a copy of all of them.
     slots: Option<Slots>,
     /// The limit of open files for new processes; this process's own may have been raised since.
-    limit: Option<Descriptors>,
+    limit: Rlimit,
 }
 
 /// Low descriptors for the next child.
@@ -83,31 +90,32 @@ const STACK: usize = 32 * 1024;
 /// The alignment of a stack's top; enough for any platform.
 const ALIGNMENT: usize = 64;
 
-const NONE: RawFd = -1;
+/// The number of the child's directory until it executes.
+const DIRECTORY: RawFd = 3;
 
 /// How many descriptors the kernel copies at least.
 const COPIED: RawFd = 64;
 
 /// With a lower limit of open files none are taken in advance.
-const FEW: libc::rlim_t = 256;
+const FEW: u64 = 256;
 
 /// All memory that the child reads or writes of its parent's.
-struct Order {
+struct Order<'a> {
     programs: Vec<*const libc::c_char>,
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
-    /// The child's directory and streams; [`NONE`] where there is none.
-    sources: [RawFd; 4],
+    /// The child's directory and streams.
+    sources: [Option<BorrowedFd<'a>>; 4],
     /// Whether there is a directory to go to.
     moves: bool,
     /// The turn that has the slots. The child ends it once its table is private. Without one its
     /// table is private from the beginning.
-    turn: Option<(*const Turn, Ticket)>,
+    turn: Option<(&'a Turn, Ticket)>,
     outlives: bool,
-    limit: Option<Descriptors>,
-    niceness: Option<libc::c_int>,
-    /// The errno of the step that failed; 0 while none has.
-    errno: libc::c_int,
+    limit: Rlimit,
+    niceness: Option<i32>,
+    /// Why a step failed; `None` while none has.
+    failure: Option<Errno>,
 }
 
 impl Spawner {
@@ -116,7 +124,7 @@ impl Spawner {
     #[must_use]
     pub fn alone() -> Self {
         signal::set_default(libc::SIGCHLD);
-        Spawner { slots: None, limit: Descriptors::current().ok() }
+        Spawner { slots: None, limit: getrlimit(Resource::Nofile) }
     }
 
     /// For many threads: reserves the low descriptors, as far as the limit of open files allows.
@@ -129,7 +137,7 @@ impl Spawner {
         let null: OwnedFd = File::options().read(true).write(true).open("/dev/null")?.into();
         let reserved = [null.try_clone()?, null.try_clone()?, null.try_clone()?, null.try_clone()?];
         let mut taken = Vec::new();
-        while spawner.limit.is_some_and(|limit| limit.soft >= FEW) {
+        while spawner.limit.current.is_none_or(|limit| limit >= FEW) {
             let next = null.try_clone()?;
             if next.as_raw_fd() >= COPIED {
                 break;
@@ -151,12 +159,11 @@ impl Spawner {
         let [input, output, error] = spawn.streams;
         let descriptors = [spawn.directory, input, output, error];
         let Some(slots) = &self.slots else {
-            let sources = descriptors.map(|fd| fd.map_or(NONE, |fd| fd.as_raw_fd()));
-            return self.launch(spawn, sources, None);
+            return self.launch(spawn, descriptors, None);
         };
         let ticket = slots.turn.take();
-        let sources = slots.reserved.each_ref().map(AsRawFd::as_raw_fd);
-        let turn = Some((&raw const slots.turn, ticket));
+        let sources = slots.reserved.each_ref().map(|slot| Some(slot.as_fd()));
+        let turn = Some((&slots.turn, ticket));
         let filled = slots.fill(descriptors);
         let result = filled.and_then(|()| self.launch(spawn, sources, turn));
         // The child has done so already, unless clone failed or the child was killed at once.
@@ -168,8 +175,8 @@ impl Spawner {
     fn launch(
         &self,
         spawn: &Spawn<'_>,
-        sources: [RawFd; 4],
-        turn: Option<(*const Turn, Ticket)>,
+        sources: [Option<BorrowedFd<'_>>; 4],
+        turn: Option<(&Turn, Ticket)>,
     ) -> io::Result<Child> {
         let mut order = Order {
             programs: pointers(spawn.candidates.iter().map(CString::as_c_str)),
@@ -181,9 +188,10 @@ impl Spawner {
             outlives: spawn.outlives,
             limit: self.limit,
             niceness: spawn.niceness,
-            errno: 0,
+            failure: None,
         };
-        let mut pidfd: libc::c_int = NONE;
+        const NONE: RawFd = -1;
+        let mut pidfd = NONE;
         let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         if turn.is_some() {
             flags |= libc::CLONE_FILES | libc::CLONE_PIDFD;
@@ -200,12 +208,11 @@ impl Spawner {
         let pid = check(pid)?;
         // SAFETY: clone with CLONE_PIDFD left a new descriptor of our own; without, it left NONE.
         let pidfd = (pidfd != NONE).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
-        let made = Child::new(pid.cast_unsigned(), pidfd);
-        if order.errno == 0 {
-            return Ok(made);
-        }
+        // The parent's result of clone is never 0.
+        let made = Child::new(Pid::from_raw(pid).ok_or(Errno::SRCH)?, pidfd);
+        let Some(failure) = order.failure else { return Ok(made) };
         made.wait()?;
-        Err(io::Error::from_raw_os_error(order.errno))
+        Err(failure.into())
     }
 }
 
@@ -240,96 +247,87 @@ fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const libc::c_c
 }
 
 /// The child until it executes another program. It runs in the parent's memory: it may make system
-/// calls and write to `order`, and must not allocate, lock or panic.
+/// calls and write to `order`, and must not allocate, lock or panic. The functions of rustix that
+/// are called here make one system call each and touch at most errno.
 extern "C" fn child(order: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the pointer is the `Order` of `launch`, whose thread sleeps; no other code uses it.
-    let order = unsafe { &mut *order.cast::<Order>() };
-    order.errno = become_program(order);
+    let order = unsafe { &mut *order.cast::<Order<'_>>() };
+    order.failure = Some(match prepare(order) {
+        Ok(()) => execute(order),
+        Err(errno) => errno,
+    });
     // SAFETY: ends the child at once, without the parent's exit handlers.
     unsafe { libc::_exit(127) }
 }
 
-/// Returns only on failure, with the errno.
-fn become_program(order: &Order) -> libc::c_int {
+fn prepare(order: &Order<'_>) -> Result<(), Errno> {
     const CLOSE_RANGE_UNSHARE: libc::c_uint = 2;
-    const DIRECTORY: RawFd = 3;
-    let [directory, streams @ ..] = order.sources;
+    let [directory, input, output, error] = order.sources;
     if let Some((turn, ticket)) = order.turn {
-        let above = order.sources.into_iter().max().unwrap_or(DIRECTORY).cast_unsigned() + 1;
+        let numbers = order.sources.iter().flatten().map(AsRawFd::as_raw_fd);
+        let above = numbers.max().unwrap_or(DIRECTORY).cast_unsigned() + 1;
         // SAFETY: gives this child a private descriptor table; without it the dup2 below would
         // change the parent's, so a failure must end here.
         let private = unsafe {
             libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE)
         };
-        let failed = (private != 0).then(errno);
-        // SAFETY: the Spawner outlives the call that its thread sleeps in.
-        unsafe { &*turn }.end(ticket);
-        if let Some(errno) = failed {
-            return errno;
-        }
+        let private = if private == 0 { Ok(()) } else { Err(last_error()) };
+        turn.end(ticket);
+        private?;
     }
-    for (fd, stream) in streams.into_iter().zip(0..) {
-        // SAFETY: the table is private; dup2 also clears close-on-exec on the copy.
-        let placed = if fd == NONE { null(stream) } else { unsafe { libc::dup2(fd, stream) } };
-        if placed < 0 {
-            return errno();
-        }
-    }
-    let moved = match directory {
-        DIRECTORY | NONE => DIRECTORY,
+    // The table is private. dup2 also clears close-on-exec on the copy.
+    input.map_or_else(|| null(0), dup2_stdin)?;
+    output.map_or_else(|| null(1), dup2_stdout)?;
+    error.map_or_else(|| null(2), dup2_stderr)?;
+    if let Some(directory) = directory.filter(|fd| fd.as_raw_fd() != DIRECTORY) {
         // SAFETY: the table is private, and number 3 is not needed any more.
-        _ => unsafe { libc::dup3(directory, DIRECTORY, libc::O_CLOEXEC) },
-    };
-    if moved < 0 {
-        return errno();
+        done(unsafe { libc::dup3(directory.as_raw_fd(), DIRECTORY, libc::O_CLOEXEC) })?;
     }
     // The calls below may block on a file system, so release other connections' descriptors first.
     // SAFETY: closes descriptors of the private table, which nothing uses any more.
     unsafe { libc::syscall(libc::SYS_close_range, DIRECTORY + 1, libc::c_uint::MAX, 0) };
-    // SAFETY: CLONE_FS was not asked for, so the working directory is the child's own.
-    if order.moves && unsafe { libc::fchdir(DIRECTORY) } != 0 {
-        return errno();
+    if order.moves {
+        // SAFETY: CLONE_FS was not asked for, so the working directory is the child's own.
+        done(unsafe { libc::fchdir(DIRECTORY) })?;
     }
     if let Some(niceness) = order.niceness {
-        // SAFETY: changes a number of the calling thread, which is the child's only one.
-        if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) } != 0 {
-            return errno();
-        }
+        // That of the calling thread, which is the child's only one.
+        setpriority_process(None, niceness)?;
     }
     if order.outlives {
-        // SAFETY: moves only this child, into a group of its own number.
-        unsafe { libc::setpgid(0, 0) };
+        // Moves only this child, into a group of its own number.
+        let _ = setpgid(None, None);
         // A stopped service must not stay stopped when gitd has died; a running one ignores SIGCONT
         // (prctl(2)).
-        // SAFETY: sets a number of the calling process.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT) };
+        let _ = set_parent_process_death_signal(Some(Signal::CONT));
+        signal::ignore(libc::SIGTERM);
+    } else {
+        signal::set_default(libc::SIGTERM);
     }
-    let sigterm = if order.outlives { libc::SIG_IGN } else { libc::SIG_DFL };
-    // SAFETY: CLONE_SIGHAND was not given, so dispositions are the child's own; no code installed.
-    unsafe { libc::signal(libc::SIGTERM, sigterm) };
-    // SAFETY: as above; Rust's runtime ignores SIGPIPE, and git must die when its reader is gone.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    if let Some(limit) = order.limit {
-        // A limit can always be lowered.
-        let _ = limit.set();
-    }
+    // Rust's runtime ignores SIGPIPE, and git must die when its reader is gone. CLONE_SIGHAND was
+    // not given, so dispositions are the child's own.
+    signal::set_default(libc::SIGPIPE);
+    // A limit can always be lowered.
+    let _ = setrlimit(Resource::Nofile, order.limit);
     // gitd has no handlers, so none of the parent's code runs here once signals are unblocked.
     let _ = signal::set_mask(libc::SIG_SETMASK, &signal::set_of(&[]));
-    execute(order)
+    Ok(())
 }
 
 /// Opens `/dev/null` as a stream. The kernel returns the lowest free number, which is this one.
-fn null(stream: RawFd) -> RawFd {
+fn null(stream: RawFd) -> Result<(), Errno> {
     // SAFETY: the table is private to the child, which has no use for the stream.
     unsafe { libc::close(stream) };
-    // SAFETY: the path is a static NUL-terminated string.
-    unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }
+    let opened = openat(CWD, c"/dev/null", OFlags::RDWR, Mode::empty())?;
+    // A standard stream has no owner.
+    let _ = opened.into_raw_fd();
+    Ok(())
 }
 
 /// Tries the candidates as a shell does: a missing file is skipped; a file that may not be executed
-/// is skipped too, but its error is returned in the end.
-fn execute(order: &Order) -> libc::c_int {
-    let mut reason = libc::ENOENT;
+/// is skipped too, but its error is returned in the end. Returns only on failure.
+fn execute(order: &Order<'_>) -> Errno {
+    let mut reason = Errno::NOENT;
     for &program in &order.programs {
         if program.is_null() {
             break;
@@ -337,16 +335,20 @@ fn execute(order: &Order) -> libc::c_int {
         // SAFETY: the program is NUL-terminated, both vectors end with a null pointer, and all of
         // them belong to the sleeping parent.
         unsafe { libc::execve(program, order.arguments.as_ptr(), order.environment.as_ptr()) };
-        match errno() {
-            libc::ENOENT | libc::ENOTDIR => {}
-            libc::EACCES => reason = libc::EACCES,
+        match last_error() {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => reason = Errno::ACCESS,
             other => return other,
         }
     }
     reason
 }
 
-fn errno() -> libc::c_int {
-    // The child shares the errno of its sleeping parent thread.
-    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+fn done(result: libc::c_int) -> Result<(), Errno> {
+    if result < 0 { Err(last_error()) } else { Ok(()) }
+}
+
+/// The child shares the errno of its sleeping parent thread.
+fn last_error() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

@@ -7,6 +7,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::process::{Signal, getpid, kill_process};
+
 use super::check;
 
 /// A set of blocked signals that can be read from a descriptor.
@@ -34,16 +36,11 @@ impl Signals {
     /// # Errors
     /// Those of `read(2)`; `WouldBlock` when none is waiting.
     pub fn next(&self) -> io::Result<libc::c_int> {
-        let mut info = std::mem::MaybeUninit::<libc::signalfd_siginfo>::uninit();
-        let size = size_of::<libc::signalfd_siginfo>();
-        // SAFETY: the buffer is writable for `size` bytes.
-        let read = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
-        if read < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: signalfd reads whole structures or nothing, and it returned no error.
-        let info = unsafe { info.assume_init() };
-        Ok(libc::c_int::try_from(info.ssi_signo).unwrap_or(0))
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        // signalfd reads whole structures or nothing, and they begin with the number.
+        rustix::io::read(&self.0, &mut info)?;
+        let [a, b, c, d, ..] = info;
+        Ok(libc::c_int::from_ne_bytes([a, b, c, d]))
     }
 }
 
@@ -71,23 +68,30 @@ pub fn unblock_all() -> io::Result<()> {
 /// (contract 15). Returns only if the signal did not kill.
 pub fn die_by(signal: libc::c_int) {
     set_default(signal);
-    // SAFETY: raises a signal in the calling thread; no memory is involved.
-    unsafe { libc::raise(signal) };
+    if let Some(named) = Signal::from_named_raw(signal) {
+        let _ = kill_process(getpid(), named);
+    }
     let _ = set_mask(libc::SIG_UNBLOCK, &set_of(&[signal]));
 }
 
 /// Sets `signal` to its default action, whatever the parent process has set.
 pub fn set_default(signal: libc::c_int) {
-    // SAFETY: SIG_DFL installs no code.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    dispose(signal, libc::SIG_DFL);
+}
+
+/// Ignores `signal`.
+pub(super) fn ignore(signal: libc::c_int) {
+    dispose(signal, libc::SIG_IGN);
+}
+
+fn dispose(signal: libc::c_int, action: libc::sighandler_t) {
+    // SAFETY: both actions install no code: the callers above pass SIG_DFL or SIG_IGN.
+    unsafe { libc::signal(signal, action) };
 }
 
 pub(super) fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set that the pointer names.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: it was initialised by the line above.
-    let mut set = unsafe { set.assume_init() };
+    // SAFETY: all-zero is a valid sigset_t, on Linux the empty one.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     for &signal in signals {
         // SAFETY: the set is initialised; an unknown number is refused, not undefined.
         unsafe { libc::sigaddset(&raw mut set, signal) };

@@ -3,6 +3,8 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::net::watch::{Counters, Queues};
 
 /// The state of a socket at a look. Fields that were not asked for have their default.
@@ -42,7 +44,7 @@ pub struct Actions {
     pub stuck: Option<Stuck>,
     /// The signal that must end the service, if it has not noticed the end of its connection. git's
     /// services ignore SIGTERM; at SIGHUP they remove their temporary files.
-    pub signal: Option<i32>,
+    pub signal: Option<Signal>,
 }
 
 /// How the kernel segments what is written.

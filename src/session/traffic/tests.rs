@@ -49,7 +49,7 @@ fn a_sealed_service_is_killed_without_counters() {
         now = traffic.next_look().expect("what was told to end is seen to");
         signals.push(traffic.look(now, &Seen::default()).signal);
     }
-    assert_eq!(signals, [Some(1), Some(1), Some(9)]);
+    assert_eq!(signals, [Some(Signal::HUP), Some(Signal::HUP), Some(Signal::KILL)]);
 }
 
 /// A session that gitd ends asks for no permit, which other requests could use. A push whose client
