@@ -4,23 +4,22 @@
 pub mod starter;
 
 mod files;
+mod said;
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Output};
+use std::process::Output;
 use std::sync::OnceLock;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Access, CWD};
 
+use crate::git::said::Said;
 use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_config};
-use crate::sys::child::{Child, End};
+use crate::sys::child::Child;
 use crate::sys::descriptor;
 use crate::sys::process::{Spawn, Spawner};
-use crate::sys::wait::wait;
 
 /// Variables that no child inherits from gitd, because their values are about something else (B16).
 /// All others reach the services as below a stock daemon, because some of them restrict what is
@@ -276,69 +275,6 @@ impl Git {
         let mut numbers = text.trim_end().split('.').map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     }
-}
-
-/// How many bytes of a stream are kept; the rest is read and dropped.
-const MAX_SAID: usize = 1 << 20;
-
-/// The standard output and standard error of a process.
-struct Said {
-    streams: [Option<PipeReader>; 2],
-    texts: [Vec<u8>; 2],
-}
-
-impl Said {
-    fn new(streams: [PipeReader; 2]) -> Self {
-        Said { streams: streams.map(Some), texts: [Vec::new(), Vec::new()] }
-    }
-
-    /// Reads while `wanting` accepts the text of standard output, until both streams end.
-    fn read_while(&mut self, wanting: impl Fn(&[u8]) -> bool) -> io::Result<()> {
-        while wanting(&self.texts[0]) && self.streams.iter().any(Option::is_some) {
-            let mut waits: Vec<PollFd<'_>> = self
-                .streams
-                .iter()
-                .flatten()
-                .map(|stream| PollFd::new(stream, PollFlags::IN))
-                .collect();
-            match wait(&mut waits, None) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                waited => waited?,
-            };
-            let ready: Vec<bool> = waits.iter().map(|wait| !wait.revents().is_empty()).collect();
-            let mut ready = ready.into_iter();
-            for (stream, text) in self.streams.iter_mut().zip(&mut self.texts) {
-                if stream.is_some() && ready.next() == Some(true) {
-                    read_some(stream, text)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn output(self, end: End) -> io::Result<Output> {
-        let status = ExitStatus::from_raw(match end {
-            End::Exited(status) => status << 8,
-            End::Killed(signal) => signal,
-        });
-        let [stdout, stderr] = self.texts;
-        Ok(Output { status, stdout, stderr })
-    }
-}
-
-fn read_some(stream: &mut Option<PipeReader>, text: &mut Vec<u8>) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    let Some(pipe) = stream else { return Ok(()) };
-    match pipe.read(&mut buffer) {
-        Ok(0) => *stream = None,
-        Ok(read) => {
-            let room = MAX_SAID.saturating_sub(text.len());
-            text.extend_from_slice(&buffer[..read.min(room)]);
-        }
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-        Err(error) => return Err(error),
-    }
-    Ok(())
 }
 
 /// Adds settings after those in the environment, so that they take precedence.
