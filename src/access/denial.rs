@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::escape::Escaped;
 use crate::protocol::pktline;
 use crate::protocol::service::Service;
-use crate::sys::shortage;
+use crate::sys::shortage::Shortage;
 
 /// Why a request is refused. `Display` is the log line, in the stock daemon's words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -106,22 +106,55 @@ pub enum Denial {
     Busy,
 }
 
+/// Why a check does not pass.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The request is refused.
+    Denied(Denial),
+    /// The check was impossible.
+    Undecided(Shortage),
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Refusal::Denied(denial)
+    }
+}
+
+impl From<Shortage> for Refusal {
+    fn from(shortage: Shortage) -> Self {
+        Refusal::Undecided(shortage)
+    }
+}
+
+impl Refusal {
+    /// Only git can answer a question about the repository, and git could not be run.
+    pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
+        if let Some(shortage) = Shortage::of(error) {
+            return Refusal::Undecided(shortage);
+        }
+        let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
+        Denial::Config { path: path.to_vec(), reason }.into()
+    }
+
+    /// The denial for the client; no service runs without a decision.
+    pub fn into_denial(self, service: Service) -> Denial {
+        match self {
+            Refusal::Denied(denial) => denial,
+            Refusal::Undecided(shortage) => Denial::cannot_run(service, &shortage.into()),
+        }
+    }
+}
+
 impl Denial {
     /// git could not be started, for this reason.
     pub fn cannot_run(service: Service, error: &std::io::Error) -> Self {
         let reason = crate::sys::errno_text(error);
-        if shortage::is_shortage(error) {
+        if Shortage::of(error).is_some() {
             Denial::Exhausted { service, reason }
         } else {
             Denial::Spawn { service, reason }
         }
-    }
-
-    /// Only git can answer a question about the repository, and git could not be run.
-    pub fn unaskable(path: &[u8], error: &std::io::Error) -> Self {
-        shortage::note(error);
-        let reason = format!("cannot run git: {}", crate::sys::errno_text(error)).into_bytes();
-        Denial::Config { path: path.to_vec(), reason }
     }
 
     /// git does not accept the configuration; its output says why.

@@ -15,7 +15,7 @@ use crate::repository::Repository;
 use crate::sys::child::{Child, End};
 use crate::sys::descriptor;
 use crate::sys::process::Spawn;
-use crate::sys::shortage;
+use crate::sys::shortage::{Found, found};
 
 /// The most bytes of a hook's output that are kept; a packet cannot carry more.
 const MAX_ANSWER: usize = 65516;
@@ -34,26 +34,24 @@ pub struct Question<'a> {
 }
 
 /// Runs the hook and waits for its verdict without a limit: hooks are used to fetch before serving.
-/// `Err` holds the message for the client. For lack of a resource the shortage is
-/// [noted](shortage), and the message does not matter.
-pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Result<(), Vec<u8>> {
-    let (end, said) = match run(starter, hook, question) {
+/// The inner error holds the message for the client.
+///
+/// # Errors
+/// A shortage.
+pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Found<(), Vec<u8>> {
+    let (end, said) = match found(run(starter, hook, question))? {
         Ok(answer) => answer,
-        Err(error) if shortage::is_shortage(&error) => {
-            shortage::note(&error);
-            return Err(Vec::new());
-        }
         Err(error) => {
             event::hook_failed(hook, &crate::sys::errno_text(&error));
-            return Err(b"service rejected".to_vec());
+            return Ok(Err(b"service rejected".to_vec()));
         }
     };
     match end {
-        End::Exited(0) => return Ok(()),
+        End::Exited(0) => return Ok(Ok(())),
         End::Exited(_) => {}
         End::Killed(signal) => event::hook_killed(hook, signal),
     }
-    Err(first_line(&said))
+    Ok(Err(first_line(&said)))
 }
 
 /// The client's message from a hook's output (contract 58). As everywhere in git, a NUL ends it.
@@ -135,7 +133,7 @@ fn program(hook: &CString, repository: &Repository) -> io::Result<CString> {
     let path = std::env::var_os("PATH").ok_or_else(missing)?;
     for directory in std::env::split_paths(&path) {
         let file = CString::new(directory.join(name).into_os_string().into_vec())?;
-        let found = descriptor::status(repository.directory(), &file);
+        let found = descriptor::status(repository.directory(), &file)?;
         if found.is_ok_and(|found| found.kind.is_file() && found.owner_executes()) {
             return if directory.is_absolute() { Ok(file) } else { Err(missing()) };
         }
@@ -144,7 +142,7 @@ fn program(hook: &CString, repository: &Repository) -> io::Result<CString> {
 }
 
 fn arguments(question: &Question<'_>) -> io::Result<[CString; 6]> {
-    let canonical = question.host.canonical();
+    let canonical = question.host.canonical()?;
     Ok([
         CString::new(question.service.name())?,
         CString::new(question.repository.path.as_slice())?,

@@ -5,12 +5,13 @@ use std::ffi::CString;
 
 use crate::protocol::request::{self, VirtualHost};
 use crate::sys::resolve::{Purpose, resolve};
+use crate::sys::shortage::Shortage;
 
 /// The host-parameter of a request, with the resolver's answer once it was needed.
 #[derive(Debug)]
 pub struct Host<'a> {
     named: Option<&'a VirtualHost>,
-    resolved: OnceCell<Canonical>,
+    resolved: OnceCell<Result<Canonical, Shortage>>,
 }
 
 /// The resolver's answer; both parts are empty without one (contract 42).
@@ -45,18 +46,21 @@ impl<'a> Host<'a> {
     }
 
     /// The resolver's answer. The first call may take as long as the resolver's time-outs.
-    pub fn canonical(&self) -> &Canonical {
-        self.resolved.get_or_init(|| look_up(self.name()).unwrap_or_default())
+    ///
+    /// # Errors
+    /// A shortage.
+    pub fn canonical(&self) -> Result<&Canonical, Shortage> {
+        let resolved = self.resolved.get_or_init(|| look_up(self.name()));
+        resolved.as_ref().map_err(|shortage| *shortage)
     }
 }
 
-fn look_up(host: &[u8]) -> Option<Canonical> {
-    if host.is_empty() {
-        return None;
-    }
-    let name = CString::new(host).ok()?;
-    let resolved = resolve(Some(&name), 0, Purpose::Canonical).ok()?;
-    let address = resolved.addresses.first()?.ip().to_string().into_bytes();
+fn look_up(host: &[u8]) -> Result<Canonical, Shortage> {
+    let named = CString::new(host).ok().filter(|host| !host.is_empty());
+    let Some(name) = named else { return Ok(Canonical::default()) };
+    let resolved = resolve(Some(&name), 0, Purpose::Canonical)?.unwrap_or_default();
+    let Some(address) = resolved.addresses.first() else { return Ok(Canonical::default()) };
+    let address = address.ip().to_string().into_bytes();
     let canonical = resolved.canonical_name.unwrap_or_else(|| host.to_vec());
-    Some(Canonical { name: request::clean(&canonical), address })
+    Ok(Canonical { name: request::clean(&canonical), address })
 }

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
-use crate::access::denial::Denial;
+use crate::access::denial::{Denial, Refusal};
 use crate::git::starter::Starter;
 use crate::protocol::service::Service;
 use crate::repository::Repository;
@@ -19,8 +19,8 @@ pub fn service_enabled(
     starter: &Starter,
     repository: &Repository,
     service: Service,
-) -> Result<Option<bool>, Denial> {
-    if !starter.git().config_may_mention(repository, "daemon") {
+) -> Result<Option<bool>, Refusal> {
+    if !starter.git().config_may_mention(repository, "daemon")? {
         return Ok(None);
     }
     let key = service.config_key();
@@ -37,7 +37,7 @@ pub fn service_enabled(
     if !output.stderr.is_empty() {
         let check = ask_inside(starter, repository, &[], &["rev-parse", "--git-dir"])?;
         if !check.status.success() {
-            return Err(Denial::refused_by_git(&repository.path, &check));
+            return Err(Denial::refused_by_git(&repository.path, &check).into());
         }
     }
     Ok(answer)
@@ -49,7 +49,7 @@ fn last_value(
     starter: &Starter,
     repository: &Repository,
     key: &str,
-) -> Result<Option<bool>, Denial> {
+) -> Result<Option<bool>, Refusal> {
     let pattern = format!("^{}$", key.replace('.', "[.]"));
     let arguments = ["config", "--null", "--get-regexp", &pattern];
     let all = ask_inside(starter, repository, &[], &arguments)?.stdout;
@@ -75,13 +75,13 @@ fn last_value(
 ///
 /// # Errors
 /// [`Denial::Config`], also when git cannot be asked.
-pub fn check_format(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
+pub fn check_format(starter: &Starter, repository: &Repository) -> Result<(), Refusal> {
     let its_own = [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")];
     let output = ask_inside(starter, repository, &its_own, &["rev-parse", "--git-dir"])?;
     if output.status.success() {
         Ok(())
     } else {
-        Err(Denial::refused_by_git(&repository.path, &output))
+        Err(Denial::refused_by_git(&repository.path, &output).into())
     }
 }
 
@@ -98,9 +98,9 @@ fn ask_inside(
     repository: &Repository,
     variables: &[(&str, &str)],
     arguments: &[impl AsRef<OsStr>],
-) -> Result<Output, Denial> {
+) -> Result<Output, Refusal> {
     let variables = [variables, &[("GIT_DIR", ".")]].concat();
     let output =
         starter.git().ask(&starter.spawner, Some(repository.directory()), &variables, arguments);
-    output.map_err(|error| Denial::unaskable(&repository.path, &error))
+    output.map_err(|error| Refusal::unaskable(&repository.path, &error))
 }

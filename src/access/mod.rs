@@ -12,7 +12,7 @@ pub mod moved;
 pub mod ownership;
 pub mod path;
 
-use crate::access::denial::Denial;
+use crate::access::denial::{Denial, Refusal};
 use crate::access::hook::Question;
 use crate::access::host::Host;
 use crate::config::Policy;
@@ -21,7 +21,6 @@ use crate::net::peer::Peer;
 use crate::protocol::request::Request;
 use crate::protocol::service::Service;
 use crate::repository::Repository;
-use crate::sys::shortage;
 
 /// The permission to run one service in one repository. Only [`authorize`] makes it.
 #[derive(Debug)]
@@ -46,20 +45,15 @@ impl Grant {
 /// hook, so call it on a thread that may block.
 ///
 /// # Errors
-/// The [`Denial`] of the first check that failed; [`Denial::Exhausted`], whatever the checks'
-/// result, if the system ran out of a resource meanwhile.
+/// The [`Denial`] of the first check that failed; [`Denial::Exhausted`] if the system ran out of a
+/// resource before that.
 pub fn authorize(
     policy: &Policy,
     starter: &Starter,
     request: &Request,
     peer: &Peer,
 ) -> Result<Grant, Denial> {
-    drop(shortage::take());
-    let decision = decide(policy, starter, request, peer);
-    match shortage::take() {
-        Some(error) => Err(Denial::cannot_run(request.service, &error)),
-        None => decision,
-    }
+    decide(policy, starter, request, peer).map_err(|refusal| refusal.into_denial(request.service))
 }
 
 fn decide(
@@ -67,21 +61,21 @@ fn decide(
     starter: &Starter,
     request: &Request,
     peer: &Peer,
-) -> Result<Grant, Denial> {
+) -> Result<Grant, Refusal> {
     if let Some(template) = &policy.moved_to {
-        return Err(Denial::Moved(moved::url(template, request)));
+        return Err(Denial::Moved(moved::url(template, request)).into());
     }
     let service = request.service;
     let offer = policy.offers[service];
     if !offer.enabled && !offer.overridable {
-        return Err(Denial::ServiceOff(service));
+        return Err(Denial::ServiceOff(service).into());
     }
     let host = Host::new(request.virtual_host.as_ref());
     let repository = path::enter(policy, &request.pathname, &host)?;
     ownership::check(starter, &repository)?;
     check_listed(policy, &repository)?;
-    if !policy.export_all && !repository.exported() {
-        return Err(Denial::NotExported(repository.path));
+    if !policy.export_all && !repository.exported()? {
+        return Err(Denial::NotExported(repository.path).into());
     }
     let enabled = if offer.overridable {
         inquiry::service_enabled(starter, &repository, service)?
@@ -89,12 +83,12 @@ fn decide(
         None
     };
     if !enabled.unwrap_or(offer.enabled) {
-        return Err(Denial::ServiceOffFor(service, repository.path));
+        return Err(Denial::ServiceOffFor(service, repository.path).into());
     }
     let finds_out_itself = match service {
         Service::UploadPack => true,
         // receive-pack would enter the `.git` inside, and never see what was checked here.
-        Service::ReceivePack => !repository.contains_dot_git(),
+        Service::ReceivePack => !repository.contains_dot_git()?,
         // upload-archive writes to the client first.
         Service::UploadArchive => false,
     };
@@ -103,7 +97,7 @@ fn decide(
     }
     if let Some(hook) = &policy.access_hook {
         let question = Question { service, repository: &repository, host: &host, peer };
-        hook::consult(starter, hook, &question)
+        hook::consult(starter, hook, &question)?
             .map_err(|reason| Denial::Hook { path: repository.path.clone(), reason })?;
     }
     Ok(Grant { service, repository })

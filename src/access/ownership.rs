@@ -6,28 +6,29 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
-use crate::access::denial::Denial;
+use crate::access::denial::{Denial, Refusal};
 use crate::git::DIFFERENT_OWNER;
 use crate::git::starter::Starter;
 use crate::repository::Repository;
 use crate::repository::pointer;
-use crate::sys::{descriptor, shortage};
+use crate::sys::descriptor;
+use crate::sys::shortage::{Shortage, found};
 
 /// Checks the owners of a repository. Only git decides what `safe.directory` matches, and git is
 /// asked only if its configuration may contain that variable.
 ///
 /// # Errors
 /// [`Denial::Foreign`]; [`Denial::Config`] when git cannot be asked.
-pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Denial> {
+pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Refusal> {
     let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
     if repository.owners().iter().all(ours) && !assumed_different() {
         return Ok(());
     }
-    let safe = repository.safe_name();
-    if starter.git().server_config_may_mention("safe") && is_safe(starter, repository, &safe)? {
+    let safe = repository.safe_name()?;
+    if starter.git().server_config_may_mention("safe")? && is_safe(starter, repository, &safe)? {
         return Ok(());
     }
-    Err(Denial::Foreign { path: repository.location.clone(), safe, uid: starter.uid })
+    Err(Denial::Foreign { path: repository.location.clone(), safe, uid: starter.uid }.into())
 }
 
 /// Whether the server's own environment makes every repository another user's. git itself rejects a
@@ -53,22 +54,22 @@ const REST: Duration = Duration::from_secs(3);
 /// directory that is held open, and its answer counts only if it has entered the repository that is
 /// to be served. The contents of that directory may still change between two of git's own look-ups,
 /// below the stock daemon too. So where anything has changed, git must agree several times.
-fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Denial> {
-    let Some(place) = Asked::of(starter, repository, name) else { return Ok(false) };
-    let before = place.changed();
+fn is_safe(starter: &Starter, repository: &Repository, name: &[u8]) -> Result<bool, Refusal> {
+    let Some(place) = Asked::of(starter, repository, name)? else { return Ok(false) };
+    let before = place.changed()?;
     for _ in 0..MAX_ASKED {
         if !ask(starter, repository, &place)? {
             return Ok(false);
         }
         let rests = before.is_some_and(|before| before.elapsed().is_ok_and(|time| time > REST));
-        if place.directory.is_none() || rests && place.changed() == before {
+        if place.directory.is_none() || rests && place.changed()? == before {
             break;
         }
     }
     Ok(true)
 }
 
-fn ask(starter: &Starter, repository: &Repository, place: &Asked) -> Result<bool, Denial> {
+fn ask(starter: &Starter, repository: &Repository, place: &Asked) -> Result<bool, Refusal> {
     let different = [(DIFFERENT_OWNER, "1")];
     let variables = if assumed_different() { &[] } else { different.as_slice() };
     let arguments = [
@@ -86,9 +87,10 @@ fn ask(starter: &Starter, repository: &Repository, place: &Asked) -> Result<bool
         variables,
         &arguments.map(OsStr::from_bytes),
     );
-    let (output, entered) = entered.map_err(|error| Denial::unaskable(&repository.path, &error))?;
+    let (output, entered) =
+        entered.map_err(|error| Refusal::unaskable(&repository.path, &error))?;
     if let Some(entered) = entered {
-        return Ok(repository.is(entered.as_fd()));
+        return Ok(repository.is(entered.as_fd())?);
     }
     // The advice is a command in every language; other messages, even about the variable, mean
     // something else.
@@ -96,7 +98,7 @@ fn ask(starter: &Starter, repository: &Repository, place: &Asked) -> Result<bool
     if output.stderr.windows(advice.len()).any(|window| window == advice) {
         return Ok(false);
     }
-    Err(Denial::refused_by_git(&repository.path, &output))
+    Err(Denial::refused_by_git(&repository.path, &output).into())
 }
 
 /// Where git is asked about a repository, and by what name.
@@ -108,30 +110,36 @@ struct Asked {
 
 impl Asked {
     /// `None` where git would find another repository.
-    fn of(starter: &Starter, repository: &Repository, name: &[u8]) -> Option<Self> {
+    fn of(
+        starter: &Starter,
+        repository: &Repository,
+        name: &[u8],
+    ) -> Result<Option<Self>, Shortage> {
         // git looks for a `.git` inside before it takes the directory itself.
         let around = name.strip_suffix(b"/.git");
-        if around.is_none() && !repository.is_behind_gitfile() && repository.hides_another() {
-            return None;
+        if around.is_none() && !repository.is_behind_gitfile() && repository.hides_another()? {
+            return Ok(None);
         }
-        if !starter.git().resolves_safe_names(&starter.spawner) {
-            return Some(Asked { directory: None, called: around.unwrap_or(name).to_vec() });
+        if !starter.git().resolves_safe_names(&starter.spawner)? {
+            let called = around.unwrap_or(name).to_vec();
+            return Ok(Some(Asked { directory: None, called }));
         }
         // `.` cannot be replaced. But `safe.directory` may contain that name too, and mean another
         // directory.
-        if !repository.is_behind_gitfile() && !starter.git().may_take_here_for_safe() {
-            let directory = repository.directory().try_clone_to_owned();
-            let directory = directory.inspect_err(shortage::note).ok()?;
-            return Some(Asked { directory: Some(directory), called: b".".to_vec() });
+        if !repository.is_behind_gitfile() && !starter.git().may_take_here_for_safe()? {
+            let directory = found(repository.directory().try_clone_to_owned())?.ok();
+            let asked = |held| Asked { directory: Some(held), called: b".".to_vec() };
+            return Ok(directory.map(asked));
         }
-        let directory = Some(repository.directory_of(name)?);
+        let Some(directory) = repository.directory_of(name)? else { return Ok(None) };
         let (_, last) = pointer::split_last(name);
         let called = if around.is_some() { b".".to_vec() } else { [b"./", last].concat() };
-        Some(Asked { directory, called })
+        Ok(Some(Asked { directory: Some(directory), called }))
     }
 
     /// When an entry of the directory last changed.
-    fn changed(&self) -> Option<SystemTime> {
-        Some(descriptor::status_of(self.directory.as_ref()?).ok()?.changed)
+    fn changed(&self) -> Result<Option<SystemTime>, Shortage> {
+        let Some(directory) = &self.directory else { return Ok(None) };
+        Ok(descriptor::status_of(directory)?.ok().map(|status| status.changed))
     }
 }

@@ -3,8 +3,8 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::access::denial::Denial;
-use crate::access::host::Host;
+use crate::access::denial::{Denial, Refusal};
+use crate::access::host::{Canonical, Host};
 use crate::config::Policy;
 use crate::config::template::Placeholder;
 use crate::log::event;
@@ -17,9 +17,9 @@ use crate::sys::account;
 ///
 /// # Errors
 /// The [`Denial`] of the step that failed.
-pub fn enter(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Repository, Denial> {
+pub fn enter(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Repository, Refusal> {
     if !is_plain(pathname) {
-        return Err(Denial::Aliased(pathname.to_vec()));
+        return Err(Denial::Aliased(pathname.to_vec()).into());
     }
     let candidate = candidate(policy, pathname, host)?;
     let mut found = find(policy, &candidate);
@@ -29,7 +29,13 @@ pub fn enter(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Reposi
         found = find(policy, pathname);
         tried = pathname.to_vec();
     }
-    found.map_err(|_| Denial::NotARepository { found: diagnose(&tried), path: tried })
+    match found {
+        Ok(repository) => Ok(repository),
+        Err(Miss::Unknown(shortage)) => Err(shortage.into()),
+        Err(Miss::Nothing | Miss::Broken) => {
+            Err(Denial::NotARepository { found: diagnose(&tried)?, path: tried }.into())
+        }
+    }
 }
 
 /// Whether the name is the only one for what it names: it begins with `/` or `~`, and no part of it
@@ -42,15 +48,17 @@ fn is_plain(pathname: &[u8]) -> bool {
 }
 
 /// The path to look for, by the first rule that applies.
-fn candidate(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Vec<u8>, Denial> {
+fn candidate(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Vec<u8>, Refusal> {
     if pathname.starts_with(b"~") {
-        return user_candidate(policy, pathname);
+        return Ok(user_candidate(policy, pathname)?);
     }
     if let (Some(template), true) = (&policy.interpolated_path, host.is_named()) {
+        let unknown = Canonical::default();
+        let canonical = if template.needs_resolver() { host.canonical()? } else { &unknown };
         let path = template.fill(|placeholder| match placeholder {
             Placeholder::Host => host.name(),
-            Placeholder::CanonicalHost => &host.canonical().name,
-            Placeholder::Address => &host.canonical().address,
+            Placeholder::CanonicalHost => &canonical.name,
+            Placeholder::Address => &canonical.address,
             Placeholder::Port => host.port(),
             Placeholder::Directory => pathname,
         });
@@ -59,7 +67,7 @@ fn candidate(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Vec<u8
         return Ok(path);
     }
     match &policy.base_path {
-        Some(base) => not_too_long([base, pathname].concat(), "base-path"),
+        Some(base) => Ok(not_too_long([base, pathname].concat(), "base-path")?),
         None => Ok(pathname.to_vec()),
     }
 }
@@ -99,7 +107,7 @@ fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
         [] => std::env::var_os("HOME").ok_or(Miss::Nothing)?.into_vec(),
         name => {
             let name = CString::new(name).map_err(|_| Miss::Nothing)?;
-            account::user(&name).ok_or(Miss::Nothing)?.home
+            account::user(&name)?.ok_or(Miss::Nothing)?.home
         }
     };
     // Trailing slashes of a request are ignored. Those of a home are not: nothing is called

@@ -147,12 +147,12 @@ impl Identity {
 }
 
 fn find_user(name: &[u8]) -> Result<account::User, ConfigError> {
-    let found = CString::new(name).ok().and_then(|name| account::user(&name));
+    let found = CString::new(name).ok().and_then(|name| account::user(&name).ok()?);
     found.ok_or_else(|| ConfigError::User(Escaped(name).to_string()))
 }
 
 fn find_group(name: &[u8]) -> Result<u32, ConfigError> {
-    let found = CString::new(name).ok().and_then(|name| account::group(&name));
+    let found = CString::new(name).ok().and_then(|name| account::group(&name).ok()?);
     found.ok_or_else(|| ConfigError::Group(Escaped(name).to_string()))
 }
 

@@ -9,6 +9,7 @@ use rustix::fs::CWD;
 use super::Git;
 use crate::sys::descriptor;
 use crate::sys::process::Spawner;
+use crate::sys::shortage::{Shortage, found};
 
 /// The files that git names: `git var` lists them since git 2.41. With older versions git must be
 /// asked each time.
@@ -47,12 +48,13 @@ pub(super) fn asked(git: &Git, spawner: &Spawner) -> Option<Vec<CString>> {
 pub(super) fn named(
     program: &CStr,
     variable: impl Fn(&str) -> Option<OsString>,
-) -> Option<Vec<CString>> {
-    let mut file = descriptor::open_to_read(CWD, program).ok()?;
+) -> Result<Option<Vec<CString>>, Shortage> {
     let mut magic = [0; 4];
-    file.read_exact(&mut magic).ok().filter(|()| magic == *b"\x7fELF")?;
-    if variable("GIT_CONFIG_NOSYSTEM").is_none_or(|value| value != "1") {
-        return None;
+    let file = descriptor::open_to_read(CWD, program)?;
+    let read = found(file.and_then(|mut file| file.read_exact(&mut magic)))?;
+    let script = read.is_err() || magic != *b"\x7fELF";
+    if script || variable("GIT_CONFIG_NOSYSTEM").is_none_or(|value| value != "1") {
+        return Ok(None);
     }
     // Where GIT_CONFIG_GLOBAL names a file git does not read the others, but including them does no
     // harm.
@@ -67,7 +69,7 @@ pub(super) fn named(
         path.extend_from_slice(below.as_bytes());
         Some(path)
     });
-    all_absolute(names.map(CString::new).collect::<Result<_, _>>().ok()?)
+    Ok(names.map(CString::new).collect::<Result<_, _>>().ok().and_then(all_absolute))
 }
 
 /// A relative name is a different file in each repository.
@@ -82,9 +84,10 @@ mod tests {
     const GIT: &CStr = c"/proc/self/exe";
 
     fn named_by(variables: &[(&str, &str)], program: &CStr) -> Option<Vec<CString>> {
-        named(program, |name| {
+        let value = |name: &str| {
             variables.iter().find(|variable| variable.0 == name).map(|variable| variable.1.into())
-        })
+        };
+        named(program, value).unwrap()
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_con
 use crate::sys::child::Child;
 use crate::sys::descriptor;
 use crate::sys::process::{Spawn, Spawner};
+use crate::sys::shortage::{Shortage, found};
 
 /// Variables that no child inherits from gitd, because their values are about something else (B16).
 /// All others reach the services as below a stock daemon, because some of them restrict what is
@@ -123,22 +124,26 @@ impl Git {
     /// Whether any configuration that git would read for `repository` may contain `word`, includes
     /// other files, or cannot be known. Section names have only one spelling apart from case, so
     /// `false` is certain and git need not be asked.
-    #[must_use]
-    pub fn config_may_mention(&self, repository: &Repository, word: &str) -> bool {
+    ///
+    /// # Errors
+    /// A shortage, as below.
+    pub fn config_may_mention(
+        &self,
+        repository: &Repository,
+        word: &str,
+    ) -> Result<bool, Shortage> {
         let words = [word, "include", "worktreeconfig"];
-        repository.config().is_none_or(|text| contains_any(&text, &words))
-            || self.server_config_may(|text| contains_any(text, &words))
+        let its_own = repository.config()?.is_none_or(|text| contains_any(&text, &words));
+        Ok(its_own || self.server_config_may(|text| contains_any(text, &words))?)
     }
 
     /// The same for the configuration outside repositories, which alone decides about ownership.
-    #[must_use]
-    pub fn server_config_may_mention(&self, word: &str) -> bool {
+    pub fn server_config_may_mention(&self, word: &str) -> Result<bool, Shortage> {
         self.server_config_may(|text| contains_any(text, &[word, "include"]))
     }
 
     /// Whether `safe.directory` may contain `.`.
-    #[must_use]
-    pub fn may_take_here_for_safe(&self) -> bool {
+    pub fn may_take_here_for_safe(&self) -> Result<bool, Shortage> {
         self.server_config_may(|text| {
             let ends = |byte: Option<&u8>| {
                 byte.is_none_or(|byte| !byte.is_ascii_graphic() || b"='\"\\;#".contains(byte))
@@ -151,11 +156,27 @@ impl Git {
         })
     }
 
-    fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> bool {
-        let named = || files::named(self.candidates.first()?, |name| std::env::var_os(name));
-        let Some(files) = self.config_files.get_or_init(named) else { return true };
-        mention(&self.command_config)
-            || files.iter().any(|file| read_config(CWD, file).is_none_or(|text| mention(&text)))
+    fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> Result<bool, Shortage> {
+        let Some(files) = self.config_files()? else { return Ok(true) };
+        if mention(&self.command_config) {
+            return Ok(true);
+        }
+        for file in files {
+            if read_config(CWD, file)?.is_none_or(|text| mention(&text)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn config_files(&self) -> Result<Option<&[CString]>, Shortage> {
+        if self.config_files.get().is_none() {
+            let variable = |name: &str| std::env::var_os(name);
+            let program = self.candidates.first();
+            let named = program.map(|program| files::named(program, variable)).transpose()?;
+            self.config_files.get_or_init(|| named.flatten());
+        }
+        Ok(self.config_files.get().and_then(Option::as_deref))
     }
 
     /// Runs git with more variables, in `directory` or in gitd's working directory, and returns its
@@ -200,12 +221,13 @@ impl Git {
         said.read_while(|answer| !greets(answer))?;
         let place = greets(&said.texts[0]).then(|| format!("/proc/{}/cwd", child.pid));
         let place = place.and_then(|place| CString::new(place).ok());
-        let place = place.and_then(|place| descriptor::locate(CWD, &place).ok());
+        let place = place.map(|place| descriptor::locate(CWD, &place)).transpose();
         // The client asks for nothing. If git has ended, the write fails.
         let _ = client.write_all(b"0000");
         drop(client);
         said.read_while(|_| true)?;
-        Ok((said.output(child.wait()?)?, place))
+        let output = said.output(child.wait()?)?;
+        Ok((output, place?.and_then(Result::ok)))
     }
 
     /// Finds git as for the services, and uses the spawner, because a hung file system does not
@@ -263,17 +285,25 @@ impl Git {
     /// Whether git compares the names of `safe.directory` with the repository's real path, and not
     /// with the name it was called by: since git 2.46. Asked once, and only for a repository of
     /// another user.
-    pub fn resolves_safe_names(&self, spawner: &Spawner) -> bool {
-        let since = |version| version >= (2, 46);
-        *self.resolves_safe_names.get_or_init(|| self.ask_version(spawner).is_none_or(since))
+    ///
+    /// # Errors
+    /// A shortage; then the next request asks again.
+    pub fn resolves_safe_names(&self, spawner: &Spawner) -> Result<bool, Shortage> {
+        if let Some(&known) = self.resolves_safe_names.get() {
+            return Ok(known);
+        }
+        let resolves = self.ask_version(spawner)?.is_none_or(|version| version >= (2, 46));
+        Ok(*self.resolves_safe_names.get_or_init(|| resolves))
     }
 
     /// Major and minor number.
-    fn ask_version(&self, spawner: &Spawner) -> Option<(u32, u32)> {
-        let output = self.ask(spawner, None, &[], &["version"]).ok()?;
-        let text = std::str::from_utf8(&output.stdout).ok()?.strip_prefix("git version ")?;
-        let mut numbers = text.trim_end().split('.').map(str::parse);
-        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    fn ask_version(&self, spawner: &Spawner) -> Result<Option<(u32, u32)>, Shortage> {
+        let output = found(self.ask(spawner, None, &[], &["version"]))?;
+        Ok(output.ok().and_then(|output| {
+            let text = std::str::from_utf8(&output.stdout).ok()?.strip_prefix("git version ")?;
+            let mut numbers = text.trim_end().split('.').map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        }))
     }
 }
 
@@ -306,8 +336,8 @@ fn candidates(path: &OsStr, name: &str) -> Vec<CString> {
 }
 
 fn is_program(file: &CStr) -> bool {
-    descriptor::access(CWD, file, Access::EXEC_OK).is_ok()
-        && descriptor::status(CWD, file).is_ok_and(|found| found.kind.is_file())
+    let executes = matches!(descriptor::access(CWD, file, Access::EXEC_OK), Ok(Ok(())));
+    executes && matches!(descriptor::status(CWD, file), Ok(Ok(found)) if found.kind.is_file())
 }
 
 /// Whether `text` contains one of `words`, ignoring case; `words` are in lower case.

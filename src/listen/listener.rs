@@ -111,6 +111,7 @@ fn groups(daemon: &Daemon) -> Vec<Group<'_>> {
         })
         .map(|host| {
             let resolved = resolve(Some(host), port, Purpose::Listen);
+            let resolved = resolved.unwrap_or_else(|shortage| Err(shortage.into()));
             Group { host: Some(host), addresses: resolved.map(|resolved| resolved.addresses) }
         })
         .collect()

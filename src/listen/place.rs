@@ -50,7 +50,7 @@ impl Place {
         if path.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::ENOENT));
         }
-        let here = descriptor::locate(CWD, c".")?;
+        let here = descriptor::locate(CWD, c".")??;
         Walk { here, led_by_root: true, steps: Vec::new(), links: 0 }.along(path)
     }
 
@@ -190,7 +190,7 @@ impl Walk {
 
     fn add(&mut self, path: &[u8]) -> io::Result<()> {
         if path.starts_with(b"/") {
-            self.here = descriptor::locate(CWD, c"/")?;
+            self.here = descriptor::locate(CWD, c"/")??;
             // `/` is root's, and a link leads here only if root has chosen it.
             self.led_by_root = true;
         }
@@ -227,7 +227,7 @@ impl Walk {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
         let (above, link) = (entry::look(&self.here, c"")?, entry::look(&self.here, name)?);
-        let target = descriptor::read_link(&self.here, name)?;
+        let target = descriptor::read_link(&self.here, name)??;
         match is_root() && !(self.led_by_root && guards(&above, &link)) {
             true => Err(io::Error::other(FOREIGN_LINK)),
             false => Ok(target),

@@ -19,6 +19,7 @@ use rustix::process::geteuid;
 
 use crate::repository::name::{MAX_PATH, Named};
 use crate::repository::pointer::{MAX_GITFILE, MAX_HEAD};
+use crate::sys::shortage::{Found, Shortage, found};
 use crate::sys::{descriptor, errno_text};
 
 /// How many bytes of a `commondir` are read; no path is longer.
@@ -51,6 +52,14 @@ pub enum Miss {
     Nothing,
     /// The path is broken: git looks no further.
     Broken,
+    /// Nobody knows.
+    Unknown(Shortage),
+}
+
+impl From<Shortage> for Miss {
+    fn from(shortage: Shortage) -> Self {
+        Miss::Unknown(shortage)
+    }
 }
 
 /// A git directory that exists. It may still be refused.
@@ -90,12 +99,12 @@ impl Repository {
     /// path. A path that does not exist or is another user's ends the search: git checks the owner
     /// before the type (contract 44).
     pub fn exactly(path: &[u8]) -> Result<Self, Miss> {
-        let named = Named::hold(CWD, path).map_err(|_| Miss::Broken)?;
+        let named = Named::hold(CWD, path)?.map_err(|_| Miss::Broken)?;
         let is_ours = named.owner == geteuid().as_raw();
         match Self::of(named, path.to_vec()) {
             Ok(found) => Ok(Repository { path: found.location.clone(), ..found }),
-            Err(Miss::Nothing) if is_ours => Err(Miss::Nothing),
-            Err(_) => Err(Miss::Broken),
+            Err(Miss::Nothing) if !is_ours => Err(Miss::Broken),
+            missed => missed,
         }
     }
 
@@ -112,8 +121,8 @@ impl Repository {
 
     /// The name that `safe.directory` must contain, with symbolic links resolved: that of the
     /// gitfile if there is one, else that of the directory.
-    pub fn safe_name(&self) -> Vec<u8> {
-        descriptor::real_path(self.named()).unwrap_or_default()
+    pub fn safe_name(&self) -> Result<Vec<u8>, Shortage> {
+        Ok(descriptor::real_path(self.named())?.unwrap_or_default())
     }
 
     /// Whether it was found through a gitfile.
@@ -123,13 +132,14 @@ impl Repository {
 
     /// The directory that contains the repository, or its gitfile, under the last part of `name`;
     /// `None` if it is gone.
-    pub fn directory_of(&self, name: &[u8]) -> Option<OwnedFd> {
+    pub fn directory_of(&self, name: &[u8]) -> Result<Option<OwnedFd>, Shortage> {
         let (parent, last) = pointer::split_last(name);
-        let parent = CString::new(parent).ok()?;
-        let parent = descriptor::locate(CWD, &parent).ok()?;
-        let last = CString::new(last).ok()?;
-        let there = descriptor::locate_itself(&parent, &last).ok()?;
-        descriptor::same(&there, self.named()).then_some(parent)
+        let (Ok(parent), Ok(last)) = (CString::new(parent), CString::new(last)) else {
+            return Ok(None);
+        };
+        let Ok(parent) = descriptor::locate(CWD, &parent)? else { return Ok(None) };
+        let Ok(there) = descriptor::locate_itself(&parent, &last)? else { return Ok(None) };
+        Ok(descriptor::same(&there, self.named())?.then_some(parent))
     }
 
     /// The gitfile or directory that `safe.directory` must name.
@@ -138,41 +148,42 @@ impl Repository {
     }
 
     /// Whether it contains an entry `.git`.
-    pub fn contains_dot_git(&self) -> bool {
-        descriptor::status_itself(self.directory(), c".git").is_ok()
+    pub fn contains_dot_git(&self) -> Result<bool, Shortage> {
+        Ok(descriptor::status_itself(self.directory(), c".git")?.is_ok())
     }
 
     /// Whether git, given this directory, would find another repository inside it first. A bare
     /// repository may contain a link to itself as `.git`, for programs that need one.
-    pub fn hides_another(&self) -> bool {
-        match Named::hold(self.directory(), DOT_GIT) {
-            Ok(named) => match Self::of(named, DOT_GIT.to_vec()) {
-                Ok(inside) => inside.gitfile.is_some() || !self.is(inside.directory()),
-                Err(miss) => !matches!(miss, Miss::Nothing),
-            },
-            Err(_) => false,
+    pub fn hides_another(&self) -> Result<bool, Shortage> {
+        let Ok(named) = Named::hold(self.directory(), DOT_GIT)? else { return Ok(false) };
+        match Self::of(named, DOT_GIT.to_vec()) {
+            Ok(inside) => Ok(inside.gitfile.is_some() || !self.is(inside.directory())?),
+            Err(Miss::Nothing) => Ok(false),
+            Err(Miss::Broken) => Ok(true),
+            Err(Miss::Unknown(shortage)) => Err(shortage),
         }
     }
 
     /// Whether `directory` is its git directory.
-    pub fn is(&self, directory: BorrowedFd<'_>) -> bool {
+    pub fn is(&self, directory: BorrowedFd<'_>) -> Result<bool, Shortage> {
         descriptor::same(self.directory(), directory)
     }
 
     /// Whether its owner exported it (contract 54).
-    pub fn exported(&self) -> bool {
-        descriptor::access(&self.directory, c"git-daemon-export-ok", Access::EXISTS).is_ok()
+    pub fn exported(&self) -> Result<bool, Shortage> {
+        let mark = descriptor::access(&self.directory, c"git-daemon-export-ok", Access::EXISTS);
+        Ok(mark?.is_ok())
     }
 
     /// The text of its configuration file; `None` where only git can read it: the file is
     /// unreadable or too large to search. Empty if there is no file.
-    pub fn config(&self) -> Option<Vec<u8>> {
+    pub fn config(&self) -> Result<Option<Vec<u8>>, Shortage> {
         let directory = self.common.as_ref().unwrap_or(&self.directory);
         read_config(directory.as_fd(), c"config")
     }
 
     fn look(path: Vec<u8>) -> Result<Self, Miss> {
-        let named = Named::hold(CWD, &path).map_err(|_| Miss::Nothing)?;
+        let named = Named::hold(CWD, &path)?.map_err(|_| Miss::Nothing)?;
         Self::of(named, path)
     }
 
@@ -192,7 +203,7 @@ impl Repository {
                 })
             }
             FileType::RegularFile => {
-                Self::follow_gitfile(path, owner, found, parent).ok_or(Miss::Broken)
+                Self::follow_gitfile(path, owner, found, parent)?.ok_or(Miss::Broken)
             }
             _ => Err(Miss::Nothing),
         }
@@ -203,24 +214,31 @@ impl Repository {
         owner: u32,
         gitfile: OwnedFd,
         parent: Option<OwnedFd>,
-    ) -> Option<Self> {
-        let text = read_all(descriptor::reopen_to_read(&gitfile).ok()?, MAX_GITFILE + 1).ok()?;
-        if text.len() > MAX_GITFILE {
-            return None;
-        }
-        let target = pointer::gitfile_target(&text)?;
+    ) -> Result<Option<Self>, Shortage> {
+        let text = descriptor::reopen_to_read(&gitfile)?;
+        let text = text.and_then(|file| read_all(file, MAX_GITFILE + 1));
+        let Some(text) = found(text)?.ok().filter(|text| text.len() <= MAX_GITFILE) else {
+            return Ok(None);
+        };
+        let Some(target) = pointer::gitfile_target(&text) else { return Ok(None) };
         // git joins the two and accepts no longer path.
         let (before, _) = pointer::split_last(&path);
         if !target.starts_with(b"/") && before.len() + target.len() >= MAX_PATH {
-            return None;
+            return Ok(None);
         }
-        let directory = descriptor::locate(parent.as_ref()?, &CString::new(target).ok()?).ok()?;
-        let common = common_directory(directory.as_fd()).ok()?;
+        let (Some(parent), Ok(target)) = (parent, CString::new(target)) else { return Ok(None) };
+        let Ok(directory) = descriptor::locate(parent, &target)? else { return Ok(None) };
+        let common = match common_directory(directory.as_fd()) {
+            Ok(common) => common,
+            Err(Miss::Unknown(shortage)) => return Err(shortage),
+            Err(_) => return Ok(None),
+        };
         // For a symbolic link the target's owner counts.
-        let owners = vec![owner, descriptor::status_of(&directory).ok()?.owner];
-        let location = descriptor::real_path(&directory).ok()?;
+        let Ok(status) = descriptor::status_of(&directory)? else { return Ok(None) };
+        let Ok(location) = descriptor::real_path(&directory)? else { return Ok(None) };
+        let owners = vec![owner, status.owner];
         let gitfile = Some(gitfile);
-        Some(Repository { path, location, directory, common, owners, gitfile })
+        Ok(Some(Repository { path, location, directory, common, owners, gitfile }))
     }
 }
 
@@ -233,11 +251,11 @@ pub fn stem(path: &[u8]) -> &[u8] {
 /// Whether `base` is a git directory (contract 39). Returns its common directory if that is
 /// another one.
 fn common_directory(base: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> {
-    if !head_is_valid(base) {
+    if !head_is_valid(base)? {
         return Err(Miss::Nothing);
     }
     let common =
-        match (of_environment(COMMON_DIRECTORY)?, descriptor::status_itself(base, c"commondir")) {
+        match (of_environment(COMMON_DIRECTORY)?, descriptor::status_itself(base, c"commondir")?) {
             (Some(common), _) => Some(common),
             (None, Ok(_)) => Some(follow_common_directory(base)?),
             (None, Err(_)) => None,
@@ -252,7 +270,7 @@ fn common_directory(base: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Miss> {
 }
 
 fn reach(base: BorrowedFd<'_>, name: &CStr) -> Result<(), Miss> {
-    descriptor::access(base, name, Access::EXEC_OK).map_err(|_| Miss::Nothing)
+    descriptor::access(base, name, Access::EXEC_OK)?.map_err(|_| Miss::Nothing)
 }
 
 /// The directory that a variable sets for every repository, for the services too. git resolves a
@@ -263,84 +281,89 @@ fn of_environment(variable: &str) -> Result<Option<OwnedFd>, Miss> {
     if !path.to_bytes().starts_with(b"/") {
         return Err(Miss::Nothing);
     }
-    descriptor::locate(CWD, &path).map(Some).map_err(|_| Miss::Nothing)
+    descriptor::locate(CWD, &path)?.map(Some).map_err(|_| Miss::Nothing)
 }
 
 /// git dies if it cannot read or resolve `commondir`. But if only the last part of the path is
 /// missing, the directory is not a git directory.
 fn follow_common_directory(base: BorrowedFd<'_>) -> Result<OwnedFd, Miss> {
-    let text = read(base, c"commondir", MAX_COMMON_DIRECTORY).map_err(|_| Miss::Broken)?;
+    let text = read(base, c"commondir", MAX_COMMON_DIRECTORY)?.map_err(|_| Miss::Broken)?;
     let path = pointer::common_directory(&text).ok_or(Miss::Broken)?;
     let name = CString::new(path).map_err(|_| Miss::Broken)?;
-    let missing = || if lacks_last_part(base, path) { Miss::Nothing } else { Miss::Broken };
-    descriptor::locate(base, &name).map_err(|_| missing())
+    match descriptor::locate(base, &name)? {
+        Ok(common) => Ok(common),
+        Err(_) if lacks_last_part(base, path)? => Err(Miss::Nothing),
+        Err(_) => Err(Miss::Broken),
+    }
 }
 
 /// Whether only the last part of `path` is missing, also as the target of a symbolic link.
-fn lacks_last_part(base: BorrowedFd<'_>, path: &[u8]) -> bool {
+fn lacks_last_part(base: BorrowedFd<'_>, path: &[u8]) -> Result<bool, Shortage> {
     let mut path = path.to_vec();
     let mut held: Option<OwnedFd> = None;
     for _ in 0..MAX_LINKS {
         let base = held.as_ref().map_or(base, AsFd::as_fd);
         let (parent, last) = pointer::split_last(&path);
         let (Ok(parent), Ok(last)) = (CString::new(parent), CString::new(last)) else {
-            return false;
+            return Ok(false);
         };
-        let Ok(parent) = descriptor::locate(base, &parent) else { return false };
-        match descriptor::read_link(&parent, &last) {
+        let Ok(parent) = descriptor::locate(base, &parent)? else { return Ok(false) };
+        match descriptor::read_link(&parent, &last)? {
             Ok(target) => path = target,
-            Err(error) => return error.kind() == io::ErrorKind::NotFound,
+            Err(error) => return Ok(error.kind() == io::ErrorKind::NotFound),
         }
         held = Some(parent);
     }
-    false
+    Ok(false)
 }
 
-fn head_is_valid(base: BorrowedFd<'_>) -> bool {
-    match descriptor::read_link(base, c"HEAD") {
-        Ok(target) => pointer::head_link_is_valid(&target),
-        Err(_) => read(base, c"HEAD", MAX_HEAD).is_ok_and(|text| pointer::head_is_valid(&text)),
+fn head_is_valid(base: BorrowedFd<'_>) -> Result<bool, Shortage> {
+    if let Ok(target) = descriptor::read_link(base, c"HEAD")? {
+        return Ok(pointer::head_link_is_valid(&target));
     }
+    Ok(read(base, c"HEAD", MAX_HEAD)?.is_ok_and(|text| pointer::head_is_valid(&text)))
 }
 
 /// Why `path` is no repository, for the log. Only called after a failed search; never sent to the
 /// client.
-pub fn diagnose(path: &[u8]) -> String {
-    let Ok(name) = CString::new(path) else { return "the path contains a NUL byte".to_owned() };
-    let found = match descriptor::locate(CWD, &name) {
-        Ok(found) => found,
-        Err(error) => return errno_text(&error),
+pub fn diagnose(path: &[u8]) -> Result<String, Shortage> {
+    let Ok(name) = CString::new(path) else {
+        return Ok("the path contains a NUL byte".to_owned());
     };
-    match descriptor::status_of(&found).map(|status| status.kind) {
+    let found = match descriptor::locate(CWD, &name)? {
+        Ok(found) => found,
+        Err(error) => return Ok(errno_text(&error)),
+    };
+    match descriptor::status_of(&found)?.map(|status| status.kind) {
         Ok(FileType::Directory) => {}
         Ok(FileType::RegularFile) => {
-            return "it is a file, and does not lead to a git directory".to_owned();
+            return Ok("it is a file, and does not lead to a git directory".to_owned());
         }
-        Ok(_) => return "it is neither directory nor file".to_owned(),
-        Err(error) => return errno_text(&error),
+        Ok(_) => return Ok("it is neither directory nor file".to_owned()),
+        Err(error) => return Ok(errno_text(&error)),
     }
     for (name, access) in
         [(c"HEAD", Access::EXISTS), (c"objects", Access::EXEC_OK), (c"refs", Access::EXEC_OK)]
     {
-        if let Err(error) = descriptor::access(&found, name, access) {
-            return format!("{}: {}", name.to_string_lossy(), errno_text(&error));
+        if let Err(error) = descriptor::access(&found, name, access)? {
+            return Ok(format!("{}: {}", name.to_string_lossy(), errno_text(&error)));
         }
     }
-    "HEAD or commondir: unreadable or invalid".to_owned()
+    Ok("HEAD or commondir: unreadable or invalid".to_owned())
 }
 
 /// The text of a configuration file, as [`Repository::config`] says.
-pub fn read_config(base: BorrowedFd<'_>, name: &CStr) -> Option<Vec<u8>> {
-    match read(base, name, MAX_CONFIG) {
+pub fn read_config(base: BorrowedFd<'_>, name: &CStr) -> Result<Option<Vec<u8>>, Shortage> {
+    Ok(match read(base, name, MAX_CONFIG)? {
         Ok(text) if text.len() < MAX_CONFIG => Some(text),
         Ok(_) => None,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
         Err(_) => None,
-    }
+    })
 }
 
-fn read(base: BorrowedFd<'_>, name: &CStr, most: usize) -> io::Result<Vec<u8>> {
-    read_all(descriptor::open_to_read(base, name)?, most)
+fn read(base: BorrowedFd<'_>, name: &CStr, most: usize) -> Found<Vec<u8>> {
+    found(descriptor::open_to_read(base, name)?.and_then(|file| read_all(file, most)))
 }
 
 fn read_all(mut file: File, most: usize) -> io::Result<Vec<u8>> {

@@ -12,6 +12,7 @@ use rustix::fs::FileType;
 
 use crate::repository::pointer;
 use crate::sys::descriptor::{self, Status};
+use crate::sys::shortage::{Found, Shortage, found};
 
 /// The longest path that is looked up, in bytes with the terminating NUL.
 pub const MAX_PATH: usize = 4096;
@@ -35,40 +36,44 @@ impl Named {
     ///
     /// # Errors
     /// Those of `openat(2)`; `ELOOP` when a link keeps changing.
-    pub fn hold(base: BorrowedFd<'_>, path: &[u8]) -> io::Result<Self> {
+    pub fn hold(base: BorrowedFd<'_>, path: &[u8]) -> Found<Self> {
+        found(Self::open(base, path))
+    }
+
+    fn open(base: BorrowedFd<'_>, path: &[u8]) -> io::Result<Self> {
         if path.len() >= MAX_PATH {
             return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
         }
         let name = CString::new(path)?;
         // With a trailing slash the name is that of the link's target.
         let itself = if path.ends_with(b"/") {
-            descriptor::locate(base, &name)?
+            descriptor::locate(base, &name)??
         } else {
-            descriptor::locate_itself(base, &name)?
+            descriptor::locate_itself(base, &name)??
         };
-        let status = descriptor::status_of(&itself)?;
+        let status = descriptor::status_of(&itself)??;
         if status.kind == FileType::Directory {
             return Ok(Named { owner: status.owner, thing: Some((itself, status)), parent: None });
         }
         let (parent, last) = pointer::split_last(path);
-        let parent = descriptor::locate(base, &CString::new(parent)?)?;
+        let parent = descriptor::locate(base, &CString::new(parent)?)??;
         Self::in_directory(parent, &CString::new(last)?)
     }
 
     fn in_directory(parent: OwnedFd, last: &CStr) -> io::Result<Self> {
         let base = parent.as_fd();
         for _ in 0..MAX_RETRIES {
-            let itself = descriptor::locate_itself(base, last)?;
-            let status = descriptor::status_of(&itself)?;
+            let itself = descriptor::locate_itself(base, last)??;
+            let status = descriptor::status_of(&itself)??;
             if status.kind != FileType::Symlink {
                 let thing = Some((itself, status));
                 return Ok(Named { owner: status.owner, thing, parent: Some(parent) });
             }
-            let target = descriptor::read_link(&itself, c"")?;
-            let thing = located(base, &CString::new(target)?);
+            let target = descriptor::read_link(&itself, c"")??;
+            let thing = located(base, &CString::new(target)?)?;
             // The kernel may refuse to follow a readable link, and some links in /proc lead
             // elsewhere than their text says. If the link has changed meanwhile, try again.
-            let followed = located(base, last);
+            let followed = located(base, last)?;
             let identity =
                 |thing: &Option<(OwnedFd, Status)>| thing.as_ref().map(|(_, s)| s.identity);
             if identity(&thing) == identity(&followed) {
@@ -79,8 +84,7 @@ impl Named {
     }
 }
 
-fn located(base: BorrowedFd<'_>, name: &CStr) -> Option<(OwnedFd, Status)> {
-    let thing = descriptor::locate(base, name).ok()?;
-    let status = descriptor::status_of(&thing).ok()?;
-    Some((thing, status))
+fn located(base: BorrowedFd<'_>, name: &CStr) -> Result<Option<(OwnedFd, Status)>, Shortage> {
+    let Ok(thing) = descriptor::locate(base, name)? else { return Ok(None) };
+    Ok(descriptor::status_of(&thing)?.ok().map(|status| (thing, status)))
 }

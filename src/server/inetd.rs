@@ -99,7 +99,7 @@ impl Client {
         let stdin = io::stdin();
         let socket = SockRef::from(&stdin);
         let address = socket.peer_addr().ok();
-        let by_socket = address.is_some() && descriptor::same(&stdin, io::stdout());
+        let by_socket = address.is_some() && descriptor::same(&stdin, io::stdout()) == Ok(true);
         let peer = if told.address.is_some() {
             event::connection(&told);
             told.clone()

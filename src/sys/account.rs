@@ -4,7 +4,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::ptr::null_mut;
 
-use super::{check, shortage};
+use super::check;
+use super::shortage::{Shortage, found};
 
 /// A user of the system's account database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +26,12 @@ const LOGIN_NAME_MAX: usize = 256;
 /// Looks up a user by name (`getpwnam_r`); `None` when there is no such user or the database cannot
 /// be read. A name that is too long for a user is not looked up: a client may have sent it, and the
 /// database may be a remote server.
-#[must_use]
-pub fn user(name: &CStr) -> Option<User> {
+///
+/// # Errors
+/// A shortage.
+pub fn user(name: &CStr) -> Result<Option<User>, Shortage> {
     if name.count_bytes() >= LOGIN_NAME_MAX {
-        return None;
+        return Ok(None);
     }
     with_buffer(|buffer| {
         let mut entry = libc::passwd {
@@ -55,15 +58,14 @@ pub fn user(name: &CStr) -> Option<User> {
             return Lookup::Larger;
         }
         if found.is_null() {
-            shortage::note(&io::Error::from_raw_os_error(status));
-            return Lookup::Done(None);
+            return Lookup::Missing(status);
         }
         let [login, home] = [entry.pw_name, entry.pw_dir].map(|field| {
             // SAFETY: not null, so it is a NUL-terminated string inside `buffer`, which is alive,
             // or in the name service. A broken name service may return a null pointer.
             (!field.is_null()).then(|| unsafe { CStr::from_ptr(field) })
         });
-        Lookup::Done(login.zip(home).map(|(login, home)| User {
+        Lookup::Entry(login.zip(home).map(|(login, home)| User {
             name: login.to_owned(),
             uid: entry.pw_uid,
             gid: entry.pw_gid,
@@ -74,8 +76,10 @@ pub fn user(name: &CStr) -> Option<User> {
 
 /// Looks up the number of a group by name (`getgrnam_r`); `None` when there is no such group or
 /// the database cannot be read.
-#[must_use]
-pub fn group(name: &CStr) -> Option<u32> {
+///
+/// # Errors
+/// A shortage.
+pub fn group(name: &CStr) -> Result<Option<u32>, Shortage> {
     with_buffer(|buffer| {
         let mut entry = libc::group {
             gr_name: null_mut(),
@@ -98,28 +102,34 @@ pub fn group(name: &CStr) -> Option<u32> {
             return Lookup::Larger;
         }
         if found.is_null() {
-            return Lookup::Done(None);
+            return Lookup::Missing(status);
         }
-        Lookup::Done(Some(entry.gr_gid))
+        Lookup::Entry(Some(entry.gr_gid))
     })
 }
 
 enum Lookup<T> {
     Larger,
-    Done(Option<T>),
+    /// With the errno; 0 when there is no such entry.
+    Missing(i32),
+    /// `None` for an entry that is broken.
+    Entry(Option<T>),
 }
 
 /// Calls `look_up` with a buffer that grows while the entry does not fit. A group may have ten
 /// thousand members, but an entry over a mebibyte is treated as missing.
-fn with_buffer<T>(mut look_up: impl FnMut(&mut [u8]) -> Lookup<T>) -> Option<T> {
+fn with_buffer<T>(mut look_up: impl FnMut(&mut [u8]) -> Lookup<T>) -> Result<Option<T>, Shortage> {
     let mut size = 1024;
     while size <= 1 << 20 {
         match look_up(&mut vec![0; size]) {
             Lookup::Larger => size *= 4,
-            Lookup::Done(result) => return result,
+            Lookup::Missing(errno) => {
+                return Ok(found(Err(io::Error::from_raw_os_error(errno)))?.ok());
+            }
+            Lookup::Entry(entry) => return Ok(entry),
         }
     }
-    None
+    Ok(None)
 }
 
 /// Gives up the process's privileges for good: supplementary groups of `user`, then `gid`, then

@@ -1,6 +1,6 @@
 //! Directories and files as descriptors: opened relative to one another, so that no name is
-//! resolved twice. [`CWD`](rustix::fs::CWD) stands for the working directory, which gitd never
-//! changes.
+//! resolved twice. [`CWD`] stands for the working directory, which gitd never changes. A shortage is
+//! returned apart from other errors ([`Found`]).
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::shortage;
+use super::shortage::{Found, Shortage, found};
 
 /// The fields of `stat(2)` that gitd uses.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ fn time(seconds: i64, nanoseconds: impl TryInto<u32>) -> SystemTime {
 ///
 /// # Errors
 /// Those of `openat(2)`.
-pub fn locate(base: impl AsFd, path: &CStr) -> io::Result<OwnedFd> {
+pub fn locate(base: impl AsFd, path: &CStr) -> Found<OwnedFd> {
     open(base, path, OFlags::PATH)
 }
 
@@ -90,7 +90,7 @@ pub fn locate(base: impl AsFd, path: &CStr) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of `openat(2)`.
-pub fn locate_itself(base: impl AsFd, path: &CStr) -> io::Result<OwnedFd> {
+pub fn locate_itself(base: impl AsFd, path: &CStr) -> Found<OwnedFd> {
     open(base, path, OFlags::PATH | OFlags::NOFOLLOW)
 }
 
@@ -98,9 +98,12 @@ pub fn locate_itself(base: impl AsFd, path: &CStr) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of `open(2)`, also when `/proc` is not mounted.
-pub fn reopen_to_read(located: impl AsFd) -> io::Result<File> {
+pub fn reopen_to_read(located: impl AsFd) -> Found<File> {
     let name = format!("/proc/self/fd/{}", located.as_fd().as_raw_fd());
-    open_to_read(CWD, &CString::new(name)?)
+    match CString::new(name) {
+        Ok(name) => open_to_read(CWD, &name),
+        Err(error) => Ok(Err(error.into())),
+    }
 }
 
 /// Opens `path` for reading, without waiting for the writer of a pipe. Follows symbolic links. The
@@ -108,54 +111,56 @@ pub fn reopen_to_read(located: impl AsFd) -> io::Result<File> {
 ///
 /// # Errors
 /// Those of `openat(2)`.
-pub fn open_to_read(base: impl AsFd, path: &CStr) -> io::Result<File> {
-    open(base, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+pub fn open_to_read(base: impl AsFd, path: &CStr) -> Found<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(open(base, path, flags)?.map(File::from))
 }
 
-fn open(base: impl AsFd, path: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
-    let opened = rustix::fs::openat(base, path, flags | OFlags::CLOEXEC, Mode::empty());
-    opened.map_err(io::Error::from).inspect_err(shortage::note)
+fn open(base: impl AsFd, path: &CStr, flags: OFlags) -> Found<OwnedFd> {
+    found(rustix::fs::openat(base, path, flags | OFlags::CLOEXEC, Mode::empty()))
 }
 
 /// The status of `path`, following symbolic links.
 ///
 /// # Errors
 /// Those of `fstatat(2)`.
-pub fn status(base: impl AsFd, path: &CStr) -> io::Result<Status> {
-    Ok(rustix::fs::statat(base, path, AtFlags::empty())?.into())
+pub fn status(base: impl AsFd, path: &CStr) -> Found<Status> {
+    found(rustix::fs::statat(base, path, AtFlags::empty()).map(Status::from))
 }
 
 /// The status of `path`; of a symbolic link the link's own.
 ///
 /// # Errors
 /// Those of `fstatat(2)`.
-pub fn status_itself(base: impl AsFd, path: &CStr) -> io::Result<Status> {
-    Ok(rustix::fs::statat(base, path, AtFlags::SYMLINK_NOFOLLOW)?.into())
+pub fn status_itself(base: impl AsFd, path: &CStr) -> Found<Status> {
+    found(rustix::fs::statat(base, path, AtFlags::SYMLINK_NOFOLLOW).map(Status::from))
 }
 
 /// The status of the open descriptor `fd`; `O_PATH` is enough.
 ///
 /// # Errors
 /// Those of `fstat(2)`.
-pub fn status_of(fd: impl AsFd) -> io::Result<Status> {
-    Ok(rustix::fs::fstat(fd)?.into())
+pub fn status_of(fd: impl AsFd) -> Found<Status> {
+    found(rustix::fs::fstat(fd).map(Status::from))
 }
 
 /// Whether two descriptors refer to the same file.
-#[must_use]
-pub fn same(one: impl AsFd, other: impl AsFd) -> bool {
-    match (status_of(one), status_of(other)) {
+///
+/// # Errors
+/// A shortage.
+pub fn same(one: impl AsFd, other: impl AsFd) -> Result<bool, Shortage> {
+    Ok(match (status_of(one)?, status_of(other)?) {
         (Ok(one), Ok(other)) => one.identity == other.identity,
         _ => false,
-    }
+    })
 }
 
 /// Whether the process's real user has `access` to `path`; follows symbolic links.
 ///
 /// # Errors
 /// Those of `faccessat(2)`.
-pub fn access(base: impl AsFd, path: &CStr, access: rustix::fs::Access) -> io::Result<()> {
-    Ok(rustix::fs::accessat(base, path, access, AtFlags::empty())?)
+pub fn access(base: impl AsFd, path: &CStr, access: rustix::fs::Access) -> Found<()> {
+    found(rustix::fs::accessat(base, path, access, AtFlags::empty()))
 }
 
 /// The target of the symbolic link `path`, cut at 4096 bytes. For an empty path the target of
@@ -163,20 +168,22 @@ pub fn access(base: impl AsFd, path: &CStr, access: rustix::fs::Access) -> io::R
 ///
 /// # Errors
 /// Those of `readlinkat(2)`; `EINVAL` when `path` is no symbolic link.
-pub fn read_link(base: impl AsFd, path: &CStr) -> io::Result<Vec<u8>> {
+pub fn read_link(base: impl AsFd, path: &CStr) -> Found<Vec<u8>> {
     let mut target = vec![0_u8; 4096];
-    let length = rustix::fs::readlinkat_raw(base, path, target.as_mut_slice())?;
-    target.truncate(length);
-    Ok(target)
+    let length = rustix::fs::readlinkat_raw(base, path, target.as_mut_slice());
+    found(length.map(|length| {
+        target.truncate(length);
+        target
+    }))
 }
 
 /// The current path of the open `fd`, with symbolic links resolved, from the kernel.
 ///
 /// # Errors
 /// Those of `readlink(2)`, when `/proc` is not mounted.
-pub fn real_path(fd: impl AsFd) -> io::Result<Vec<u8>> {
+pub fn real_path(fd: impl AsFd) -> Found<Vec<u8>> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    Ok(std::fs::read_link(link)?.into_os_string().into_vec())
+    found(std::fs::read_link(link).map(|path| path.into_os_string().into_vec()))
 }
 
 /// Marks every descriptor above standard error close-on-exec, so that descriptors that the parent

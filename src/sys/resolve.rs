@@ -8,7 +8,7 @@ use std::ptr::null_mut;
 
 use socket2::{SockAddr, SockAddrStorage};
 
-use super::shortage;
+use super::shortage::{Found, Shortage, found};
 
 /// The result of resolving a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,12 @@ pub struct Resolved {
 #[error("{0}")]
 pub struct ResolveError(String);
 
+impl From<Shortage> for ResolveError {
+    fn from(shortage: Shortage) -> Self {
+        ResolveError(super::errno_text(&shortage.into()))
+    }
+}
+
 /// What to resolve for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -38,7 +44,7 @@ pub enum Purpose {
 ///
 /// # Errors
 /// The resolver's error in the words of `gai_strerror(3)`; for `EAI_SYSTEM` that of `errno`.
-pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resolved, ResolveError> {
+pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Found<Resolved, ResolveError> {
     let service = CString::new(port.to_string()).unwrap_or_default();
     let hints = libc::addrinfo {
         ai_flags: match purpose {
@@ -64,13 +70,13 @@ pub fn resolve(host: Option<&CStr>, port: u16, purpose: Purpose) -> Result<Resol
         )
     };
     match status {
-        0 => Ok(collect(&List(list))),
+        0 => Ok(Ok(collect(&List(list)))),
+        libc::EAI_MEMORY => Err(Shortage::MEMORY),
         libc::EAI_SYSTEM => {
-            let error = io::Error::last_os_error();
-            shortage::note(&error);
-            Err(ResolveError(super::errno_text(&error)))
+            let failed: io::Result<Resolved> = Err(io::Error::last_os_error());
+            Ok(found(failed)?.map_err(|error| ResolveError(super::errno_text(&error))))
         }
-        _ => Err(ResolveError(verdict(status))),
+        _ => Ok(Err(ResolveError(verdict(status)))),
     }
 }
 
