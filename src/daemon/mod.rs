@@ -1,5 +1,6 @@
 //! From the command line to a running server, and back to an exit status.
 
+pub mod background;
 pub mod init;
 pub mod startup;
 pub mod state_file;

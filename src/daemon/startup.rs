@@ -2,20 +2,21 @@
 //! from_options → bind → detach → pid file → drop privileges → start the runtime → `Ready to rumble`.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::config::options::{Options, Port, Stop};
 use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
+use crate::daemon::background;
 use crate::daemon::init;
 use crate::daemon::state_file::StateFile;
 use crate::escape::Escaped;
@@ -36,7 +37,6 @@ use crate::server::heartbeat::Heartbeat;
 use crate::server::inetd;
 use crate::server::notify::Manager;
 use crate::sys::child::End;
-use crate::sys::family::{self, Side};
 use crate::sys::process::Spawner;
 use crate::sys::signal::{self, Signals};
 use crate::sys::{account, descriptor, errno_text};
@@ -171,8 +171,39 @@ fn start_daemon(
         Ok(passed) => passed,
         Err(end) => return Ok(end.into()),
     };
-    let (passed, warnings) = activation::listeners(passed, daemon.multipath)?;
-    let listening = listener::listen(daemon, passed)?;
+    let Listening { listeners, warnings, .. } = listen(daemon, passed)?;
+    let caller = match background::detach(daemon.detach).map_err(cannot_detach)? {
+        Ok(caller) => caller,
+        Err(end) => return Ok(end.into()),
+    };
+    silence_stderr(config.destination)?;
+    let files = Files::write(daemon, &listeners)?;
+    if let Some(identity) = &daemon.identity {
+        become_identity(identity)?;
+    }
+    let Prepared { runtime, heartbeat, signals, phase, shared } = Prepared::new(config)?;
+    caller.release_stderr()?;
+    if let Some(log) = log {
+        // Without a thread the sender writes the lines, as until here.
+        let _ = log.serve();
+    }
+    // Without a thread a stuck runtime is not noticed, but gitd serves.
+    let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&shared.activities));
+    announce(&listeners, config.warnings.iter().chain(&warnings));
+    caller.tell();
+    let manager = Arc::new(Manager::find());
+    manager.ready();
+    let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
+    let signal = runtime.block_on(server::serve(shared, sockets, signals, phase, manager))?;
+    drop(files);
+    Ok(Ending::Signal(signal))
+}
+
+/// Listens on the passed sockets, and on the addresses that the options name. The warnings of both
+/// are in the result.
+fn listen(daemon: &Daemon, passed: Vec<OwnedFd>) -> Result<Listening, Failure> {
+    let (passed, mut warnings) = activation::listeners(passed, daemon.multipath)?;
+    let mut listening = listener::listen(daemon, passed)?;
     if listening.listeners.is_empty() {
         return Err(Failure::NoSocket(daemon.port));
     }
@@ -180,25 +211,35 @@ fn start_daemon(
         drop(socket_files(&listening.listeners));
         return Err(Failure::PartialBind);
     }
-    let parent = if daemon.detach {
-        match detach()? {
-            Detached::Parent(ending) => return Ok(ending),
-            Detached::Child(parent) => Some(parent),
-        }
-    } else {
-        None
-    };
-    silence_stderr(config.destination)?;
-    let files = Files::write(daemon, &listening.listeners)?;
-    if let Some(identity) = &daemon.identity {
-        become_identity(identity)?;
+    warnings.append(&mut listening.warnings);
+    Ok(Listening { warnings, ..listening })
+}
+
+/// What serves the clients. It is made once privileges are dropped, and before there is a second
+/// thread.
+struct Prepared {
+    runtime: Runtime,
+    heartbeat: Arc<Heartbeat>,
+    signals: Signals,
+    phase: watch::Sender<Phase>,
+    shared: Arc<Shared>,
+}
+
+impl Prepared {
+    fn new(config: &Config) -> Result<Self, Failure> {
+        // It takes low descriptors, and notes the limit of open files for the services.
+        let spawner = Spawner::shared()?;
+        let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
+        let starter = Starter::new(spawner, config.git.clone(), seconds(&config.limits)).survey();
+        let heartbeat = Arc::new(Heartbeat::default());
+        let runtime = heartbeat.runtime()?;
+        let (phase, observed) = watch::channel(Phase::Serving);
+        let shared = Arc::new(share(config, starter, observed));
+        Ok(Prepared { runtime, heartbeat, signals, phase, shared })
     }
-    let spawner = Spawner::shared()?;
-    let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
-    let starter = Starter::new(spawner, config.git.clone(), seconds(&config.limits)).survey();
-    let heartbeat = Arc::new(Heartbeat::default());
-    let runtime = heartbeat.runtime()?;
-    let (phase, observed) = tokio::sync::watch::channel(Phase::Serving);
+}
+
+fn share(config: &Config, starter: Starter, phase: watch::Receiver<Phase>) -> Shared {
     let limits = config.limits.clone();
     let bounds = Bounds {
         places: limits.max_connections,
@@ -206,7 +247,7 @@ fn start_daemon(
         room: limits.max_queue,
     };
     let room = raise_descriptors(&bounds);
-    let shared = Arc::new(Shared {
+    Shared {
         policy: config.policy.clone(),
         starter,
         admission: Admission::new(bounds),
@@ -214,38 +255,20 @@ fn start_daemon(
         threads: Threads::new(bounds.checks() + LATE_THREADS, WhenBusy::Refuse),
         observers: Threads::new(OBSERVERS, WhenBusy::Wait),
         activities: Arc::default(),
-        phase: observed,
+        phase,
         limits,
-    });
-    if parent.is_some() {
-        // Until here the caller could read errors.
-        dup2_stderr(null()?).map_err(io::Error::from)?;
     }
-    if let Some(log) = log {
-        // Without a thread the sender writes the lines, as until here.
-        let _ = log.serve();
-    }
-    // Without a thread a stuck runtime is not noticed, but gitd serves.
-    let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&shared.activities));
+}
+
+fn announce<'a>(listeners: &[Listener], warnings: impl Iterator<Item = &'a String>) {
     // Tools wait for this line; everything else comes after it.
     event::ready();
-    let Listening { listeners, warnings: more, .. } = listening;
-    for listener in &listeners {
+    for listener in listeners {
         event::listening(&listener.address);
     }
-    for warning in config.warnings.iter().chain(&warnings).chain(&more) {
+    for warning in warnings {
         event::warning(warning);
     }
-    if let Some(mut parent) = parent {
-        // The parent may have been killed; gitd serves without it.
-        let _ = parent.write_all(&[LISTENING]);
-    }
-    let manager = Arc::new(Manager::find());
-    manager.ready();
-    let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
-    let signal = runtime.block_on(server::serve(shared, sockets, signals, phase, manager))?;
-    drop(files);
-    Ok(Ending::Signal(signal))
 }
 
 /// Raises the limit of open files as far as allowed, for this process alone. Returns how many
@@ -298,48 +321,14 @@ fn seconds(limits: &Limits) -> u64 {
     limits.timeout.map_or(0, |timeout| timeout.as_secs())
 }
 
-/// The byte that the child writes to its parent once it serves.
-const LISTENING: u8 = b'+';
-
-enum Detached {
-    Parent(Ending),
-    Child(io::PipeWriter),
-}
-
-/// Goes to the background; standard error stays the caller's. The parent ends when the child
-/// serves, or with the child's status if it ends before (B11).
-fn detach() -> Result<Detached, Failure> {
-    let failed = |error: io::Error| Failure::Detach(errno_text(&error));
-    let (mut reader, writer) = io::pipe().map_err(failed)?;
-    match family::fork().map_err(failed)? {
-        Side::Parent(child) => {
-            drop(writer);
-            let mut answer = Vec::new();
-            let listening = reader.read_to_end(&mut answer).is_ok() && answer == [LISTENING];
-            let ending = if listening {
-                Ending::Exit(ExitCode::SUCCESS)
-            } else {
-                family::wait(child).map_or(Ending::Exit(ExitCode::FAILURE), Ending::from)
-            };
-            Ok(Detached::Parent(ending))
-        }
-        Side::Child => {
-            setsid().map_err(|error| failed(error.into()))?;
-            let null = null().map_err(failed)?;
-            dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).map_err(|e| failed(e.into()))?;
-            Ok(Detached::Child(writer))
-        }
-    }
-}
-
-fn null() -> io::Result<fs::File> {
-    fs::File::options().read(true).write(true).open("/dev/null")
+fn cannot_detach(error: io::Error) -> Failure {
+    Failure::Detach(errno_text(&error))
 }
 
 /// Unless the log goes to standard error, nothing else does (contract 20).
 fn silence_stderr(destination: Destination) -> Result<(), Failure> {
     if destination != Destination::Stderr {
-        dup2_stderr(null()?).map_err(io::Error::from)?;
+        background::silence_stderr()?;
     }
     Ok(())
 }
