@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Clients dismissed at once when descriptors run out.
 const ROOM: usize = 16;
@@ -23,9 +23,9 @@ pub struct Pending {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Ordered by last arrival of data, or by accept. The sender carries no message: dropping it
-    /// dismisses the client.
-    clients: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Ordered by last arrival of data, or by accept. A message dismisses the client, and so does
+    /// the end of its sender.
+    clients: BTreeMap<u64, oneshot::Sender<Presence>>,
     next: u64,
     /// Whether clients are being dismissed. Reset when the number falls to half of the bound.
     overflowed: bool,
@@ -36,8 +36,13 @@ struct State {
 pub struct PendingClient {
     pending: Arc<Pending>,
     number: u64,
-    dismissal: oneshot::Receiver<()>,
+    dismissal: oneshot::Receiver<Presence>,
+    /// Kept until the entry is dropped, so that [`Pending::make_room`] can wait for that.
+    _presence: Option<Presence>,
 }
+
+/// Nothing is ever sent. While a dismissed client is present, the channel stays open.
+type Presence = mpsc::Sender<()>;
 
 impl Pending {
     /// `most` is the bound; `None` for no bound.
@@ -52,15 +57,27 @@ impl Pending {
         let mut state = self.lock();
         let full = self.most.is_some_and(|most| state.clients.len() >= most.get());
         let overflowed =
-            full && state.push_out(1) > 0 && !std::mem::replace(&mut state.overflowed, true);
+            full && state.pop_silent().is_some() && !std::mem::replace(&mut state.overflowed, true);
         let number = state.insert(sender);
-        (PendingClient { pending: Arc::clone(self), number, dismissal }, overflowed)
+        let pending = Arc::clone(self);
+        (PendingClient { pending, number, dismissal, _presence: None }, overflowed)
     }
 
-    /// Dismisses the clients that have been silent longest, to free their descriptors. `false` when
-    /// there are none.
-    pub fn make_room(&self) -> bool {
-        self.lock().push_out(ROOM) > 0
+    /// Dismisses the clients that have been silent longest, and waits until they have left: their
+    /// tasks run in an order that is the runtime's choice. `false` when there are none.
+    pub async fn make_room(&self) -> bool {
+        let (presence, mut absence) = mpsc::channel(1);
+        let dismiss = |client: oneshot::Sender<Presence>| {
+            // An error means that the client is leaving anyway.
+            let _ = client.send(presence.clone());
+        };
+        let dismissed = {
+            let mut state = self.lock();
+            (0..ROOM).map_while(|_| state.pop_silent()).map(dismiss).count()
+        };
+        drop(presence);
+        let _: Option<()> = absence.recv().await;
+        dismissed > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,8 +96,7 @@ impl PendingClient {
 
     /// Waits until the client is dismissed. Must not be called again after that.
     pub async fn dismissed(&mut self) {
-        // Nothing is ever sent; a dropped sender is the signal.
-        let _ = (&mut self.dismissal).await;
+        self._presence = (&mut self.dismissal).await.ok();
     }
 }
 
@@ -96,24 +112,31 @@ impl Drop for PendingClient {
 }
 
 impl State {
-    fn insert(&mut self, sender: oneshot::Sender<()>) -> u64 {
+    fn insert(&mut self, sender: oneshot::Sender<Presence>) -> u64 {
         let number = self.next;
         self.next += 1;
         self.clients.insert(number, sender);
         number
     }
 
-    fn push_out(&mut self, count: usize) -> usize {
-        (0..count).map_while(|_| self.clients.pop_first()).count()
+    /// Removes the client that has been silent longest.
+    fn pop_silent(&mut self) -> Option<oneshot::Sender<Presence>> {
+        self.clients.pop_first().map(|(_, sender)| sender)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
     fn is_dismissed(entry: &mut PendingClient) -> bool {
-        entry.dismissal.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+        let mut context = Context::from_waker(Waker::noop());
+        pin!(entry.dismissed()).poll(&mut context).is_ready()
     }
 
     #[test]
@@ -135,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_makes_room() {
+    fn clients_that_leave_make_room() {
         let pending = Pending::new(NonZeroUsize::new(2));
         for _ in 0..10 {
             let ((mut first, _), (mut second, _)) = (pending.enter(), pending.enter());
@@ -145,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_told_of_once() {
+    fn an_overflow_is_reported_once() {
         let pending = Pending::new(NonZeroUsize::new(4));
         let mut entries: Vec<PendingClient> = (0..4).map(|_| pending.enter().0).collect();
         let told: Vec<bool> = (0..6)
@@ -163,14 +186,44 @@ mod tests {
     }
 
     #[test]
-    fn without_a_bound_nobody_goes_but_on_demand() {
+    fn make_room_dismisses_a_few() {
         let pending = Pending::new(None);
         let mut entries: Vec<PendingClient> = (0..100).map(|_| pending.enter().0).collect();
         assert!(!entries.iter_mut().any(is_dismissed));
-        assert!(pending.make_room());
+        let mut room = pin!(pending.make_room());
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(room.as_mut().poll(&mut context), Poll::Pending);
         assert!(entries[..ROOM].iter_mut().all(is_dismissed));
         assert!(!entries[ROOM..].iter_mut().any(is_dismissed));
         drop(entries);
-        assert!(!pending.make_room());
+        assert_eq!(room.as_mut().poll(&mut context), Poll::Ready(true));
+        assert_eq!(pin!(pending.make_room()).poll(&mut context), Poll::Ready(false));
+    }
+
+    /// However many tasks are ready before theirs.
+    #[test]
+    fn room_is_made_once_the_dismissed_have_left() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let pending = Pending::new(None);
+            for _ in 0..1000 {
+                tokio::spawn(async {
+                    loop {
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
+            let left = Arc::new(AtomicUsize::new(0));
+            for _ in 0..ROOM {
+                let (mut entry, _) = pending.enter();
+                let left = Arc::clone(&left);
+                tokio::spawn(async move {
+                    entry.dismissed().await;
+                    left.fetch_add(1, Relaxed);
+                });
+            }
+            assert!(pending.make_room().await);
+            assert_eq!(left.load(Relaxed), ROOM);
+        });
     }
 }

@@ -249,11 +249,9 @@ impl Client {
         self.activity.enter(Stage::Checking);
         let result = self.check_and_start(shared, wire, request, admitted).await;
         let exhausted = matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })));
-        if !exhausted || !shared.pending.make_room() {
+        if !exhausted || !shared.pending.make_room().await {
             return result;
         }
-        // Yield so that dismissed tasks close their sockets first.
-        tokio::task::yield_now().await;
         self.check_and_start(shared, wire, request, admitted).await
     }
 

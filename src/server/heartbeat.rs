@@ -21,6 +21,10 @@ use crate::server::activity::Activities;
 /// How long the runtime may be busy with one task.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
+/// The most tasks that the runtime runs before it polls the accept loop, its first future, and epoll
+/// again. More would let connections wait for longer, fewer would ask epoll more often.
+pub const TASKS: u32 = 61;
+
 /// How often to check a busy runtime.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,6 +58,7 @@ impl Heartbeat {
         let (parks, wakes) = (Arc::clone(self), Arc::clone(self));
         Builder::new_current_thread()
             .enable_all()
+            .event_interval(TASKS)
             .on_thread_park(move || parks.parked.store(true, SeqCst))
             .on_thread_unpark(move || wakes.wake())
             .build()
@@ -183,6 +188,29 @@ mod tests {
             }
         };
         listen(busy, |news| panic!("{news:?}"));
+    }
+
+    #[test]
+    fn the_first_future_gets_its_turn_among_many_tasks() {
+        let runtime = Arc::new(Heartbeat::default()).runtime().unwrap();
+        runtime.block_on(async {
+            let runs = Arc::new(AtomicU64::new(0));
+            for _ in 0..10 * TASKS {
+                let runs = Arc::clone(&runs);
+                tokio::spawn(async move {
+                    loop {
+                        runs.fetch_add(1, Release);
+                        yield_now().await;
+                    }
+                });
+            }
+            for _ in 0..20 {
+                let before = runs.load(Acquire);
+                yield_now().await;
+                let between = runs.load(Acquire) - before;
+                assert!((1..=u64::from(TASKS)).contains(&between), "{between} tasks");
+            }
+        });
     }
 
     #[test]

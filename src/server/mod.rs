@@ -43,9 +43,11 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 
 /// How many clients to accept from one listener before the other listeners and the accepted clients
-/// get their turn: the runtime runs 61 tasks between two polls of the accept loop, and a client
-/// needs several.
+/// get their turn. Before the next batch at most [`heartbeat::TASKS`] tasks run, and a client needs
+/// several, so the clients of one batch must be far fewer.
 const BATCH: usize = 16;
+
+const _: () = assert!(BATCH * 3 < heartbeat::TASKS as usize);
 
 /// How many clients the kernel may have queued (`net.core.somaxconn`, unless it was raised). During
 /// a flood the queue is never empty.
@@ -176,11 +178,9 @@ impl Server {
 
     /// For lack of descriptors, dismisses the clients that have been silent longest.
     async fn make_room(&mut self, lack: bool) {
-        if !(lack && self.shared.pending.make_room()) {
+        if !(lack && self.shared.pending.make_room().await) {
             tokio::time::sleep(BACK_OFF).await;
         }
-        // Yield so that dismissed tasks close their sockets first.
-        tokio::task::yield_now().await;
     }
 
     async fn finish(&mut self, phase: &Sender<Phase>) {
