@@ -22,7 +22,7 @@ use crate::daemon::state_file::StateFile;
 use crate::escape::Escaped;
 use crate::git::starter::Starter;
 use crate::limits::admission::{Admission, Bounds};
-use crate::limits::pending::Pending;
+use crate::limits::pending::{Bound, Pending};
 use crate::limits::threads::{Threads, WhenBusy};
 use crate::listen::activation::{self, BadSocket};
 use crate::listen::listener;
@@ -246,12 +246,12 @@ fn share(config: &Config, starter: Starter, phase: watch::Receiver<Phase>) -> Sh
         per_address: limits.max_connections_per_address,
         room: limits.max_queue,
     };
-    let room = raise_descriptors(&bounds);
+    let bound = pending_bound(limits.max_pending, &bounds, raise_descriptors());
     Shared {
         policy: config.policy.clone(),
         starter,
         admission: Admission::new(bounds),
-        pending: Pending::new(Some(limits.max_pending.map_or(room, |most| most.min(room)))),
+        pending: Pending::new(bound),
         threads: Threads::new(bounds.checks() + LATE_THREADS, WhenBusy::Refuse),
         observers: Threads::new(OBSERVERS, WhenBusy::Wait),
         activities: Arc::default(),
@@ -271,17 +271,25 @@ fn announce<'a>(listeners: &[Listener], warnings: impl Iterator<Item = &'a Strin
     }
 }
 
-/// Raises the limit of open files as far as allowed, for this process alone. Returns how many
-/// clients without a request still leave enough descriptors to serve the others.
-fn raise_descriptors(bounds: &Bounds) -> NonZeroUsize {
+/// Raises the limit of open files as far as allowed, for this process alone. Returns the limit.
+fn raise_descriptors() -> usize {
     let now = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: now.maximum, ..now };
     let limit = setrlimit(Resource::Nofile, raised).map_or(now, |()| raised).current;
-    let all = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// How many clients without a request may be present, so that within `limit` there are enough
+/// descriptors to serve the others.
+fn pending_bound(option: Option<NonZeroUsize>, bounds: &Bounds, limit: usize) -> Bound {
     let served =
         bounds.most().and_then(|most| most.checked_mul(DESCRIPTORS)?.checked_add(bounds.room?));
-    let reserved = served.map_or(all / 2, |served| served.min(all / 2));
-    NonZeroUsize::new(all.saturating_sub(reserved)).unwrap_or(NonZeroUsize::MIN)
+    let reserved = served.map_or(limit / 2, |served| served.min(limit / 2));
+    let most = NonZeroUsize::new(limit.saturating_sub(reserved)).unwrap_or(NonZeroUsize::MIN);
+    match option {
+        Some(option) if option <= most => Bound::Option(option),
+        _ => Bound::Descriptors { most, limit },
+    }
 }
 
 /// Files that exist while the server listens.
@@ -357,6 +365,30 @@ impl Ending {
                 signal::die_by(signal);
                 ExitCode::from(128 | u8::try_from(signal).unwrap_or(0))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lower_bound_is_in_force() {
+        let bounds = Bounds { places: NonZeroUsize::new(2), per_address: None, room: Some(8) };
+        // 5 sessions for each permit, 8 descriptors each, and 8 requests in the queue.
+        let reserved = 2 * 5 * 8 + 8;
+        let number = |n| NonZeroUsize::new(n).unwrap();
+        let by_descriptors = |most, limit| Bound::Descriptors { most: number(most), limit };
+        let cases = [
+            (Some(number(10)), 1024, Bound::Option(number(10))),
+            (Some(number(4096)), 1024, by_descriptors(1024 - reserved, 1024)),
+            (None, 1024, by_descriptors(1024 - reserved, 1024)),
+            (None, 100, by_descriptors(50, 100)),
+            (None, 0, by_descriptors(1, 0)),
+        ];
+        for (option, limit, expected) in cases {
+            assert_eq!(pending_bound(option, &bounds, limit), expected, "{option:?} {limit}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! is rarely the one.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +15,45 @@ use tokio::sync::{mpsc, oneshot};
 /// Clients dismissed at once when descriptors run out.
 const ROOM: usize = 16;
 
+/// The bound on the number of such connections, and its origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// `--max-pending`, given or by default.
+    Option(NonZeroUsize),
+    /// Less than `--max-pending` allows, because no more descriptors can be spared.
+    Descriptors {
+        /// The bound.
+        most: NonZeroUsize,
+        /// The limit of open files that it is derived from.
+        limit: usize,
+    },
+}
+
+impl Bound {
+    /// The number of clients.
+    pub fn most(&self) -> NonZeroUsize {
+        match *self {
+            Bound::Option(most) | Bound::Descriptors { most, .. } => most,
+        }
+    }
+}
+
+/// Names the origin, for the log.
+impl Display for Bound {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Bound::Option(_) => f.write_str("--max-pending is the bound"),
+            Bound::Descriptors { limit, .. } => {
+                write!(f, "the limit of {limit} open files is the bound, --max-pending allows more")
+            }
+        }
+    }
+}
+
 /// The connections without a request.
 #[derive(Debug)]
 pub struct Pending {
-    most: Option<NonZeroUsize>,
+    bound: Bound,
     state: Mutex<State>,
 }
 
@@ -45,22 +81,25 @@ pub struct PendingClient {
 type Presence = mpsc::Sender<()>;
 
 impl Pending {
-    /// `most` is the bound; `None` for no bound.
-    pub fn new(most: Option<NonZeroUsize>) -> Arc<Self> {
-        Arc::new(Pending { most, state: Mutex::default() })
+    /// No connections yet.
+    pub fn new(bound: Bound) -> Arc<Self> {
+        Arc::new(Pending { bound, state: Mutex::default() })
     }
 
     /// Adds a client, and dismisses the one that has been silent longest if the bound is reached.
-    /// The flag is `true` for the first dismissal since the number last fell to half of the bound.
-    pub fn enter(self: &Arc<Self>) -> (PendingClient, bool) {
+    /// Returns the bound too for the first dismissal since the number last fell to half of it.
+    pub fn enter(self: &Arc<Self>) -> (PendingClient, Option<Bound>) {
         let (sender, dismissal) = oneshot::channel();
         let mut state = self.lock();
-        let full = self.most.is_some_and(|most| state.clients.len() >= most.get());
-        let overflowed =
+        let full = state.clients.len() >= self.bound.most().get();
+        let overflows =
             full && state.pop_silent().is_some() && !std::mem::replace(&mut state.overflowed, true);
         let number = state.insert(sender);
         let pending = Arc::clone(self);
-        (PendingClient { pending, number, dismissal, _presence: None }, overflowed)
+        (
+            PendingClient { pending, number, dismissal, _presence: None },
+            overflows.then_some(self.bound),
+        )
     }
 
     /// Dismisses the clients that have been silent longest, and waits until they have left: their
@@ -104,7 +143,7 @@ impl Drop for PendingClient {
     fn drop(&mut self) {
         let mut state = self.pending.lock();
         state.clients.remove(&self.number);
-        let half = self.pending.most.map_or(0, |most| most.get() / 2);
+        let half = self.pending.bound.most().get() / 2;
         if state.clients.len() <= half {
             state.overflowed = false;
         }
@@ -134,6 +173,10 @@ mod tests {
 
     use super::*;
 
+    fn bounded(most: usize) -> Arc<Pending> {
+        Pending::new(Bound::Option(NonZeroUsize::new(most).unwrap()))
+    }
+
     fn is_dismissed(entry: &mut PendingClient) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         pin!(entry.dismissed()).poll(&mut context).is_ready()
@@ -141,25 +184,25 @@ mod tests {
 
     #[test]
     fn the_longest_silent_goes() {
-        let pending = Pending::new(NonZeroUsize::new(2));
+        let pending = bounded(2);
         let (mut first, _) = pending.enter();
         let (mut second, overflowed) = pending.enter();
-        assert!(!overflowed);
+        assert_eq!(overflowed, None);
         first.spoke();
         let (mut third, overflowed) = pending.enter();
-        assert!(overflowed);
+        assert_eq!(overflowed, Some(pending.bound));
         assert!(is_dismissed(&mut second) && !is_dismissed(&mut first));
         // The client is dismissed already, so its data comes too late.
         second.spoke();
         let (_fourth, overflowed) = pending.enter();
-        assert!(!overflowed, "it was told already");
+        assert_eq!(overflowed, None, "it was reported already");
         assert!(is_dismissed(&mut first) && !is_dismissed(&mut third));
         assert_eq!(pending.lock().clients.len(), 2);
     }
 
     #[test]
     fn clients_that_leave_make_room() {
-        let pending = Pending::new(NonZeroUsize::new(2));
+        let pending = bounded(2);
         for _ in 0..10 {
             let ((mut first, _), (mut second, _)) = (pending.enter(), pending.enter());
             assert!(!is_dismissed(&mut first) && !is_dismissed(&mut second));
@@ -169,25 +212,29 @@ mod tests {
 
     #[test]
     fn an_overflow_is_reported_once() {
-        let pending = Pending::new(NonZeroUsize::new(4));
+        let pending = bounded(4);
         let mut entries: Vec<PendingClient> = (0..4).map(|_| pending.enter().0).collect();
         let told: Vec<bool> = (0..6)
             .map(|_| {
                 let (entry, overflowed) = pending.enter();
                 entries.push(entry);
-                overflowed
+                overflowed.is_some()
             })
             .collect();
         assert_eq!(told, [true, false, false, false, false, false]);
         drop(entries);
-        let entries: Vec<bool> =
-            (0..5).map(|_| pending.enter()).collect::<Vec<_>>().iter().map(|e| e.1).collect();
+        let entries: Vec<bool> = (0..5)
+            .map(|_| pending.enter())
+            .collect::<Vec<_>>()
+            .iter()
+            .map(|e| e.1.is_some())
+            .collect();
         assert_eq!(entries, [false, false, false, false, true]);
     }
 
     #[test]
     fn make_room_dismisses_a_few() {
-        let pending = Pending::new(None);
+        let pending = bounded(100);
         let mut entries: Vec<PendingClient> = (0..100).map(|_| pending.enter().0).collect();
         assert!(!entries.iter_mut().any(is_dismissed));
         let mut room = pin!(pending.make_room());
@@ -205,7 +252,7 @@ mod tests {
     fn room_is_made_once_the_dismissed_have_left() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let pending = Pending::new(None);
+            let pending = bounded(100);
             for _ in 0..1000 {
                 tokio::spawn(async {
                     loop {

@@ -6,6 +6,7 @@
 //! line is about, if it is not gitd.
 
 use std::fmt::Display;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -134,10 +135,10 @@ fn dismissed(peer: &dyn Display) {
 }
 
 /// The first such dismissal since the number last fell to half of the bound.
-pub fn pending_overflowed(most: usize) {
+pub fn pending_overflowed(most: NonZeroUsize, origin: &dyn Display) {
     warn!(
         "{most} clients have sent no request; from now on the one silent longest makes room for each \
-         new one (see --max-pending)"
+         new one ({origin})"
     );
 }
 

@@ -2,7 +2,6 @@
 //! hand the socket to git, watch, log how it ended.
 
 use std::future::pending;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -82,8 +81,8 @@ pub struct Shared {
 impl Shared {
     fn enter(&self) -> PendingClient {
         let (entry, overflowed) = self.pending.enter();
-        if overflowed {
-            event::pending_overflowed(self.limits.max_pending.map_or(0, NonZeroUsize::get));
+        if let Some(bound) = overflowed {
+            event::pending_overflowed(bound.most(), &bound);
         }
         entry
     }

@@ -6,7 +6,7 @@ use super::{Resources, is_served};
 use crate::support::process::{descriptors, wait_until};
 use crate::support::{Daemon, End, Gitd, Scratch, request};
 
-/// --max-pending: past it the one that has been silent longest goes, without a word.
+/// Past --max-pending gitd closes the client that has been silent longest, without a word.
 #[test]
 fn the_longest_silent_goes() {
     let scratch = Scratch::new();
@@ -28,16 +28,37 @@ fn the_longest_silent_goes() {
     assert_eq!(clients[1].rest(), (vec![], End::Closed));
     let log = daemon.log.since(mark);
     let told: Vec<_> = log.iter().filter(|line| line.contains("--max-pending")).collect();
-    assert_eq!(told.len(), 1, "{log:#?}");
+    let line = "3 clients have sent no request; from now on the one silent longest makes room for each new \
+                one (--max-pending is the bound)";
+    assert_eq!(told, [line], "{log:#?}");
     for client in [0, 2] {
         clients[client].send(&whole[if client == 0 { 4.. } else { 0.. }]);
         assert!(!clients[client].packets_to_flush().is_empty());
     }
 }
 
-/// Who is being told why, and stays, makes room as well.
+/// The log names the bound in force, and what it is derived from.
 #[test]
-fn a_refused_one_goes() {
+fn the_bound_by_descriptors() {
+    // The least limits with which gitd starts leave half of the descriptors to such clients.
+    const FILES: usize = 80;
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let limit = format!("ulimit -n {FILES}");
+    let daemon = Gitd.serve(&scratch).shell(limit).arg("--max-pending=0").start();
+    let mark = daemon.log.mark();
+    let clients: Vec<_> = (0..FILES / 2 + 1).map(|_| daemon.connect()).collect();
+    let log = daemon.log.wait(mark, |line| line.contains("clients have sent no request"));
+    let line = "40 clients have sent no request; from now on the one silent longest makes room for each new \
+                one (the limit of 80 open files is the bound, --max-pending allows more)";
+    assert_eq!(log.last().unwrap(), line);
+    drop(clients);
+    is_served(&daemon);
+}
+
+/// A refused client that stays makes room as well.
+#[test]
+fn a_refused_client_is_dismissed() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = Gitd.serve(&scratch).arg("--max-pending=1").start();
