@@ -78,6 +78,9 @@ pub enum Denial {
         /// The system's reason.
         reason: String,
     },
+    /// The check ended without a result: a bug of gitd.
+    #[error("cannot run {}: internal error", .0.name())]
+    Internal(Service),
     /// The system has no descriptor, process, thread or memory left for this request.
     #[error("cannot run {}: {reason}", service.name())]
     Exhausted {
@@ -182,7 +185,7 @@ impl Denial {
             Denial::Foreign { .. } => b"repository is owned by another user than the server",
             Denial::Config { .. } => b"repository has a configuration that git refuses",
             Denial::Hook { reason, .. } => reason,
-            Denial::Spawn { .. } => b"server cannot run git",
+            Denial::Spawn { .. } | Denial::Internal(_) => b"server cannot run git",
             Denial::FailedSilently { .. } => b"git cannot serve this repository",
         }
     }
@@ -219,6 +222,10 @@ impl Denial {
             Denial::Config { .. } => "mend the configuration that git names".to_owned(),
             Denial::Spawn { .. } => {
                 "is git installed, in PATH, and executable for gitd's user?".to_owned()
+            }
+            Denial::Internal(_) => {
+                "a bug of gitd: please report it, with the line `internal error at` before this one"
+                    .to_owned()
             }
             Denial::FailedSilently { pid, .. } => format!("the lines of [{pid}] say why"),
             Denial::Exhausted { .. } => {

@@ -214,9 +214,14 @@ pub fn accept_failed(reason: &str, lack: bool) {
     warn!("accept returned: {reason}; trying again{remedy}");
 }
 
-/// A connection's task panicked: a bug of gitd, which affects this connection only.
+/// gitd panicked, which is a bug; `what` says where and why.
+pub fn internal_error(what: &dyn Display) {
+    error!("internal error at {what}; please report it");
+}
+
+/// A connection's task panicked, which affects this connection only.
 pub fn panicked() {
-    error!("internal error while serving a client; the others go on; please report it");
+    error!("internal error while serving a client; the others go on");
 }
 
 /// The runtime is stuck: a bug of gitd, or a system call that blocks.

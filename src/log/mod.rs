@@ -4,13 +4,15 @@
 pub mod event;
 pub mod outlet;
 
-use std::fmt::{self, Debug, Write as _};
+use std::fmt::{self, Debug, Display, Formatter, Write as _};
+use std::panic::{self, PanicHookInfo};
 use std::sync::Arc;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use crate::escape::Escaped;
 use crate::log::outlet::{Kind, Outlet};
 use crate::sys::syslog::Severity;
 
@@ -33,8 +35,8 @@ impl Destination {
     }
 }
 
-/// Sends every event from now on to `destination`; ordinary ones only if `verbose`. Must be called
-/// once. Returns the outlet, if there is one.
+/// Sends every event from now on to `destination`, and panics too; ordinary ones only if `verbose`.
+/// Must be called once. Returns the outlet, if there is one.
 pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
     let outlet = Outlet::new(match destination {
         Destination::None => return None,
@@ -47,7 +49,21 @@ pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
     let subscriber = tracing_subscriber::registry().with(sink);
     let installed = tracing::subscriber::set_global_default(subscriber);
     debug_assert!(installed.is_ok(), "the log was started twice");
+    panic::set_hook(Box::new(|panic| event::internal_error(&Panic(panic))));
     Some(outlet)
+}
+
+/// A panic in one line: where, and its message, which may contain a client's bytes.
+struct Panic<'a>(&'a PanicHookInfo<'a>);
+
+impl Display for Panic<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(place) = self.0.location() {
+            write!(f, "{}:{}: ", place.file(), place.line())?;
+        }
+        let message = self.0.payload_as_str().unwrap_or("no message");
+        write!(f, "{}", Escaped(message.as_bytes()))
+    }
 }
 
 struct Sink {
@@ -107,5 +123,28 @@ fn severity(level: Level) -> Severity {
         Level::ERROR => Severity::Error,
         Level::WARN => Severity::Warning,
         _ => Severity::Info,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_one_line() {
+        let (sender, lines) = mpsc::channel();
+        let previous = panic::take_hook();
+        // It stays, for the tests that run at the same time.
+        panic::set_hook(Box::new(move |panic| {
+            let _ = sender.send(Panic(panic).to_string());
+            previous(panic);
+        }));
+        let line = line!() + 1;
+        let panics = std::thread::spawn(|| panic!("on purpose: a\nb\u{1b}"));
+        assert!(panics.join().is_err());
+        let expected = format!("{}:{line}: on purpose: a\\nb\\u{{1b}}", file!());
+        assert!(lines.try_iter().any(|line| line == expected), "{expected}");
     }
 }

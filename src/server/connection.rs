@@ -280,8 +280,8 @@ impl Client {
         loop {
             tokio::select! {
                 result = &mut work => {
-                    let reason = "internal error".to_owned();
-                    return result.unwrap_or(Err(Denial::Spawn { service, reason }.into()));
+                    // Without a result the check has panicked.
+                    return result.unwrap_or(Err(Denial::Internal(service).into()));
                 }
                 () = wire.broken(), if !gone.load(Relaxed) => {
                     gone.store(true, Relaxed);
