@@ -17,7 +17,7 @@ const MARK: usize = "...(18446744073709551615 bytes)".len();
 pub const MOST_OF_PIECE: usize = 1000;
 
 /// The longest escape of one byte: `\u{1b}`.
-const MOST_OF_OCTET: usize = 6;
+const MOST_OF_BYTE: usize = 6;
 
 /// Shows bytes as text that cannot forge, split or hide a line: control characters, invalid UTF-8
 /// and characters that reorder or break text are escaped (`\n`, `\xff`, `\u{202e}`). All others are
@@ -40,7 +40,7 @@ impl Display for Escaped<'_> {
 
 impl Display for Piece<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        show(f, self.0, MOST_OF_PIECE * MOST_OF_OCTET)
+        show(f, self.0, MOST_OF_PIECE * MOST_OF_BYTE)
     }
 }
 

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_octets_are_encoded() {
+    fn hostile_bytes_are_encoded() {
         let cases: [(&str, &[u8], &str); 8] = [
             ("https://new%D", b"git-upload-pack /a/b-c_d.git", "https://new/a/b-c_d.git"),
             ("https://%H%D", b"git-upload-pack /a\0host=Old.org\0", "https://old.org/a"),

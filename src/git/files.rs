@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_nobody_knows() {
+    fn files_that_are_unknown() {
         for variables in [
             &[("HOME", "/h")][..],
             &[("GIT_CONFIG_NOSYSTEM", "0"), ("HOME", "/h")],

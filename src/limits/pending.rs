@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_silent_goes() {
+    fn the_longest_silent_is_dismissed() {
         let pending = bounded(2);
         let (mut first, _) = pending.enter();
         let (mut second, overflowed) = pending.enter();

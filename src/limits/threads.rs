@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_holds_up_nothing_else() {
+    fn a_job_that_hangs_delays_no_other() {
         let threads = Threads::new(3, WhenBusy::Refuse);
         let (release, hang) = mpsc::channel::<()>();
         let hanging = threads.run(move || hang.recv()).unwrap();

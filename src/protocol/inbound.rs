@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_its_own_octets_only() {
+    fn takes_its_own_bytes_only() {
         for step in [1, 2, 3, 5, 100] {
             assert_eq!(feed(b"0009hello0000next", step), (Ok(b"hello".to_vec()), 9), "{step}");
             assert_eq!(feed(b"0004more", step), (Ok(Vec::new()), 4), "{step}");

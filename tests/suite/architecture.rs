@@ -112,7 +112,7 @@ fn folders() {
 }
 
 #[test]
-fn folders_use_only_those_above() {
+fn folders_use_only_folders_above() {
     let order = modules();
     let place = |name: &str| order.iter().position(|module| module == name);
     let mut uses = 0;
@@ -159,7 +159,7 @@ fn unsafe_code_stays_in_sys() {
 }
 
 #[test]
-fn files_are_rooms() {
+fn files_are_short() {
     for source in sources("src").iter().chain(&sources("tests")) {
         assert!(source.lines <= 400, "{} has {} lines", source.path.display(), source.lines);
     }

@@ -54,7 +54,7 @@ fn a_long_line_in_syslog() {
 /// systemd's journal splits a line after 48 KiB and takes `<2>` at the beginning of the rest for a priority: a client could
 /// write entries of its own.
 #[test]
-fn no_entry_of_a_clients_in_the_journal() {
+fn a_client_makes_no_journal_entry() {
     needs_root!();
     const JOURNALD: &str = "/usr/lib/systemd/systemd-journald";
     if !std::path::Path::new(JOURNALD).exists() {

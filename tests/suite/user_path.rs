@@ -7,7 +7,7 @@ compliance! {
     not_allowed,
     home_directories,
     below_a_name,
-    nobody_of_that_name,
+    no_user_of_that_name,
     home_of_the_daemon,
     list,
     before_the_base_path,
@@ -84,7 +84,7 @@ fn below_a_name(d: Implementation) {
 }
 
 /// Contract 43: no such user, or one without a home.
-fn nobody_of_that_name(d: Implementation) {
+fn no_user_of_that_name(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = server(d, &scratch).arg("--user-path").start();
     for pathname in ["~nosuch/repo", "~nohome/repo", "~alic/repo", "~alicex/repo", "~"] {

@@ -46,7 +46,7 @@ fn later(answer: Answer) -> oneshot::Receiver<Admitted> {
 }
 
 #[test]
-fn a_place_is_free_again_when_dropped() {
+fn a_dropped_permit_is_free_again() {
     let admission = admission(1, 0);
     let place = now(admission.visit(1));
     assert!(matches!(admission.visit(2), Answer::Never));
@@ -82,7 +82,7 @@ fn addresses_take_turns() {
 }
 
 #[test]
-fn who_left_is_passed_over() {
+fn requests_without_a_client_are_skipped() {
     let admission = admission(1, 2);
     let first = now(admission.visit(1));
     drop(later(admission.visit(1)));
@@ -98,7 +98,7 @@ fn who_left_is_passed_over() {
 }
 
 #[test]
-fn a_full_queue_pushes_out_the_greedy() {
+fn a_full_queue_drops_from_the_longest() {
     let admission = admission(1, 3);
     let _running = now(admission.visit(1));
     let mut greedy: Vec<_> = (0..3).map(|_| later(admission.visit(1))).collect();
@@ -172,7 +172,7 @@ impl Admitted {
 }
 
 #[test]
-fn a_place_that_rests_works_again_with_a_permit() {
+fn an_idle_session_works_again_with_a_permit() {
     let admission = admission(1, 10);
     let mut sleeper = now(admission.visit(1));
     assert!(matches!(sleeper.wake(), Wake::Now) && sleeper.works());
@@ -221,7 +221,7 @@ fn the_limit_holds_when_all_wake() {
 /// More slow checks of one repository than there are permits: those beyond half of the permits
 /// wait.
 #[test]
-fn checks_of_one_repository_leave_places_to_others() {
+fn checks_of_one_repository_leave_permits_to_others() {
     let admission = admission(4, 10);
     let mut hanging: Vec<Admitted> = (0..4 * IDLE_PER_PERMIT)
         .map(|_| {
@@ -252,7 +252,7 @@ fn checks_of_one_repository_leave_places_to_others() {
 /// Clones of one repository behind a slow hook wait for nothing but the hook. Those beyond half of
 /// the permits follow as soon as the first ones are known to be slow.
 #[test]
-fn a_free_place_serves_any_repository() {
+fn a_free_permit_serves_any_repository() {
     for (places, requests) in [(32, 20), (32, 32), (1, 1), (1, 4), (0, 600)] {
         let admission = admission(places, 256);
         let answers: Vec<_> = (0..requests).map(|_| admission.ask(address(1), b"/one")).collect();

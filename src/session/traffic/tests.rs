@@ -39,7 +39,7 @@ const NOTHING: Actions = Actions { uncork: false, segments: None, stuck: None, s
 
 /// On a Unix socket, without counters, the server's end kills the service too.
 #[test]
-fn a_sealed_service_is_killed_without_counters() {
+fn a_service_without_counters_is_killed() {
     let (mut traffic, mut now) = traffic("upload-pack", false, None);
     assert_eq!(traffic.look(now, &Seen::default()), NOTHING);
     assert_eq!(traffic.next_look(), None);

@@ -110,7 +110,7 @@ fn unix_and_both_families_in_one() {
 
 /// Whoever shares the socket can shut it down: that is told, the other one is served, and gitd can be stopped.
 #[test]
-fn a_socket_that_somebody_shut_down() {
+fn a_socket_that_was_shut_down() {
     let scratch = scratch();
     let (broken, other) = (tcp("127.0.0.1:0"), tcp("127.0.0.1:0"));
     let ours = broken.try_clone().unwrap();

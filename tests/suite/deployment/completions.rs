@@ -185,7 +185,7 @@ fn place(name: &str) -> PathBuf {
 }
 
 #[test]
-fn are_those_of_the_parser() {
+fn completions_match_the_parser() {
     let options = options();
     for (name, text) in
         [("gitd.bash", bash(&options)), ("_gitd", zsh(&options)), ("gitd.fish", fish(&options))]

@@ -65,7 +65,7 @@ fn ready_once_it_listens_and_stopping() {
 
 /// A socket that nobody binds to is no reason not to serve, nor is a name that is none.
 #[test]
-fn a_deaf_manager() {
+fn a_manager_that_does_not_read() {
     let scratch = scratch();
     for socket in ["/nonexistent/socket", "nonsense", "", "@", "vsock:2:1"] {
         let server = Server::start(listening(&scratch).env("NOTIFY_SOCKET", socket));

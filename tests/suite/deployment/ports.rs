@@ -10,7 +10,7 @@ use super::server::{Server, assert_serves, gitd, scratch};
 use crate::support::process::wait_until;
 
 #[test]
-fn a_free_port_is_told() {
+fn a_free_port_is_reported() {
     let scratch = scratch();
     let server = Server::start(gitd(&scratch).args(["--listen=127.0.0.1", "--port=auto"]));
     let address = server.addresses(1)[0];
@@ -33,7 +33,7 @@ fn the_same_port_on_all_addresses() {
 
 /// Every port of the second address is somebody's, so each address has its own.
 #[test]
-fn different_ports_where_there_is_no_common_one() {
+fn different_ports_without_a_common_one() {
     let scratch = scratch();
     // In a network of its own two ports are all there are for the asking.
     let server = Server::start(

@@ -54,7 +54,7 @@ fn queue_timeout() {
 
 /// Who leaves the queue takes no place: the next one does.
 #[test]
-fn who_left_the_queue() {
+fn clients_that_leave_the_queue() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let gates = Gates::set_up(&scratch);

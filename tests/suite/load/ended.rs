@@ -88,7 +88,7 @@ fn a_push_that_is_killed_in_mid_pack() {
 }
 
 /// Services that hear neither the end of their connection nor SIGTERM, and one of them not even SIGHUP.
-fn hard_of_hearing(scratch: &Scratch) -> std::path::PathBuf {
+fn git_that_ignores_signals(scratch: &Scratch) -> std::path::PathBuf {
     scratch.bare("repo.git");
     std::fs::write(scratch.bare("deaf.git").join("deaf"), "").unwrap();
     // It is over when the repository is gone.
@@ -110,9 +110,9 @@ fn assert_died(log: &[String], which: Signal) {
 /// Who stands still for too long hears SIGHUP, and if that does not help, SIGKILL.
 #[test]
 #[ignore = "waits for many seconds"]
-fn who_stands_still_and_does_not_hear() {
+fn a_stuck_service_that_ignores_signals() {
     let scratch = Scratch::new();
-    let git = hard_of_hearing(&scratch);
+    let git = git_that_ignores_signals(&scratch);
     let daemon =
         Gitd.serve(&scratch).path_first(&git).args(["--timeout=2", "--init-timeout=60"]).start();
     let before = Resources::of(&daemon);
@@ -130,10 +130,10 @@ fn who_stands_still_and_does_not_hear() {
 
 /// The same when nobody listens any more: the client has closed its side, and the kernel gives the connection up.
 #[test]
-fn who_is_not_listened_to_and_does_not_hear() {
+fn a_service_without_a_client_that_ignores_signals() {
     needs_root!();
     let scratch = Scratch::new();
-    let git = hard_of_hearing(&scratch);
+    let git = git_that_ignores_signals(&scratch);
     let daemon = Gitd.serve(&scratch).path_first(&git).namespace("--net").shell(IMPATIENT).start();
     in_network_of(daemon.pid(), || {
         let before = Resources::of(&daemon);
@@ -162,9 +162,9 @@ fn who_is_not_listened_to_and_does_not_hear() {
 /// The same when --shutdown-timeout has passed: nobody is left behind.
 #[test]
 #[ignore = "waits for many seconds"]
-fn who_does_not_hear_of_the_shutdown() {
+fn a_service_that_ignores_the_shutdown() {
     let scratch = Scratch::new();
-    let git = hard_of_hearing(&scratch);
+    let git = git_that_ignores_signals(&scratch);
     let mut daemon = Gitd.serve(&scratch).path_first(&git).arg("--shutdown-timeout=1").start();
     let clients = ["/repo.git", "/deaf.git"].map(|pathname| {
         let mut client = from(&daemon, 3);
@@ -186,7 +186,7 @@ fn who_does_not_hear_of_the_shutdown() {
 
 /// A push that may have arrived whole: its hook goes on to its end, though nobody listens any more.
 #[test]
-fn a_hook_that_nobody_listens_to() {
+fn a_hook_whose_client_has_left() {
     needs_root!();
     let scratch = Scratch::new();
     let repository = scratch.bare("repo.git");

@@ -79,7 +79,7 @@ fn resets_in_the_queue() {
 
 /// What makes a pack for an upload-pack that has died ends with it, and holds no more than its place did.
 #[test]
-fn no_pack_for_nobody() {
+fn no_pack_without_a_client() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let gates = Gates::set_up(&scratch);
@@ -98,7 +98,7 @@ fn no_pack_for_nobody() {
 /// A push whose client is gone while a hook works: the hook has `--timeout`, like any silence, and no more.
 #[test]
 #[ignore = "waits for many seconds"]
-fn a_push_that_nobody_waits_for() {
+fn a_push_whose_client_has_left() {
     let scratch = Scratch::new();
     let repository = scratch.bare("repo.git");
     let head = head(&repository);

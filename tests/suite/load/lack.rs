@@ -152,12 +152,12 @@ fn for_watching() {
 }
 
 compliance! {
-    for_nobody,
+    for_a_client_that_has_gone,
 }
 
 /// Contract 63: a client has gone again before it was accepted, or a signal has come. The next one is served, and nothing
 /// is said of it.
-fn for_nobody(d: Implementation) {
+fn for_a_client_that_has_gone(d: Implementation) {
     needs_root!();
     let call = if d == Stock { "accept" } else { "accept4" };
     let (scratch, daemon) = d.serve_one();

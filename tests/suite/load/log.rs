@@ -178,7 +178,7 @@ fn syslog_comes_and_goes() {
 
 /// A hook says more than gitd can log: others are served all the same, and SIGTERM is heard.
 #[test]
-fn a_hook_that_never_stops_talking() {
+fn a_hook_that_writes_for_ever() {
     let scratch = Scratch::new();
     let repository = scratch.bare("repo.git");
     let talking = scratch.root().join("talking");

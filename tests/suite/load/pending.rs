@@ -8,7 +8,7 @@ use crate::support::{Daemon, End, Gitd, Scratch, request};
 
 /// Past --max-pending gitd closes the client that has been silent longest, without a word.
 #[test]
-fn the_longest_silent_goes() {
+fn the_longest_silent_is_dismissed() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = Gitd.serve(&scratch).arg("--max-pending=3").start();

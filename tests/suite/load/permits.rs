@@ -147,7 +147,7 @@ fn locks_that_services_share() {
 /// started: it must not end before.
 #[test]
 #[ignore = "waits for many seconds"]
-fn what_rests_stays_stopped() {
+fn an_idle_service_stays_stopped() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = Gitd.serve(&scratch).start();

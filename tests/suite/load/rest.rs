@@ -33,7 +33,7 @@ fn server(scratch: &Scratch, options: &[&str]) -> Daemon {
 
 /// Everything was answered and acknowledged: the next request is served beside it, and it can go on whenever it likes.
 #[test]
-fn lends_its_place() {
+fn an_idle_session_gives_its_permit_back() {
     let scratch = Scratch::new();
     let daemon = server(&scratch, &[]);
     let mut working = version_2(&daemon);
@@ -56,7 +56,7 @@ fn others_are_served(daemon: &Daemon) {
 
 /// Clients that were greeted, asked for something, or half of it, and say nothing more.
 #[test]
-fn who_says_nothing_more_is_in_nobodys_way() {
+fn silent_sessions_delay_no_others() {
     let scratch = Scratch::new();
     let head = head(&scratch.bare("pushed.git"));
     let daemon = server(&scratch, &["--enable=receive-pack", "--enable=upload-archive"]);
@@ -92,7 +92,7 @@ fn who_says_nothing_more_is_in_nobodys_way() {
 
 /// With one place, one service may wait in the middle of an answer, as that takes memory; the second keeps the place.
 #[test]
-fn not_everybody_may_rest_in_mid_answer() {
+fn idle_sessions_in_mid_answer_are_bounded() {
     let scratch = Scratch::new();
     let daemon = server(&scratch, &["--queue-timeout=3"]);
     let stalled = [3, 4].map(|last| {
@@ -108,7 +108,7 @@ fn not_everybody_may_rest_in_mid_answer() {
 
 /// A service that works has its place to itself, however long nothing moves.
 #[test]
-fn who_works_does_not_rest() {
+fn a_working_service_keeps_its_permit() {
     let scratch = Scratch::new();
     let gates = Gates::set_up(&scratch);
     let daemon = server(&scratch, &["--queue-timeout=3"]);
@@ -122,7 +122,7 @@ fn who_works_does_not_rest() {
 /// Through a Unix socket nothing is counted: a service keeps its place, and what its client sends now and then does not
 /// change that.
 #[test]
-fn through_a_unix_socket_nobody_rests() {
+fn no_session_is_idle_over_a_unix_socket() {
     let scratch = Scratch::new();
     let socket = scratch.root().join("socket");
     let unix = format!("--listen=unix:{}", socket.display());
@@ -149,7 +149,7 @@ fn through_a_unix_socket_nobody_rests() {
 /// --timeout ends what is stuck, and leaves ten times as much to who works.
 #[test]
 #[ignore = "waits for many seconds"]
-fn is_not_cut() {
+fn an_idle_session_has_a_longer_timeout() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let daemon = Gitd.serve(&scratch).args(["--timeout=1", "--init-timeout=9"]).start();
@@ -166,7 +166,7 @@ fn is_not_cut() {
 
 /// Who has answered and works all the same, in silence, is not at rest, whether or not others could have its place.
 #[test]
-fn who_works_after_an_answer_is_cut() {
+fn work_after_an_answer_times_out() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let fake = scratch.fake_git("printf 0000\nhead -c 4 >/dev/null\nprintf 0000\nexec sleep 60\n");

@@ -83,7 +83,7 @@ fn a_kilobyte_at_a_time() {
 /// Requests whose answers nobody reads: --timeout ends them, and those that waited behind them are served.
 #[test]
 #[ignore = "waits for many seconds"]
-fn answers_that_nobody_reads() {
+fn answers_that_are_not_read() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let head = head(&large(&scratch));

@@ -48,7 +48,7 @@ fn a_push_that_outlives_gitd() {
 
 /// What a service has left in its group may hold a lock.
 #[test]
-fn helpers_go_on_beside_a_service_that_rests() {
+fn helpers_of_an_idle_service_go_on() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let (lock, go) = (scratch.root().join("lock"), scratch.root().join("go"));
@@ -81,7 +81,7 @@ fn helpers_go_on_beside_a_service_that_rests() {
 /// A session that was let in does not wait for the ends of all that came while it rested.
 #[test]
 #[ignore = "waits for many seconds"]
-fn who_was_let_in_is_served_in_time() {
+fn an_admitted_session_is_served_in_time() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     large(&scratch);

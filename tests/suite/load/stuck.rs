@@ -52,7 +52,7 @@ fn feeds_once(manager: &UnixDatagram) -> bool {
 
 #[test]
 #[ignore = "waits for many seconds"]
-fn a_spin_is_told_of() {
+fn a_busy_loop_is_reported() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let (file, notify) = (scratch.root().join("spin"), scratch.root().join("notify"));
@@ -94,7 +94,7 @@ fn a_spin_is_told_of() {
 
 /// A runtime that sleeps is not stuck, and nobody wakes to look at it.
 #[test]
-fn sleep_is_no_spin() {
+fn sleep_is_no_busy_loop() {
     let (_scratch, daemon) = Gitd.serve_one();
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     wait_until_all_sleep(daemon.pid());
@@ -104,7 +104,7 @@ fn sleep_is_no_spin() {
 /// Nor does the thread that looks sleep on when the runtime wakes.
 #[test]
 #[ignore = "waits for many seconds"]
-fn a_spin_after_a_sleep() {
+fn a_busy_loop_after_a_sleep() {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
     let file = scratch.root().join("spin");

@@ -81,7 +81,7 @@ fn a_client_that_stops_reading() {
 
 /// A client of version 2 that stops reading in mid-answer has not got what it asked for: it is not at rest.
 #[test]
-fn half_an_answer_is_no_rest() {
+fn half_an_answer_is_not_idle() {
     let scratch = Scratch::new();
     let repository = large(&scratch);
     let (daemon, socket) = server(&scratch, 1);
@@ -172,7 +172,7 @@ fn packets_now_and_then() {
 
 /// Without a time-out nobody looks, and gitd sleeps.
 #[test]
-fn an_idle_session_wakes_nobody() {
+fn gitd_sleeps_beside_an_idle_session() {
     let scratch = Scratch::new();
     let (daemon, socket) = server(&scratch, 0);
     let mut client = connect(&socket, request("upload-pack", "/repo.git"));

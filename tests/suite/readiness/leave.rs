@@ -23,8 +23,8 @@ pub enum Leave {
     Urgent,
     UrgentAndReset,
     /// An byte that wakes the server, and a reset while it is awake.
-    OctetAndReset,
-    OctetAndClose,
+    ByteAndReset,
+    ByteAndClose,
     /// As much as both ends have room for, and a reset.
     FloodAndReset,
     FloodAndStopSaying,
@@ -44,8 +44,8 @@ impl Leave {
         Self::StopBoth,
         Self::Urgent,
         Self::UrgentAndReset,
-        Self::OctetAndReset,
-        Self::OctetAndClose,
+        Self::ByteAndReset,
+        Self::ByteAndClose,
         Self::FloodAndReset,
         Self::FloodAndStopSaying,
         Self::Stay,
@@ -67,11 +67,11 @@ impl Leave {
                 let _ = socket.send_out_of_band(b"!");
                 return reset(line);
             }
-            Self::OctetAndReset => {
+            Self::ByteAndReset => {
                 let _ = line.send("0");
                 return reset(line);
             }
-            Self::OctetAndClose => {
+            Self::ByteAndClose => {
                 let _ = line.send("0");
                 return None;
             }

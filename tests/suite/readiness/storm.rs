@@ -79,7 +79,7 @@ impl Storm<'_> {
             }
         }
         // What is cheap, and rarely comes in the wrong moment, most of the time.
-        let quick = [Leave::Close, Leave::Reset, Leave::OctetAndReset];
+        let quick = [Leave::Close, Leave::Reset, Leave::ByteAndReset];
         let usual = random.chance(70);
         let leave = random.pick(if usual { &quick[..] } else { &Leave::ALL });
         drop(leave.from(line));
@@ -142,7 +142,7 @@ fn clients_that_leave() {
 /// The shortest way: an byte wakes the server, and while it is awake the reset comes.
 #[test]
 #[ignore = "wants the machine for itself"]
-fn an_octet_and_a_reset() {
+fn a_byte_and_a_reset() {
     const TIME: Duration = Duration::from_secs(10);
     let scratch = site::scratch();
     // A service that costs little.
@@ -154,7 +154,7 @@ fn an_octet_and_a_reset() {
         let line = Line::dial(place, Transport::Tcp, from, None, PROMPTLY)?;
         line.send(request("upload-pack", "/repo.git"))?;
         line.to_flush()?;
-        Leave::OctetAndReset.from(line);
+        Leave::ByteAndReset.from(line);
         std::io::Result::Ok(())
     };
     let failed = Mutex::new(None);

@@ -11,7 +11,7 @@ fn now_resting(admission: &Arc<Admission>) -> Admitted {
 /// A session that waits for its client, but may not be idle beside so many, gives way to one that
 /// has work.
 #[test]
-fn one_that_has_work_does_not_wait_for_one_that_has_none() {
+fn a_session_with_work_does_not_wait_for_one_without() {
     let admission = admission(1, 10);
     let mut first = now(admission.visit(1));
     assert!(first.go_idle(Holding::Heavy));
@@ -28,7 +28,7 @@ fn one_that_has_work_does_not_wait_for_one_that_has_none() {
 
 /// An exchange with a light session does not get around the bound of heavy ones.
 #[test]
-fn a_swap_is_no_way_around_the_bound_of_the_laden() {
+fn a_swap_keeps_the_bound_of_heavy_sessions() {
     let admission = admission(2, 10);
     let mut light: Vec<_> = (0..2 * IDLE_PER_PERMIT).map(|_| now_resting(&admission)).collect();
     let mut heavy: Vec<_> = (1..=2).map(|n| now(admission.visit(n))).collect();
@@ -68,7 +68,7 @@ fn over_the_limit() {
 }
 
 #[test]
-fn a_permit_that_nobody_takes_comes_back() {
+fn a_permit_that_is_not_taken_is_free_again() {
     let admission = admission(1, 10);
     let mut sleepers = [(); 2].map(|()| now_resting(&admission));
     let worker = now(admission.visit(2));
@@ -84,7 +84,7 @@ fn a_permit_that_nobody_takes_comes_back() {
 }
 
 #[test]
-fn not_all_may_rest() {
+fn the_number_of_idle_sessions_is_bounded() {
     let admission = admission(1, 10);
     let mut places = vec![now(admission.visit(1))];
     for _ in 0..IDLE_PER_PERMIT {
@@ -108,7 +108,7 @@ fn not_all_may_rest() {
 }
 
 #[test]
-fn with_the_memory_of_an_answer_fewer_may_rest() {
+fn the_number_of_heavy_idle_sessions_is_bounded() {
     let admission = admission(2, 10);
     let mut places: Vec<_> = (1..=2).map(|n| now(admission.visit(n))).collect();
     assert!(places.iter_mut().all(|place| place.go_idle(Holding::Heavy)));
@@ -132,7 +132,7 @@ fn with_the_memory_of_an_answer_fewer_may_rest() {
 }
 
 #[test]
-fn resting_is_no_way_around_the_limit_by_address() {
+fn idle_sessions_count_for_their_address() {
     let admission = bounded(1, 1, 10);
     let mut sleeper = now(admission.visit(1));
     let mut own = later(admission.visit(1));
@@ -144,7 +144,7 @@ fn resting_is_no_way_around_the_limit_by_address() {
 }
 
 #[test]
-fn the_woken_and_the_queue_take_turns() {
+fn woken_sessions_and_the_queue_take_turns() {
     let admission = admission(1, 10);
     let mut sleepers: Vec<Admitted> = (0..3).map(|_| now_resting(&admission)).collect();
     let mut worker = now(admission.visit(2));
