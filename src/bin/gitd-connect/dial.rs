@@ -176,10 +176,7 @@ fn start(address: SocketAddr, mptcp: bool, attempts: &mut Vec<Attempt>, failures
 
 /// `None` if the kernel or a security module refuses: any error means TCP.
 fn multipath_socket(domain: Domain) -> Option<Socket> {
-    #[cfg(target_os = "linux")]
-    return Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP)).ok();
-    #[cfg(not(target_os = "linux"))]
-    return None;
+    Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP)).ok()
 }
 
 /// Removes from `attempts` those that have connected (no error) or failed. Waits for one if

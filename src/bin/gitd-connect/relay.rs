@@ -114,7 +114,6 @@ fn download(link: &Link) -> Result<End, Lost> {
         // A stock server's next small piece waits for this ACK, which the kernel would delay by 40
         // ms. It must be set each time: our own next write turns delayed ACKs on again. MPTCP has
         // no such option.
-        #[cfg(target_os = "linux")]
         let _ = link.socket.set_tcp_quickack(true);
         link.talk().answer(&buffer[..count]);
         match stdout.write_all(&buffer[..count]) {
