@@ -170,6 +170,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::Relaxed;
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     use super::*;
 
@@ -250,7 +251,7 @@ mod tests {
     /// However many tasks are ready before theirs.
     #[test]
     fn room_is_made_once_the_dismissed_have_left() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let pending = bounded(100);
             for _ in 0..1000 {
@@ -269,7 +270,8 @@ mod tests {
                     left.fetch_add(1, Relaxed);
                 });
             }
-            assert!(pending.make_room().await);
+            let room = tokio::time::timeout(Duration::from_secs(10), pending.make_room());
+            assert_eq!(room.await, Ok(true));
             assert_eq!(left.load(Relaxed), ROOM);
         });
     }

@@ -106,7 +106,8 @@ mod tests {
     fn feed(bytes: &[u8], step: usize) -> (Result<Vec<u8>, String>, usize) {
         let mut packet = Packet::default();
         let mut used = 0;
-        loop {
+        // At most one round for each byte, and one for the end.
+        for _ in 0..bytes.len() + 2 {
             if let Some(payload) = packet.complete() {
                 return (Ok(payload), used);
             }
@@ -118,6 +119,7 @@ mod tests {
                 return (Err(error.to_string()), used);
             }
         }
+        panic!("the packet has no end");
     }
 
     #[test]
