@@ -2,18 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Gates, Kept, asking, connect_from, from, is_served};
+use super::{Gates, Kept, asking, assert_busy, connect_from, from, is_served};
 use crate::support::process::{children, in_network_of, wait_until};
-use crate::support::{End, Gitd, Packet, Scratch, needs_root, pkt, request};
-
-const BUSY: &str = "ERR server is busy, try again later: /repo.git";
-
-fn text(packet: Packet) -> String {
-    match packet {
-        Packet::Data(payload) => String::from_utf8(payload).unwrap(),
-        other => panic!("{other:?}"),
-    }
-}
+use crate::support::{End, Gitd, Scratch, needs_root, pkt, request};
 
 /// Past the queue a request gets an answer, not a reset, and stock's line is logged.
 #[test]
@@ -27,7 +18,7 @@ fn past_the_queue() {
     let mut second = from(&daemon, 2);
     // What a client sends ahead must not turn the answer into a reset.
     second.send([request("upload-pack", "/repo.git"), vec![b'0'; 100_000]].concat());
-    assert_eq!(text(second.packet()), BUSY);
+    assert_busy(&mut second);
     assert_eq!(second.rest(), (vec![], End::Closed));
     let line = "Too many children, dropping connection";
     daemon.log.wait(mark, |logged| logged == line);
@@ -45,7 +36,7 @@ fn queue_timeout() {
     let first = gates.keep(&daemon, 1);
     let started = Instant::now();
     let mut second = asking(&daemon, 2, "/repo.git");
-    assert_eq!(text(second.packet()), BUSY);
+    assert_busy(&mut second);
     assert!(started.elapsed() >= Duration::from_secs(1));
     let mut third = asking(&daemon, 2, "/repo.git");
     first.finish();
@@ -117,7 +108,7 @@ fn a_full_queue_has_room_for_others() {
     let mut greedy: Vec<_> = (0..4).map(|_| asking(&daemon, 1, "/repo.git")).collect();
     let mut modest = asking(&daemon, 2, "/repo.git");
     // The latest of the greedy had to go.
-    assert_eq!(text(greedy.pop().unwrap().packet()), BUSY);
+    assert_busy(&mut greedy.pop().unwrap());
     first.finish();
     greedy[0].packets_to_flush();
     greedy.remove(0).finish();
@@ -169,7 +160,7 @@ fn limit_by_ipv6_subnet() {
         let mut first = ask(own[0]);
         first.packets_to_flush();
         for address in own {
-            assert_eq!(text(ask(address).packet()), BUSY, "{address}");
+            assert_busy(&mut ask(address));
         }
         assert!(!ask(other).packets_to_flush().is_empty());
     });

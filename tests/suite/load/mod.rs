@@ -131,6 +131,13 @@ fn is_served(daemon: &Daemon) {
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
 }
 
+/// The client's request for `/repo.git` has waited in vain.
+#[track_caller]
+fn assert_busy(client: &mut Client) {
+    let answer = b"ERR server is busy, try again later: /repo.git".to_vec();
+    assert_eq!(client.packet(), Packet::Data(answer));
+}
+
 /// One of a process's sizes, in KiB.
 fn kilobytes(pid: u32, field: &str) -> u64 {
     let size = status(pid, field).unwrap();

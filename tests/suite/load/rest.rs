@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{Gates, asking, from};
+use super::{Gates, asking, assert_busy, from};
 use crate::support::process::{children, wait_until};
 use crate::support::scratch::head;
 use crate::support::{
@@ -100,9 +100,7 @@ fn idle_sessions_in_mid_answer_are_bounded() {
         client.packets_to_flush();
         client
     });
-    let mut next = asking(&daemon, 2, "/repo.git");
-    let answer = next.rest().0;
-    assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
+    assert_busy(&mut asking(&daemon, 2, "/repo.git"));
     stalled.into_iter().for_each(Client::finish);
 }
 
@@ -113,9 +111,7 @@ fn a_working_service_keeps_its_permit() {
     let gates = Gates::set_up(&scratch);
     let daemon = server(&scratch, &["--queue-timeout=3"]);
     let working = gates.keep(&daemon, 1);
-    let mut next = asking(&daemon, 2, "/repo.git");
-    let answer = next.rest().0;
-    assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
+    assert_busy(&mut asking(&daemon, 2, "/repo.git"));
     working.finish();
 }
 
@@ -203,7 +199,6 @@ fn services_that_proc_does_not_show() {
         .start();
     let mut holder = version_2(&daemon);
     list(&mut holder);
-    let Packet::Data(answer) = asking(&daemon, 2, "/repo.git").packet() else { panic!("a word") };
-    assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
+    assert_busy(&mut asking(&daemon, 2, "/repo.git"));
     list(&mut holder);
 }
