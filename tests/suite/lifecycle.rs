@@ -63,12 +63,11 @@ fn services_have_a_process_group_of_their_own() {
 /// B13: nothing to wait for.
 #[test]
 fn sigterm_with_nothing_running() {
-    let (_scratch, mut daemon) = Gitd.serve_one();
-    daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     for which in [Signal::TERM, Signal::INT] {
+        let (_scratch, mut daemon) = Gitd.serve_one();
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
         daemon.signal(which);
         assert_eq!(daemon.wait().signal(), Some(which.as_raw()));
-        daemon = Gitd.serve(&Scratch::new()).start();
     }
 }
 

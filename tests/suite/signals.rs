@@ -106,7 +106,8 @@ fn told_to_end(daemon: &Daemon) -> Client {
 
 /// Contract 16: `git daemon` is two processes, and the outer one takes the inner one with it.
 fn killing_the_wrapper(d: Implementation) {
-    let (mut wrapper, daemon, port) = wrapped(d);
+    let scratch = Scratch::new();
+    let (mut wrapper, daemon, port) = wrapped(d, &scratch);
     signal(wrapper.id(), Signal::TERM);
     assert_eq!(wait_for(&mut wrapper).signal(), Some(15));
     wait_until("the daemon has gone", || !alive(daemon));
@@ -115,7 +116,8 @@ fn killing_the_wrapper(d: Implementation) {
 
 /// Contract 16: the other way round, git says how it ended.
 fn killing_the_daemon_behind_the_wrapper(d: Implementation) {
-    let (mut wrapper, daemon, _) = wrapped(d);
+    let scratch = Scratch::new();
+    let (mut wrapper, daemon, _) = wrapped(d, &scratch);
     signal(daemon, Signal::TERM);
     let status = wait_for(&mut wrapper);
     assert_eq!(status.code(), Some(143), "{status}");
@@ -124,11 +126,10 @@ fn killing_the_daemon_behind_the_wrapper(d: Implementation) {
 }
 
 /// `git daemon`, the pid of the process behind it and its port.
-fn wrapped(d: Implementation) -> (std::process::Child, u32, u16) {
-    let scratch = Scratch::new();
+fn wrapped(d: Implementation, scratch: &Scratch) -> (std::process::Child, u32, u16) {
     let port = crate::support::invocation::free_port();
-    let exec_path = d.exec_path(&scratch);
-    let mut command = Git::of_server(&scratch)
+    let exec_path = d.exec_path(scratch);
+    let mut command = Git::of_server(scratch)
         .env("GIT_EXEC_PATH", exec_path)
         .args(["daemon", "--listen=127.0.0.1", "--reuseaddr", "--export-all"])
         .arg(format!("--port={port}"))

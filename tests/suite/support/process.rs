@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -12,6 +13,7 @@ use gitd::sys::wait::wait_readable;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
+    pidfd_send_signal,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -130,6 +132,33 @@ fn kill_with_descendants(pid: u32) {
             // It may have ended with its parent.
             let _ = kill_process(pid, Signal::KILL);
         }
+    }
+}
+
+/// Kills every process that runs below a directory of the test's own, or has a path below it among its arguments.
+pub fn end_all_in(directory: &Path) {
+    let is_there = |pid: u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let path = directory.as_os_str().as_bytes();
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory))
+            || arguments.windows(path.len()).any(|part| part == path)
+    };
+    // One may start another before it is killed. One that a file system blocks ends later.
+    for _ in 0..5 {
+        let found: Vec<_> = all().into_iter().filter(|&(pid, ..)| is_there(pid)).collect();
+        if found.is_empty() {
+            return;
+        }
+        for (pid, ..) in found {
+            let Some(process) = Pid::from_raw(pid.cast_signed()) else { continue };
+            // The descriptor names this process alone, whatever its number means by now.
+            if let Ok(process) = pidfd_open(process, PidfdFlags::empty())
+                && is_there(pid)
+            {
+                let _ = pidfd_send_signal(&process, Signal::KILL);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(3));
     }
 }
 

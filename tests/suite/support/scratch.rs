@@ -11,12 +11,20 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::Git;
+use super::process::end_all_in;
 
 /// A file in every fixture's commit, and what it says.
 pub const FILE: (&str, &str) = ("greeting", "hello, world\n");
 
 pub struct Scratch {
     root: TempDir,
+}
+
+/// A hook that waits at a gate would wait for ever once the gate is gone with the directory.
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        end_all_in(self.root());
+    }
 }
 
 impl Scratch {
