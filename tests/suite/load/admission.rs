@@ -1,4 +1,4 @@
-//! Who is served when there are more requests than places: B3 of `docs/differences.md`.
+//! The queue, when there are more requests than permits: B3 of `docs/differences.md`.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn past_the_queue() {
     is_served(&daemon);
 }
 
-/// Who has waited for too long is told so; the others wait on.
+/// A request that has waited for too long is refused; the others wait on.
 #[test]
 fn queue_timeout() {
     let scratch = Scratch::new();
@@ -43,7 +43,7 @@ fn queue_timeout() {
     assert!(!third.packets_to_flush().is_empty());
 }
 
-/// Who leaves the queue takes no place: the next one does.
+/// A client that leaves the queue takes no permit: the next request gets it.
 #[test]
 fn clients_that_leave_the_queue() {
     let scratch = Scratch::new();
@@ -77,7 +77,7 @@ fn a_thousand_against_ten() {
         .map(|_| {
             let mut client = from(&daemon, 1);
             client.send(request("upload-pack", "/repo.git"));
-            // Its turn ends by itself.
+            // Its service ends by itself.
             client.send("0000");
             client
         })
@@ -92,12 +92,12 @@ fn a_thousand_against_ten() {
     }
     let ended = daemon.log.since(mark);
     let ended = ended.iter().filter(|line| line.starts_with("Disconnected")).count();
-    // Ten of theirs, at most as many of the other's in turn with them, and what ran meanwhile.
+    // Their ten, at most as many of the greedy address in turn with them, and those that ran meanwhile.
     assert!(ended < 40, "{ended} sessions ended before ten modest clients were served");
     drop(greedy);
 }
 
-/// A full queue is no place for one address alone.
+/// One address cannot keep the whole queue.
 #[test]
 fn a_full_queue_has_room_for_others() {
     let scratch = Scratch::new();
@@ -107,7 +107,7 @@ fn a_full_queue_has_room_for_others() {
     let first = gates.keep(&daemon, 1);
     let mut greedy: Vec<_> = (0..4).map(|_| asking(&daemon, 1, "/repo.git")).collect();
     let mut modest = asking(&daemon, 2, "/repo.git");
-    // The latest of the greedy had to go.
+    // The latest request of the greedy address was dropped.
     assert_busy(&mut greedy.pop().unwrap());
     first.finish();
     greedy[0].packets_to_flush();
@@ -132,7 +132,7 @@ fn limit_by_address() {
     }
 }
 
-/// One /64 is one address, and another is another.
+/// One /64 counts as one address, another /64 as another.
 #[test]
 fn limit_by_ipv6_subnet() {
     needs_root!();
@@ -166,8 +166,7 @@ fn limit_by_ipv6_subnet() {
     });
 }
 
-/// What hangs over one repository leaves places to the others, and they are not even late: half of all places are never
-/// its own.
+/// A hook that hangs for one repository gets at most half of the permits, so requests for others are not even late.
 #[test]
 fn a_hanging_hook() {
     let scratch = Scratch::new();
@@ -185,9 +184,9 @@ fn a_hanging_hook() {
     for _ in 0..5 {
         is_served(&daemon);
     }
-    // Of all that may be at work, as many as half of the places are never its own.
+    // Of all sessions at least half of the permits are left to others.
     assert!(children(daemon.pid()).len() <= 4 * 5 - 2);
-    // The gate opens: whoever is in the hook goes on, and so do those behind them.
+    // The gate opens: the hooks go on, and so do the requests behind them.
     let opener = std::thread::spawn(move || {
         for client in &mut hanging {
             assert!(!client.packets_to_flush().is_empty());
@@ -195,7 +194,7 @@ fn a_hanging_hook() {
         }
     });
     wait_until("all have been through", || {
-        // Opened for reading and writing, the pipe takes what nobody reads yet.
+        // Opened for reading and writing, the pipe takes bytes without a reader.
         let mut gate = std::fs::File::options().read(true).write(true).open(&gate).unwrap();
         std::io::Write::write_all(&mut gate, b"\n").unwrap();
         opener.is_finished()
@@ -204,7 +203,7 @@ fn a_hanging_hook() {
     before.assert_back(&daemon);
 }
 
-/// Several repositories that hang take all places; those who wait get them all the same.
+/// Hooks that hang for several repositories take all permits, and the other requests still get them.
 #[test]
 #[ignore = "waits for many seconds"]
 fn hooks_that_hang_everywhere() {
@@ -224,7 +223,7 @@ fn hooks_that_hang_everywhere() {
     drop(hanging);
 }
 
-/// A name that takes the hook's time, or the resolver's, is the affair of who says it.
+/// A virtual host at which the hook or the resolver hangs delays only the client that names it.
 #[test]
 fn a_virtual_host_that_hangs() {
     let scratch = Scratch::new();

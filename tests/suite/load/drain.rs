@@ -13,7 +13,7 @@ use crate::support::process::{alive, children, listening, status, wait_for, wait
 use crate::support::scratch::head;
 use crate::support::{Daemon, End, Git, Gitd, Scratch, request};
 
-/// Clones by git, all in the middle of their packs until they may go on.
+/// Clones by git, all stopped in the middle of their packs until the gate opens.
 struct Clones {
     gate: File,
     clones: Vec<(Child, PathBuf)>,
@@ -26,7 +26,7 @@ impl Clones {
     /// Returns when all of them have begun.
     fn begin(scratch: &Scratch, daemon: &Daemon, repository: &Path) -> Self {
         let (begun, gate) = (scratch.root().join("begun"), scratch.root().join("gate"));
-        // A lock, as it is gone when this process is: nobody waits for ever.
+        // A lock, because it ends with this process, so no hook waits for ever.
         let script = format!(
             "#!/bin/sh\n\"$@\" | {{ head -c 20; echo >>'{}'; flock -s '{}' true; exec cat; }}\n",
             begun.display(),
@@ -49,7 +49,7 @@ impl Clones {
         Self { gate, clones, head: head(repository) }
     }
 
-    /// Lets them go on: each finishes, and has got all.
+    /// Opens the gate: each clone finishes and is complete.
     fn finish(self, scratch: &Scratch) {
         drop(self.gate);
         for (mut clone, target) in self.clones {
@@ -61,7 +61,7 @@ impl Clones {
     }
 }
 
-/// Twenty clones are under way: the port is free at once, all of them finish and verify, then it is death by the signal.
+/// SIGTERM during twenty clones: the port is free at once, all clones finish and verify, then gitd dies by the signal.
 #[test]
 fn twenty_clones() {
     let scratch = Scratch::new();
@@ -75,7 +75,7 @@ fn twenty_clones() {
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
-/// --shutdown-timeout: who has not finished by then is ended, services and all.
+/// After --shutdown-timeout gitd ends the clients that have not finished, with their services.
 #[test]
 fn shutdown_timeout() {
     let scratch = Scratch::new();
@@ -98,7 +98,7 @@ fn shutdown_timeout() {
     );
 }
 
-/// What finishes in time is not waited for any longer.
+/// gitd ends as soon as all clients have finished, before the time is over.
 #[test]
 fn shutdown_timeout_is_a_bound() {
     let scratch = Scratch::new();
@@ -111,7 +111,7 @@ fn shutdown_timeout_is_a_bound() {
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
-/// SIGINT, as from a terminal, is no less patient.
+/// SIGINT, as from a terminal, waits for clients too.
 #[test]
 fn interrupted() {
     let scratch = Scratch::new();
@@ -125,7 +125,7 @@ fn interrupted() {
     assert_eq!(daemon.wait().signal(), Some(2));
 }
 
-/// What waits for a place when the server is told to end is served all the same.
+/// Requests that wait for a permit when the server is told to end are still served.
 #[test]
 fn the_queue_is_served() {
     let scratch = Scratch::new();
@@ -182,7 +182,7 @@ fn shutdown_over_a_hanging_hook() {
     assert_eq!(daemon.wait().signal(), Some(15));
 }
 
-/// Killed while twenty clones run: the next one listens and serves at once, and all of them finish and verify.
+/// SIGKILL during twenty clones: the next server listens and serves at once, and all clones finish and verify.
 #[test]
 fn sigkill_in_mid_clone() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! Services that end before their time: somebody kills them in the middle of their work, or gitd does, as they do not hear.
+//! Services that end early: another process kills them in the middle of their work, or gitd does.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -23,7 +23,7 @@ fn in_mid_pack(daemon: &Daemon) -> (Client, u32, u32) {
     (client, service, pack)
 }
 
-/// The service dies, or what makes its pack: one line says so, the client sees the end, and nobody stays.
+/// The service or its pack-objects dies: one line says so, the client sees the end, and no process is left.
 #[test]
 fn killed_in_mid_pack() {
     let scratch = Scratch::new();
@@ -37,7 +37,7 @@ fn killed_in_mid_pack() {
         let mark = daemon.log.mark();
         signal(if which == "upload-pack" { service } else { pack }, Signal::KILL);
         assert!(client.rest().0.len() < 8_000_000);
-        wait_until("nobody is left", || !alive(service) && !alive(pack));
+        wait_until("no process is left", || !alive(service) && !alive(pack));
         let log = daemon.wait_disconnected(mark);
         assert!(log.contains(&format!("error: {which} died of signal 9")), "{log:#?}");
         assert_eq!(log.last().unwrap(), "Disconnected (with error)");
@@ -46,7 +46,7 @@ fn killed_in_mid_pack() {
     before.assert_back(&daemon);
 }
 
-/// A push dies in mid-pack: one line says so, nothing of it is to be had, and the next one is taken.
+/// A push dies in mid-pack: one line says so, its objects are not there, and the next push is taken.
 #[test]
 fn a_push_that_is_killed_in_mid_pack() {
     let scratch = Scratch::new();
@@ -74,7 +74,7 @@ fn a_push_that_is_killed_in_mid_pack() {
     assert!(log.ends_with(&last.map(str::to_owned)), "{log:#?}");
     // What reads the pack has the connection too.
     drop(push);
-    wait_until("nobody is left", || !found.iter().any(|pid| alive(*pid)));
+    wait_until("no process is left", || !found.iter().any(|pid| alive(*pid)));
     let work = scratch.root().join("work");
     Git::new(&scratch).args(["clone", "-q", &daemon.url("/repo.git")]).arg(&work).ok();
     let git = |arguments: &[&str]| Git::new(&scratch).cwd(&work).args(arguments).ok();
@@ -87,11 +87,11 @@ fn a_push_that_is_killed_in_mid_pack() {
     before.assert_back(&daemon);
 }
 
-/// Services that hear neither the end of their connection nor SIGTERM, and one of them not even SIGHUP.
+/// A git whose services ignore the end of their connection and SIGTERM, in `deaf.git` SIGHUP too.
 fn git_that_ignores_signals(scratch: &Scratch) -> std::path::PathBuf {
     scratch.bare("repo.git");
     std::fs::write(scratch.bare("deaf.git").join("deaf"), "").unwrap();
-    // It is over when the repository is gone.
+    // It ends when the repository is removed.
     scratch.fake_git(
         "trap '' PIPE TERM\n[ ! -e deaf ] || trap '' HUP\nprintf 0000\n\
          while [ -e HEAD ]; do sleep 0.1; [ ! -e more ] || { rm more; printf 0000; }; done\n",
@@ -107,7 +107,7 @@ fn assert_died(log: &[String], which: Signal) {
     assert!(log.contains(&line), "{log:#?}");
 }
 
-/// Who stands still for too long hears SIGHUP, and if that does not help, SIGKILL.
+/// A service that stands still for too long gets SIGHUP, and if that does not help, SIGKILL.
 #[test]
 #[ignore = "waits for many seconds"]
 fn a_stuck_service_that_ignores_signals() {
@@ -128,7 +128,7 @@ fn a_stuck_service_that_ignores_signals() {
     before.assert_back(&daemon);
 }
 
-/// The same when nobody listens any more: the client has closed its side, and the kernel gives the connection up.
+/// The same when the client has closed its side and the kernel gives the connection up.
 #[test]
 fn a_service_without_a_client_that_ignores_signals() {
     needs_root!();
@@ -159,7 +159,7 @@ fn a_service_without_a_client_that_ignores_signals() {
     });
 }
 
-/// The same when --shutdown-timeout has passed: nobody is left behind.
+/// The same when --shutdown-timeout has passed: no service is left.
 #[test]
 #[ignore = "waits for many seconds"]
 fn a_service_that_ignores_the_shutdown() {
@@ -184,7 +184,7 @@ fn a_service_that_ignores_the_shutdown() {
     drop(clients);
 }
 
-/// A push that may have arrived whole: its hook goes on to its end, though nobody listens any more.
+/// A push that may have arrived whole: its hook runs to its end although the client has left.
 #[test]
 fn a_hook_whose_client_has_left() {
     needs_root!();
@@ -224,7 +224,7 @@ fn a_hook_whose_client_has_left() {
     });
 }
 
-/// A push that dies in the middle of its hook: what the hook does is not cut short, as gitd has not ended it.
+/// A push dies in the middle of its hook: gitd does not end the hook, because it has not ended the push.
 #[test]
 fn a_hook_that_outlives_its_push() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! Faults, injected one by one: no crash, nothing left over, a line that says what it was, and recovery without a hand.
+//! Faults, injected one by one: gitd does not crash, leaves nothing over, logs the fault and recovers by itself.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ fn descriptors_run_out_at_every_stage() {
         if answer.contains("refs/heads") {
             served += 1;
         } else {
-            // It is no fault of the repository, and clients are not told that it is.
+            // The answer must not blame the repository.
             assert!(answer.contains("ERR server is busy, try again later"), "{more}: {answer:?}");
         }
     }
@@ -59,14 +59,14 @@ fn no_process_to_be_had() {
     let daemon = Gitd.serve(&scratch).user(USER, USER).start();
     is_served(&daemon);
     let before = Resources::of(&daemon);
-    // Who may change it is the user, and root only with all its capabilities.
+    // The user may change it, and root only with all its capabilities.
     let limit = |count: &str| {
         let pid = daemon.pid().to_string();
         let mut prlimit = std::process::Command::new("prlimit");
         prlimit.args(["--pid", &pid, &format!("--nproc={count}:")]).uid(USER).gid(USER);
         assert!(prlimit.status().unwrap().success());
     };
-    // Once with threads left over from before, once when those have ended and there can be no new one.
+    // Once with threads left over from before, once when those have ended and no new one can start.
     for _ in 0..2 {
         limit("1");
         let mark = daemon.log.mark();
@@ -80,7 +80,7 @@ fn no_process_to_be_had() {
         limit("1000");
         is_served(&daemon);
         wait_until("the threads have ended", || {
-            // Left are the runtime's, the log's and the heartbeat's.
+            // The threads of the runtime, the log and the heartbeat remain.
             std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count() <= 3
         });
     }
@@ -198,13 +198,13 @@ fn full_disk_under_a_push() {
     before.assert_back(&daemon);
 }
 
-/// The resolver takes its time: who needs it waits, and nobody else.
+/// The resolver is slow: only requests that need it wait.
 #[test]
 fn a_resolver_that_hangs() {
     needs_root!();
     let scratch = Scratch::new();
     scratch.bare("repo.git");
-    // Of one path no more are checked at once than half of the places.
+    // Checks of one path take at most half of the permits at once.
     let named = (1..9).map(|n| format!("named{n}.git")).inspect(|name| drop(scratch.bare(name)));
     let named: Vec<_> = named.collect();
     // A name server that takes every question and answers none.
@@ -244,8 +244,8 @@ fn a_resolver_that_hangs() {
     drop(hole);
 }
 
-/// Memory that cannot be had, as under a limit of the address space: gitd ends, as all that is written in Rust; what it has
-/// started does not, and the next one listens at once.
+/// An allocation fails under a limit of the address space: gitd ends, as Rust programs do; its services go on, and the
+/// next server listens at once.
 #[test]
 fn no_memory_to_be_had() {
     const MOST: usize = 4_000;
@@ -271,7 +271,7 @@ fn no_memory_to_be_had() {
     assert_eq!(client.rest(), (vec![], End::Closed));
 }
 
-/// A file system that answers nothing, until it is given up.
+/// A file system that does not answer until it is aborted.
 struct Hanging {
     device: Option<std::fs::File>,
     place: PathBuf,
@@ -289,7 +289,7 @@ impl Hanging {
         Self { device: Some(device), place }
     }
 
-    /// Whoever waits hears that there is nobody.
+    /// All calls that wait for it fail.
     fn give_up(&mut self) {
         self.device = None;
     }
@@ -302,7 +302,7 @@ impl Drop for Hanging {
     }
 }
 
-/// A file system does not answer: those who ask for it wait, the others are served, and all is well when it ends.
+/// A file system does not answer: requests that need it wait, the others are served, and all is as before when it ends.
 #[test]
 fn a_file_system_that_hangs() {
     needs_root!();

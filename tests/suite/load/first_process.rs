@@ -58,7 +58,7 @@ impl Drop for Container {
     }
 }
 
-/// What is orphaned is reaped, by whoever it is inherited; the services' own ends are still seen.
+/// Orphans are reaped, and the services' own ends are still seen.
 #[test]
 fn reaps_orphans() {
     needs_root!();
@@ -69,7 +69,7 @@ fn reaps_orphans() {
     for _ in 0..5 {
         container.ask();
     }
-    // Per request one orphan that has ended soon, and one that has not.
+    // Two orphans for each request: one ends soon, the other later.
     let sleeping = |pid: &u32| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|c| c.starts_with("sleep\x001000"))
@@ -85,7 +85,7 @@ fn reaps_orphans() {
     container.ask();
 }
 
-/// Process 1 is immune to signals it has not asked for; gitd has.
+/// The kernel delivers only signals that process 1 handles; gitd handles them.
 #[test]
 fn stops_at_sigterm() {
     needs_root!();

@@ -19,7 +19,7 @@ fn reset(client: Client) {
     drop(client);
 }
 
-/// Who closes its side and then takes its time is not gone: its kernel still answers.
+/// A client that closes its side and then reads slowly is not gone: its kernel still answers.
 #[test]
 #[ignore = "waits for many seconds"]
 fn a_pause_after_half_a_close() {
@@ -38,7 +38,7 @@ fn a_pause_after_half_a_close() {
     assert!(!log.iter().any(|line| line.contains("client is gone")), "{log:#?}");
 }
 
-/// The same when nothing reaches the client for a while: the kernel knows when it has gone, and nobody else.
+/// The same when nothing reaches the client for a while: only the kernel can tell when it has gone.
 #[test]
 fn an_outage_after_half_a_close() {
     needs_root!();
@@ -62,7 +62,7 @@ fn an_outage_after_half_a_close() {
     });
 }
 
-/// Nobody is served who has left while it waited.
+/// A client that has left the queue is not served.
 #[test]
 fn resets_in_the_queue() {
     let scratch = Scratch::new();
@@ -77,7 +77,7 @@ fn resets_in_the_queue() {
     kept.finish();
 }
 
-/// What makes a pack for an upload-pack that has died ends with it, and holds no more than its place did.
+/// A pack-objects ends with the upload-pack that it works for.
 #[test]
 fn no_pack_without_a_client() {
     let scratch = Scratch::new();

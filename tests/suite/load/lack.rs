@@ -1,5 +1,5 @@
-//! The kernel has nothing left: for a moment each of gitd's system calls that may fail so does, by strace's hand. What is
-//! lacking for a whole machine cannot be had otherwise: no test may fill the table of open files or the memory.
+//! The kernel has no resources left: strace makes one system call of gitd's fail at a time. No test may fill the
+//! machine's table of open files or its memory.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::support::{
     Daemon, Gitd, Implementation, Scratch, Stock, compliance, needs_root, request,
 };
 
-/// While it lives, system calls of gitd fail, and of what it starts.
+/// While it exists, system calls of gitd and its children fail.
 struct Fault(Trace);
 
 impl Fault {
@@ -29,7 +29,7 @@ impl Fault {
     }
 }
 
-/// There is nothing to accept a client with: that is told, and the client is served as soon as there is.
+/// accept fails: gitd logs that, and serves the client as soon as accept works again.
 #[test]
 fn for_a_client() {
     needs_root!();
@@ -44,7 +44,7 @@ fn for_a_client() {
         let before = Resources::of(&daemon);
         nothing_to_accept_with(&scratch, &daemon, error, reason);
         if error == "ENFILE" {
-            // It comes again, and is told again.
+            // It happens again, and is logged again.
             nothing_to_accept_with(&scratch, &daemon, error, reason);
         }
         before.assert_back(&daemon);
@@ -73,8 +73,7 @@ fn nothing_to_accept_with(scratch: &Scratch, daemon: &Daemon, error: &str, reaso
     assert!(told as u64 <= 1 + begun.elapsed().as_secs() / 10, "{told} times");
 }
 
-/// There is nothing to look at a repository with, or to start a service with: the client is told to come again, and that
-/// is no verdict on the repository.
+/// The check or the start of a service fails: the client is told to try again later, and the repository is not blamed.
 #[test]
 fn for_a_request() {
     needs_root!();
@@ -84,7 +83,7 @@ fn for_a_request() {
         ("pipe2:error=ENFILE", "Too many open files in system"),
         ("clone:error=ENOMEM", "Cannot allocate memory"),
         ("clone:error=EAGAIN", "Resource temporarily unavailable"),
-        // The thread that looks at it; the C library has one error for all reasons.
+        // The thread for the check; the C library has one error for all reasons.
         ("clone3:error=ENOMEM", "Resource temporarily unavailable"),
     ];
     for (what, reason) in faults {
@@ -105,7 +104,7 @@ fn for_a_request() {
     }
 }
 
-/// A kernel without an option of the socket: the session is slower, not broken, and nobody hears of it.
+/// A kernel without an option of the socket: the session works, but slower, and nothing is logged.
 #[test]
 fn options_that_the_kernel_has_not_got() {
     needs_root!();
@@ -119,8 +118,8 @@ fn options_that_the_kernel_has_not_got() {
     assert_eq!(session.log, usual.log);
 }
 
-/// There is no memory to watch a client with, or a service: it is watched as soon as there is, nobody hears of it, and the
-/// service's end is seen.
+/// There is no memory to watch a client or a service: gitd watches it as soon as there is, the client notices nothing,
+/// and the service's end is seen.
 #[test]
 fn for_watching() {
     needs_root!();
@@ -143,7 +142,7 @@ fn for_watching() {
         let line = "cannot watch a connection: Cannot allocate memory; trying again";
         assert_eq!(log.iter().filter(|logged| *logged == line).count(), 1, "{log:#?}");
         assert_eq!(log.last().unwrap(), "Disconnected");
-        wait_until("nobody is left", || {
+        wait_until("no process is left", || {
             children(daemon.pid()).is_empty() && zombies(daemon.pid()) == 0
         });
     }
@@ -155,8 +154,8 @@ compliance! {
     for_a_client_that_has_gone,
 }
 
-/// Contract 63: a client has gone again before it was accepted, or a signal has come. The next one is served, and nothing
-/// is said of it.
+/// Contract 63: a client leaves before it is accepted, or a signal arrives. The next client is served, and nothing is
+/// logged.
 fn for_a_client_that_has_gone(d: Implementation) {
     needs_root!();
     let call = if d == Stock { "accept" } else { "accept4" };

@@ -1,4 +1,4 @@
-//! A log that nobody reads: what stands in the way of writing it must not stand in the way of serving.
+//! A log without a reader: gitd cannot write it, and must still serve.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
@@ -20,7 +20,7 @@ fn noise() -> Vec<u8> {
     crate::support::pkt([b"git-upload-pack /".as_slice(), &path].concat())
 }
 
-/// Standard error is a full pipe: requests are answered, and who reads on later learns how much was lost.
+/// Standard error is a full pipe: requests are answered, and a later reader learns how much was lost.
 #[test]
 fn a_full_pipe() {
     let scratch = Scratch::new();
@@ -49,7 +49,7 @@ fn a_full_pipe() {
     let mut lines = lines(child.stderr.take().unwrap());
     let lost = lines.find(|line| line.contains(" lines of the log were lost"));
     assert!(lost.unwrap().contains("] warning: "));
-    // From here on all is told again.
+    // From here on all lines are logged again.
     let mut client = Client::connect(address);
     client.send(request("upload-pack", "/nothing"));
     client.rest();
@@ -71,7 +71,7 @@ fn lines(stream: impl Read + Send + 'static) -> impl Iterator<Item = String> {
     std::iter::from_fn(move || receiver.recv_timeout(DEADLINE).ok())
 }
 
-/// At its end gitd does not wait for a reader either.
+/// gitd does not wait for a reader at its end.
 #[test]
 fn a_full_pipe_at_the_end() {
     let scratch = Scratch::new();
@@ -90,7 +90,8 @@ fn a_full_pipe_at_the_end() {
     wait_until("it ends", || child.try_wait().unwrap().is_some());
 }
 
-/// But who begins to read then has all of it. gitd waits for a second; on a loaded machine the reader may be too late once.
+/// But a reader that begins then gets all of it. gitd waits for a second; on a loaded machine the reader may be late
+/// once.
 #[test]
 fn the_last_lines() {
     assert!((0..3).any(|_| has_all_lines_at_the_end()));
@@ -121,7 +122,7 @@ fn has_all_lines_at_the_end() -> bool {
     log.lines().filter(|line| line.contains("] Disconnected (with error), ")).count() == CLIENTS
 }
 
-/// Nobody at the other end of standard error at all.
+/// Standard error is a pipe without a reader.
 #[test]
 fn a_broken_pipe() {
     let scratch = Scratch::new();
@@ -151,7 +152,7 @@ fn syslog_comes_and_goes() {
     let syslog = Syslog::new(&scratch);
     let daemon = syslog.of(Gitd.serve(&scratch).arg("--syslog")).start();
     let before = Resources::of(&daemon);
-    // A socket takes a handful of messages from a daemon that nobody reads.
+    // The socket takes a few messages while syslogd does not read.
     for _ in 0..100 {
         let mut client = daemon.connect();
         client.send(request("upload-pack", "/repo.git"));
@@ -176,7 +177,7 @@ fn syslog_comes_and_goes() {
     before.assert_back(&daemon);
 }
 
-/// A hook says more than gitd can log: others are served all the same, and SIGTERM is heard.
+/// A hook writes more than gitd can log: others are still served, and SIGTERM works.
 #[test]
 fn a_hook_that_writes_for_ever() {
     let scratch = Scratch::new();

@@ -1,5 +1,5 @@
-//! Load, abuse and faults: gitd keeps serving, loses nothing, and comes back by itself. Only loopback sees the traffic, and
-//! every flood has an end.
+//! Load, abuse and faults: gitd keeps serving, loses nothing, and comes back by itself. Only loopback sees the traffic,
+//! and every flood has an end.
 
 mod admission;
 mod drain;
@@ -59,11 +59,11 @@ fn nft(rules: &str) {
     assert!(Command::new("nft").arg(rules).status().unwrap().success());
 }
 
-/// Services that are at work until they are told to go on: each is about to make a pack, and its hook waits at a gate.
+/// Services that work until their gate opens: each is about to make a pack, and its hook reads from a named pipe.
 struct Gates(PathBuf);
 
 impl Gates {
-    /// Of every daemon that is started afterwards.
+    /// For every daemon that is started afterwards.
     fn set_up(scratch: &Scratch) -> Self {
         let gates = scratch.directory("gates");
         let script =
@@ -117,7 +117,7 @@ impl Kept {
     }
 }
 
-/// A request that was sent; whether it was taken shows later.
+/// Sends a request, and waits until gitd has read it.
 fn asking(daemon: &Daemon, last: u8, pathname: &str) -> Client {
     let mark = daemon.log.mark();
     let mut client = from(daemon, last);
@@ -144,7 +144,7 @@ fn kilobytes(pid: u32, field: &str) -> u64 {
     size.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// What a fault or a flood must leave as it was.
+/// The resources that must be the same after a fault or a flood.
 #[derive(Debug, Clone, Copy)]
 struct Resources {
     descriptors: usize,

@@ -1,4 +1,4 @@
-//! A repository of what looks like chance, and is the same in every run.
+//! A repository of pseudo-random bytes, the same in every run.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,8 @@ use crate::support::{Git, Scratch};
 /// How many files of 200 kB the large repository has.
 const LARGE: usize = 40;
 
-/// `/large.git`: some megabytes that do not compress, so that a clone lasts for a while and fills the buffers of both ends.
+/// `/large.git`: some megabytes that do not compress, so that a clone lasts for a while and fills the buffers of both
+/// ends.
 pub fn large(scratch: &Scratch) -> PathBuf {
     let repository = scratch.bare("large.git");
     let work = scratch.root().join("work");

@@ -22,7 +22,8 @@ fn the_longest_silent_is_dismissed() {
         .collect();
     let whole = request("upload-pack", "/repo.git");
     clients[0].send(&whole[..4]);
-    // A request that was answered later proves that these bytes have been looked at; it came fourth, so that one had to go.
+    // An answer to a later request proves that gitd has read these bytes; its client was the fourth, so one was
+    // dismissed.
     let mark = daemon.log.mark();
     is_served(&daemon);
     assert_eq!(clients[1].rest(), (vec![], End::Closed));
@@ -78,7 +79,7 @@ fn a_refused_client_is_dismissed() {
     assert_eq!(ends, ["Disconnected (with error)", "Disconnected"], "{log:#?}");
 }
 
-/// Ten thousand of them: a good client is served among them, and afterwards everything is as before.
+/// Ten thousand silent clients: a good client is served among them, and afterwards everything is as before.
 #[test]
 #[ignore = "has ten thousand clients"]
 fn ten_thousand() {
@@ -91,8 +92,8 @@ fn ten_thousand() {
         let daemon = Gitd.serve(&scratch).quiet().args(options).arg("--init-timeout=600").start();
         is_served(&daemon);
         let round = || hold(&daemon, CLIENTS, kept);
-        // What the first ones needed the allocator keeps for the next ones, or gives back, as it likes: how much there
-        // is when they have gone says nothing. Something lost with each of them adds up when all are in again.
+        // The allocator may keep the memory of the first round, so its size when all have gone says nothing. A leak for
+        // each client adds up when all are in again.
         round();
         let before = round();
         let now = round();
@@ -105,13 +106,13 @@ fn hold(daemon: &Daemon, clients: usize, kept: usize) -> Resources {
     let before = Resources::of(daemon).descriptors;
     let mut silent: Vec<_> = (0..clients).map(|n| super::from(daemon, (n / 100) as u8)).collect();
     if let Some(gone) = (clients - kept).checked_sub(1) {
-        // It makes room for the last one to come. Before that as many may be in as are kept, but not all have come.
+        // It makes room for the last client. Before that as many may be in as are kept, but not all have come.
         assert_eq!(silent[gone].rest(), (vec![], End::Closed));
     }
     wait_until("all are in", || descriptors(daemon.pid()) == before + kept);
     let full = Resources::of(daemon);
     super::from(daemon, 200).busy().finish();
-    // Those who are left are heard.
+    // The clients that are left can still send requests.
     let last = silent.last_mut().unwrap();
     last.send(request("upload-pack", "/repo.git"));
     assert!(!last.packets_to_flush().is_empty());
@@ -120,7 +121,7 @@ fn hold(daemon: &Daemon, clients: usize, kept: usize) -> Resources {
     full
 }
 
-/// With fewer descriptors than clients, the longest silent make room for those who come.
+/// With fewer descriptors than clients, new clients displace those that have been silent longest.
 #[test]
 fn more_than_descriptors() {
     let (_scratch, daemon) = Gitd.serve_one();
@@ -167,8 +168,8 @@ fn connect_and_close() {
         assert!(now.descriptors <= rest.descriptors, "{now:?} after {rest:?}");
         now.kilobytes
     };
-    // What the first ones needed the allocator keeps for the next ones, or gives back. How much that is depends on how many
-    // were in at the same time, which is for the machine to say; but something lost with each of them adds up.
+    // The allocator may keep the memory of a storm. How much depends on how many clients were in at once, which varies
+    // with the machine; but a leak for each client adds up.
     let before = storm().max(storm());
     let is_back = |kilobytes: &u64| *kilobytes <= before + 4096;
     let mut after = Vec::new();
@@ -180,7 +181,8 @@ fn connect_and_close() {
     assert!(!log.iter().any(|line| line.contains("--max-pending")), "they did not pile up");
 }
 
-/// The test's own limit, given back at the end: other tests of this process see it too, and mind it not.
+/// A higher limit for the test's own process, restored at the end. Other tests in this process have it too, without
+/// harm.
 struct Descriptors(Rlimit);
 
 impl Descriptors {

@@ -1,5 +1,5 @@
-//! The limit holds: services that wake all at once, hooks of pushes that are ended, checks whose clients are gone. And it
-//! refuses nobody for whom there is a place.
+//! The limit holds when services wake all at once, when pushes are ended in their hooks, and when clients leave during
+//! their checks. And no request is refused while a permit is free.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::process::{alive, children, descendants, state, status, wait_
 use crate::support::scratch::{append, head};
 use crate::support::{Client, Daemon, End, Gitd, Packet, Scratch, pkt, request};
 
-/// A session of protocol v2 that has its answer and waits for the next question, with what it may ask for.
+/// A session of protocol v2 that has its answer and is idle, and the object that it may ask for.
 pub(super) fn resting(daemon: &Daemon, last: u8) -> (Client, String) {
     let mut client = from(daemon, last);
     client.send(pkt("git-upload-pack /repo.git\0host=x\0\0version=2\0"));
@@ -31,13 +31,13 @@ pub(super) fn ask_for_pack(client: &mut Client, id: &str) {
     );
 }
 
-/// As many sessions as may rest at one place, all of which want a pack at once.
+/// As many sessions as may be idle beside one permit, all of which ask for a pack at once.
 fn all_awake(scratch: &Scratch) -> (Daemon, Vec<(PathBuf, Client)>) {
     scratch.bare("repo.git");
     let gates = Gates::set_up(scratch);
     let daemon = Gitd.serve(scratch).arg("--max-connections=1").start();
     let mut sessions: Vec<_> = (1..=4).map(|last| resting(&daemon, last)).collect();
-    // The place is lent to the next one when the last one rests.
+    // The permit is free again when the last one is idle.
     is_served(&daemon);
     let gates: Vec<_> = (1..=4).map(|last| gates.gate(last)).collect();
     for (client, id) in &mut sessions {
@@ -62,7 +62,7 @@ fn sessions_that_all_wake() {
         .into_iter()
         .map(|(gate, mut client)| {
             std::thread::spawn(move || {
-                // Waits until somebody waits there.
+                // Waits until the hook has opened it.
                 fs::write(gate, "\n").unwrap();
                 assert_eq!(client.packet(), Packet::Data(b"packfile\n".to_vec()));
                 assert!(!client.packets_to_flush().is_empty());
@@ -104,7 +104,7 @@ fn one_permit_is_for_one() {
     wait_until("another one goes on", || {
         next = services.iter().find(|pid| !stopped(pid));
         if next.is_none() {
-            // At one of them the service waits that works.
+            // The service that has the permit waits at one of them.
             sessions.iter().for_each(|(gate, _)| open(gate));
         }
         next.is_some()
@@ -119,7 +119,7 @@ fn one_permit_is_for_one() {
     }
 }
 
-/// A hook may hold a lock for which the others wait: whatever is stopped must not be what they wait for.
+/// A hook may hold a lock that others wait for, so its service must not be stopped.
 #[test]
 #[ignore = "waits for many seconds"]
 fn locks_that_services_share() {
@@ -143,8 +143,8 @@ fn locks_that_services_share() {
     }
 }
 
-/// The thread that started a service ends when it has had nothing to do for ten seconds, and the kernel continues what it has
-/// started: it must not end before.
+/// When the thread that started a stopped service ends, the kernel continues the service. So the thread must not end
+/// after ten idle seconds, as others do.
 #[test]
 #[ignore = "waits for many seconds"]
 fn an_idle_service_stays_stopped() {
@@ -194,7 +194,7 @@ fn what_is_stopped_does_not_time_out() {
     let daemon = Gitd.serve(&scratch).args(["--max-connections=1", "--timeout=2"]).start();
     let (mut first, id) = resting(&daemon, 1);
     let (mut second, _) = resting(&daemon, 2);
-    // What works in silence is ended after two seconds, and the other one is not, though it has waited as long.
+    // The service that works in silence is ended after two seconds, the stopped one is not.
     let gates = [1, 2].map(|last| gates.gate(last));
     ask_for_pack(&mut first, &id);
     let mut stopped = None;
@@ -209,7 +209,7 @@ fn what_is_stopped_does_not_time_out() {
     drop((first, second, gates));
 }
 
-/// The kernel ends what a killed gitd has left stopped: nobody could continue it.
+/// The kernel continues the services that a killed gitd has left stopped.
 #[test]
 fn nothing_stays_stopped() {
     let scratch = Scratch::new();
@@ -219,7 +219,7 @@ fn nothing_stays_stopped() {
     daemon.signal(Signal::KILL);
     daemon.wait();
     wait_until("nothing is stopped", || services.iter().all(|&pid| state(pid) != Some('T')));
-    // The one that worked has it as with git daemon: it goes on.
+    // The service that worked goes on, as with git daemon.
     let gates: Vec<_> = sessions.iter().map(|(gate, _)| gate.clone()).collect();
     drop(sessions);
     wait_until("nothing is left", || {
@@ -230,7 +230,7 @@ fn nothing_stays_stopped() {
     });
 }
 
-/// Lets through what waits at a gate, if anything does.
+/// Opens a gate, even if no hook waits there.
 fn open(gate: &Path) {
     let mut gate = fs::File::options().read(true).write(true).open(gate).unwrap();
     std::io::Write::write_all(&mut gate, b"\n").unwrap();
@@ -248,7 +248,7 @@ fn hooks_of_pushes_that_are_ended() {
     }
     let hooks = scratch.root().join("hooks");
     fs::write(&hooks, "").unwrap();
-    // One that does not mind SIGHUP.
+    // A hook that ignores SIGHUP.
     let hook = format!(
         "#!/bin/sh\ntrap '' HUP\necho $$ >>'{}'\nsleep 900 & wait; wait\n",
         hooks.display()
@@ -277,7 +277,7 @@ fn hooks_of_pushes_that_are_ended() {
     drop(pushes);
 }
 
-/// No git for clients that have gone while a hook was asked about them, and meanwhile they are in nobody's way.
+/// gitd starts no service for clients that leave during their access hook, and they delay no others.
 #[test]
 fn clients_that_leave_during_a_hook() {
     let scratch = Scratch::new();
@@ -318,7 +318,7 @@ fn clients_that_leave_during_a_hook() {
     assert_eq!(started.lines().count(), 1);
 }
 
-/// A hook that lets `/repo.git` through at once and everything else when there is a file `go`.
+/// A hook that allows `/repo.git` at once and everything else when the file `go` exists.
 fn waits_for(scratch: &Scratch, go: &Path) -> PathBuf {
     let go = go.display();
     let script = format!(
@@ -327,7 +327,8 @@ fn waits_for(scratch: &Scratch, go: &Path) -> PathBuf {
     scratch.script("hook", &script)
 }
 
-/// Hooks are used to fetch before serving: everybody who finds a place is served, however many want the same.
+/// Hooks are used to fetch before serving: every request with a permit is served, however many want the same
+/// repository.
 #[test]
 fn clones_behind_a_slow_hook() {
     for (places, clients) in [(8, 8), (0, 140)] {

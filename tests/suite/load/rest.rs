@@ -1,4 +1,4 @@
-//! Services that wait for their clients: they give their place to others, and go on.
+//! Services that wait for their clients are idle: they give their permit back, and go on later.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -31,7 +31,8 @@ fn server(scratch: &Scratch, options: &[&str]) -> Daemon {
     Gitd.serve(scratch).arg("--max-connections=1").args(options).start()
 }
 
-/// Everything was answered and acknowledged: the next request is served beside it, and it can go on whenever it likes.
+/// Everything was answered and acknowledged: the next request is served beside it, and the session can go on at any
+/// time.
 #[test]
 fn an_idle_session_gives_its_permit_back() {
     let scratch = Scratch::new();
@@ -45,7 +46,7 @@ fn an_idle_session_gives_its_permit_back() {
     wait_until("all have ended", || children(daemon.pid()).is_empty());
 }
 
-/// Three others are served one after another, in the only place; then what holds them up goes on.
+/// Three others are served one after another, with the only permit.
 fn others_are_served(daemon: &Daemon) {
     for _ in 0..3 {
         let mut next = asking(daemon, 2, "/repo.git");
@@ -54,7 +55,7 @@ fn others_are_served(daemon: &Daemon) {
     }
 }
 
-/// Clients that were greeted, asked for something, or half of it, and say nothing more.
+/// Clients that got the greeting, or sent a request or half of one, and then are silent.
 #[test]
 fn silent_sessions_delay_no_others() {
     let scratch = Scratch::new();
@@ -90,7 +91,8 @@ fn silent_sessions_delay_no_others() {
     assert!(report.contains("unpack ok") && report.contains("ok refs/heads/new"), "{report}");
 }
 
-/// With one place, one service may wait in the middle of an answer, as that takes memory; the second keeps the place.
+/// With one permit, one service may be idle in the middle of an answer, because that takes memory; the second keeps the
+/// permit.
 #[test]
 fn idle_sessions_in_mid_answer_are_bounded() {
     let scratch = Scratch::new();
@@ -104,7 +106,7 @@ fn idle_sessions_in_mid_answer_are_bounded() {
     stalled.into_iter().for_each(Client::finish);
 }
 
-/// A service that works has its place to itself, however long nothing moves.
+/// A service that works keeps its permit, however long nothing moves.
 #[test]
 fn a_working_service_keeps_its_permit() {
     let scratch = Scratch::new();
@@ -115,8 +117,8 @@ fn a_working_service_keeps_its_permit() {
     working.finish();
 }
 
-/// Through a Unix socket nothing is counted: a service keeps its place, and what its client sends now and then does not
-/// change that.
+/// The kernel counts no bytes of a Unix socket: a service keeps its permit, also when its client sends a byte now and
+/// then.
 #[test]
 fn no_session_is_idle_over_a_unix_socket() {
     let scratch = Scratch::new();
@@ -142,7 +144,7 @@ fn no_session_is_idle_over_a_unix_socket() {
     assert!(answer.windows(4).any(|word| word == b"busy"), "{answer:?}");
 }
 
-/// --timeout ends what is stuck, and leaves ten times as much to who works.
+/// --timeout ends a session that is stuck, and allows ten times as long to a client that has its answer.
 #[test]
 #[ignore = "waits for many seconds"]
 fn an_idle_session_has_a_longer_timeout() {
@@ -160,7 +162,7 @@ fn an_idle_session_has_a_longer_timeout() {
     assert_eq!(working.rest(), (vec![], End::Closed));
 }
 
-/// Who has answered and works all the same, in silence, is not at rest, whether or not others could have its place.
+/// A service that has answered and works on in silence is not idle, whether or not permits are limited.
 #[test]
 fn work_after_an_answer_times_out() {
     let scratch = Scratch::new();
@@ -173,19 +175,19 @@ fn work_after_an_answer_times_out() {
         client.packets_to_flush();
         let begin = Instant::now();
         client.rest();
-        // At rest it would be ten times as much.
+        // If it were idle, it would be ten times as long.
         assert!(begin.elapsed() < Duration::from_secs(12), "{places}: {:?}", begin.elapsed());
     }
 }
 
-/// In the /proc of another PID namespace gitd's numbers are other processes'. Of its own services nobody knows anything: they
-/// count as at work, and keep their places.
+/// In the /proc of another PID namespace gitd's process ids belong to other processes. So gitd cannot observe its
+/// services: they count as working, and keep their permits.
 #[test]
 fn services_that_proc_does_not_show() {
     needs_root!();
     let scratch = Scratch::new();
     scratch.bare("repo.git");
-    // Of that namespace, two hundred processes that wait in a read have the low numbers, as gitd's services have in theirs.
+    // In that namespace two hundred processes that wait in a read have the low ids, as gitd's services have in theirs.
     let others = "for other in $(seq 200); do { read -r line; } <&3 & done";
     let daemon = Gitd
         .serve(&scratch)

@@ -1,6 +1,6 @@
-//! Restarts under a steady load, as its clients see them. With a socket that somebody else holds not one request fails; with
-//! gitd's own there is a gap, which lasts as long as a new process takes to listen: the old one has let go of the port
-//! before it waits for those that it serves.
+//! Restarts under a steady load, as its clients see them. With a socket that a service manager holds no request fails.
+//! With gitd's own socket there is a gap until the new process listens, because the old one closes the socket before it
+//! waits for its clients.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -24,7 +24,7 @@ const PACE: Duration = Duration::from_millis(20);
 
 const RESTARTS: usize = 6;
 
-/// Systemd, or whoever opened the socket, keeps it while one server follows another.
+/// Systemd, or another program that opened the socket, keeps it while one server follows another.
 #[test]
 fn with_a_socket_that_is_passed_on() {
     let scratch = scratch();
@@ -40,7 +40,7 @@ fn with_a_socket_that_is_passed_on() {
         for turn in 0..RESTARTS {
             load.wait_for_more();
             server.signal(Signal::TERM);
-            // Both at once for a while, or nobody: then clients wait in the socket's queue.
+            // Both serve for a while, or neither: then clients wait in the socket's queue.
             if turn % 2 == 0 {
                 let mut old = std::mem::replace(&mut server, start());
                 assert_eq!(old.wait().signal(), Some(15));
@@ -81,7 +81,7 @@ fn with_a_socket_of_its_own() {
     for failure in &load.failed {
         let kind = failure.error.kind();
         assert!(matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset));
-        // Causes, not times: none has failed that was not under way while nobody listened.
+        // Causes, not times: only requests that began while no process listened may fail.
         assert!(
             gaps.iter().any(|(span, _)| failure.begun <= span.end && failure.ended >= span.start),
             "{failure:?}"

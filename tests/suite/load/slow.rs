@@ -1,5 +1,5 @@
-//! Clients that are slow, or stop: others are served beside them, and nothing of them is left. None of these tests measures
-//! time: the slow ones take a step, a good one is served, and so on.
+//! Clients that are slow or stop: others are served beside them, and nothing of them is left. These tests do not
+//! measure time: the slow clients take a step, a good one is served, and so on.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,8 @@ use crate::support::process::{children, in_network_of, wait_for, wait_until};
 use crate::support::scratch::head;
 use crate::support::{Client, Daemon, End, Git, Gitd, Packet, Scratch, needs_root, pkt, request};
 
-/// Thirty clients send their requests byte by byte: they take no place until they have said all, and then they are served.
+/// Thirty clients send their requests byte by byte: they take no permit until the request is complete, then they are
+/// served.
 #[test]
 fn byte_by_byte() {
     let scratch = Scratch::new();
@@ -29,7 +30,7 @@ fn byte_by_byte() {
             is_served(&daemon);
         }
     }
-    // One place: each is served when those before it have left.
+    // One permit: each is served when those before it have left.
     std::thread::scope(|scope| {
         for client in slow {
             scope.spawn(move || {
@@ -42,7 +43,7 @@ fn byte_by_byte() {
     before.assert_back(&daemon);
 }
 
-/// A client whose kernel has room for next to nothing.
+/// A client with a tiny receive buffer.
 pub(super) fn narrow(daemon: &Daemon) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
@@ -50,7 +51,7 @@ pub(super) fn narrow(daemon: &Daemon) -> Client {
     Client::from(TcpStream::from(socket))
 }
 
-/// A reader of a kilobyte now and then leaves the only place to others, and gets its whole pack in the end.
+/// A reader of a kilobyte now and then leaves the only permit to others, and gets its whole pack in the end.
 #[test]
 #[ignore = "waits for many seconds"]
 fn a_kilobyte_at_a_time() {
@@ -80,7 +81,7 @@ fn a_kilobyte_at_a_time() {
     before.assert_back(&daemon);
 }
 
-/// Requests whose answers nobody reads: --timeout ends them, and those that waited behind them are served.
+/// --timeout ends requests whose answers are not read, and the requests behind them are served.
 #[test]
 #[ignore = "waits for many seconds"]
 fn answers_that_are_not_read() {
@@ -96,7 +97,7 @@ fn answers_that_are_not_read() {
     let mark = daemon.log.mark();
     let mut deaf = [narrow(&daemon), narrow(&daemon)];
     for client in &mut deaf {
-        // With version 2 the service has no clock of its own.
+        // With version 2 the service has no time-out of its own.
         client.send(pkt("git-upload-pack /large.git\0host=x\0\0version=2\0"));
         client.packets_to_flush();
         let all = [pkt(format!("want {head}\n")), pkt("done\n"), b"0000".to_vec()].concat();
@@ -151,14 +152,14 @@ fn a_push_that_stalls() {
     before.assert_back(&daemon);
 }
 
-/// Connections that are never completed, far more than the kernel keeps a list of: who completes one is served.
+/// Connections that are never completed, far more than the kernel lists: a client that completes one is served.
 #[test]
 fn half_open_connections() {
     const HALF_OPEN: u16 = 1_000;
     needs_root!();
     let scratch = Scratch::new();
     scratch.bare("repo.git");
-    // Of 127.0.2.0/24 nobody hears that the server agrees.
+    // Clients in 127.0.2.0/24 do not get the server's SYN-ACK.
     let rule = "nft 'add table ip t; add chain ip t c { type filter hook output priority 0; }; \
                 add rule ip t c ip daddr 127.0.2.0/24 tcp flags & (syn|ack) == syn|ack drop'";
     let daemon = Gitd
@@ -186,7 +187,7 @@ fn half_open_connections() {
     });
 }
 
-/// Begins to connect, and waits for nothing.
+/// Begins to connect, and does not wait.
 fn knock(daemon: &Daemon, n: u16) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let [_, last] = (1 + n % 250).to_be_bytes();

@@ -1,11 +1,12 @@
-//! Mixed work at four times what may run: fetch, clone, push, archive, clients that are killed, bad input. Every client
-//! that is answered gets a true answer or hears that the server is busy, and what gitd uses does not grow.
+//! Mixed work at four times what may run: fetch, clone, push, archive, clients that are killed, bad input. Every
+//! answer is correct or says that the server is busy, and gitd's resources do not grow.
 //!
-//! The suite runs gitd as cargo builds it for tests, with debug assertions and checked arithmetic: what a client could do
-//! to break one of them would be found here, as panics are told in the log, which is looked through at the end.
+//! The suite runs gitd as cargo builds it for tests, with debug assertions and checked arithmetic. A panic is a line of
+//! the log, and the test looks for one at the end.
 //!
-//! It takes about a minute; `GITD_SOAK=1800 cargo test --test suite -- --ignored --nocapture load::soak` works for half an hour. Both
-//! print the tables of `docs/benchmarks.md`. All of it is nicer than the tests that run beside it.
+//! It takes about a minute; `GITD_SOAK=1800 cargo test --test suite -- --ignored --nocapture load::soak` works for half
+//! an hour. Both print the tables of `docs/benchmarks.md`. All of it has a lower priority than the tests that run
+//! beside it.
 
 mod work;
 
@@ -19,10 +20,10 @@ use super::Resources;
 use crate::support::process::{children, descriptors, status, wait_until, zombies};
 use crate::support::{Daemon, Gitd, Scratch};
 
-/// How many requests may wait. Sixteen clients are sometimes more than that and those that are served.
+/// How many requests may wait. Sixteen clients sometimes exceed this and the permits together.
 const QUEUE: usize = 10;
 
-/// What is needed once is no growth; by then all of it has been.
+/// Memory that is needed once is not growth; by then all of it has been allocated.
 const LONGEST_WARMING: u64 = 60;
 
 #[test]
@@ -144,7 +145,7 @@ fn report(site: &Site, seconds: u64, columns: &[(String, Usage)]) {
     row("PSS, KiB", &|(_, usage)| usage.proportional.to_string());
 }
 
-/// Leaves the processor to others; for this thread and what it starts.
+/// Lowers the priority of this thread and its children.
 fn be_nice() {
     rustix::process::setpriority_process(None::<Pid>, 10).unwrap();
 }

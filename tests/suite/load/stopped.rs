@@ -1,4 +1,5 @@
-//! A service is stopped only while it reads from its client, and alone: nobody else waits for it, and nothing stays stopped.
+//! gitd stops a service only while it reads from its client, and without its helpers: no other process waits for it,
+//! and nothing stays stopped.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ fn in_mid_push(scratch: &Scratch, daemon: &Daemon) -> (Client, Vec<u8>) {
     (push, pack[30..].to_vec())
 }
 
-/// A push that rests goes on when gitd has died, as with git daemon.
+/// An idle push goes on when gitd has died, as with git daemon.
 #[test]
 fn a_push_that_outlives_gitd() {
     for signal in [Signal::KILL, Signal::HUP] {
@@ -37,7 +38,7 @@ fn a_push_that_outlives_gitd() {
         let options = ["--enable=receive-pack", "--max-connections=1"];
         let mut daemon = Gitd.serve(&scratch).args(options).start();
         let (mut push, rest) = in_mid_push(&scratch, &daemon);
-        // It rests: its place is lent.
+        // It is idle: another request gets the permit.
         is_served(&daemon);
         daemon.signal(signal);
         daemon.wait();
@@ -46,7 +47,7 @@ fn a_push_that_outlives_gitd() {
     }
 }
 
-/// What a service has left in its group may hold a lock.
+/// A process that a service has left in its group may hold a lock.
 #[test]
 fn helpers_of_an_idle_service_go_on() {
     let scratch = Scratch::new();
@@ -78,7 +79,7 @@ fn helpers_of_an_idle_service_go_on() {
     }
 }
 
-/// A session that was let in does not wait for the ends of all that came while it rested.
+/// A session that was idle does not wait for the end of all requests that came meanwhile.
 #[test]
 #[ignore = "waits for many seconds"]
 fn an_admitted_session_is_served_in_time() {
@@ -87,7 +88,7 @@ fn an_admitted_session_is_served_in_time() {
     large(&scratch);
     let daemon = Gitd.serve(&scratch).args(["--max-connections=1"]).start();
     let (mut first, id) = resting(&daemon, 1);
-    // A reader that is never slow enough to rest, and has enough to read.
+    // A reader that is never slow enough to be idle, and has enough to read.
     let mut reader = narrow(&daemon);
     ask_for_all(&mut reader, "/large.git");
     let reading = std::thread::spawn(move || {

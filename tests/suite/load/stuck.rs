@@ -1,4 +1,4 @@
-//! A runtime that spins: it is noticed, told of, and the service manager hears no more.
+//! A runtime in a busy loop: gitd logs it, and the service manager's watchdog gets no report.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::from;
 use crate::support::{DEADLINE, Gitd, Scratch, request};
 
-/// Makes a call of gitd's spin for as long as there is a file: the look at a session's counters.
+/// Makes a system call of gitd loop while a file exists: the one that reads a session's counters.
 const SPIN: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -37,7 +37,7 @@ fn spinning(scratch: &Scratch) -> PathBuf {
     library
 }
 
-/// Waits for one word to the watchdog.
+/// Waits for one report to the watchdog.
 fn feeds_once(manager: &UnixDatagram) -> bool {
     manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut buffer = [0; 1024];
@@ -75,16 +75,16 @@ fn a_busy_loop_is_reported() {
         .start();
     let mark = daemon.log.mark();
     let client = from(&daemon, 1).busy();
-    // The next look at its session does not end.
+    // The next read of its counters does not end.
     fs::write(&file, "").unwrap();
-    // No words to the manager for longer than it waits: the loop has stopped.
+    // No report for longer than the manager waits: the runtime is stuck.
     while feeds(Duration::from_millis(1500)) > 0 {}
     let lines = daemon.log.wait(mark, |line| line.contains("serves nobody"));
     let line = lines.last().unwrap();
     let works = format!("it works for client {}, watching its service ", client.address());
     assert!(line.contains("stuck for 1") && line.contains(&works), "{line}");
     assert_eq!(feeds(Duration::from_millis(1)), 0);
-    // Once is enough.
+    // It is logged once.
     fs::remove_file(&file).unwrap();
     let lines = daemon.log.wait(mark, |line| line.contains("gitd goes on after 1"));
     assert_eq!(lines.iter().filter(|line| line.contains("serves nobody")).count(), 1);
@@ -92,7 +92,7 @@ fn a_busy_loop_is_reported() {
     client.finish();
 }
 
-/// A runtime that sleeps is not stuck, and nobody wakes to look at it.
+/// A runtime that sleeps is not stuck, and no thread wakes to check it.
 #[test]
 fn sleep_is_no_busy_loop() {
     let (_scratch, daemon) = Gitd.serve_one();
@@ -101,7 +101,7 @@ fn sleep_is_no_busy_loop() {
     assert!(!daemon.log.since(0).iter().any(|line| line.contains("serves nobody")));
 }
 
-/// Nor does the thread that looks sleep on when the runtime wakes.
+/// The thread that checks wakes with the runtime.
 #[test]
 #[ignore = "waits for many seconds"]
 fn a_busy_loop_after_a_sleep() {

@@ -37,8 +37,8 @@ fn rest(mut client: &UnixStream) -> (Vec<u8>, Duration) {
     (answer, begin.elapsed())
 }
 
-/// Every service and version: a push and an archive after the time-out, as does a client of version 2 that has stopped in
-/// the middle of an answer; one that has its answer may work for ten times as long.
+/// Every service and version: a push and an archive after the time-out, as does a client of version 2 that has stopped
+/// in the middle of an answer; one that has its answer may work for ten times as long.
 #[test]
 #[ignore = "waits for many seconds"]
 fn silence_is_ended() {
@@ -79,7 +79,7 @@ fn a_client_that_stops_reading() {
     assert!(!rest(&client).0.is_empty());
 }
 
-/// A client of version 2 that stops reading in mid-answer has not got what it asked for: it is not at rest.
+/// A client of version 2 that stops reading in mid-answer does not have its answer: the session is not idle.
 #[test]
 fn half_an_answer_is_not_idle() {
     let scratch = Scratch::new();
@@ -100,7 +100,7 @@ fn half_an_answer_is_not_idle() {
     assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
 }
 
-/// A client that has moved and then is silent is silent: what was heard of it is heard once.
+/// A client that has sent something and then is silent times out: its bytes count once.
 #[test]
 fn silence_after_movement() {
     let scratch = Scratch::new();
@@ -151,7 +151,7 @@ fn whatever_moves_goes_on() {
     wait_until("all have ended", || children(daemon.pid()).is_empty());
 }
 
-/// A packet now and then, which the service reads at once: nothing of it is in a queue when somebody looks.
+/// A packet now and then, which the service reads at once: gitd finds nothing of it in a queue.
 #[test]
 #[ignore = "waits for many seconds"]
 fn packets_now_and_then() {
@@ -170,7 +170,7 @@ fn packets_now_and_then() {
     wait_until("it has ended", || children(daemon.pid()).is_empty());
 }
 
-/// Without a time-out nobody looks, and gitd sleeps.
+/// Without a time-out gitd does not look, and sleeps.
 #[test]
 fn gitd_sleeps_beside_an_idle_session() {
     let scratch = Scratch::new();

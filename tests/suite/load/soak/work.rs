@@ -1,4 +1,4 @@
-//! The clients of the soak: what they do, and how they know that they were told the truth.
+//! The clients of the soak: what they do, and how they verify the answers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct Site<'a> {
     daemon: &'a Daemon,
     heads: [(&'static str, String); 2],
     tally: Mutex<BTreeMap<&'static str, u64>>,
-    /// Somebody was told something wrong: the others need not go on.
+    /// A client got a wrong answer: the others need not go on.
     failed: AtomicBool,
 }
 
@@ -224,7 +224,7 @@ impl<'a> Site<'a> {
         Ok("nonsense after a request, ended")
     }
 
-    /// Reads a little of a clone and leaves with the service in mid-sentence.
+    /// Reads a little of a clone and leaves in the middle of the pack.
     fn stalled(&self) -> Done {
         let mut client = self.daemon.connect();
         client.send(request("upload-pack", "/large.git"));
@@ -255,7 +255,7 @@ impl<'a> Site<'a> {
         Ok(output)
     }
 
-    /// A command that asks nobody.
+    /// A command that connects to no server.
     fn local(&self, place: &Path, arguments: &[&str]) -> String {
         Git::new(self.scratch).cwd(place).args(arguments).ok()
     }
