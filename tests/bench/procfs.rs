@@ -1,9 +1,10 @@
 //! What the kernel says about a server and everything that it has started: CPU, processes, memory, context switches.
 //!
-//! CPU is counted without cgroups: a process's own time is `utime + stime`, and when it is reaped its parent inherits that
-//! *and* all the process had inherited itself (`cutime`, `cstime`). So the sum of all four over the live processes of a tree
-//! is everything the tree has ever used, whoever reaped whom. It is exact once the tree has settled: a descendant that
-//! still runs is in the sum with its own figures, and none is ever left to init while its parent lives.
+//! CPU is counted without cgroups: a process's own time is `utime + stime`, and when it is reaped its parent inherits
+//! that *and* all the process had inherited itself (`cutime`, `cstime`). So the sum of all four over the live processes
+//! of a tree is everything the tree has ever used, whichever process reaped which. It is exact once the tree has
+//! settled: a descendant that still runs is in the sum with its own figures, and none is ever left to init while its
+//! parent lives.
 
 use std::collections::HashMap;
 use std::fs;

@@ -28,7 +28,7 @@ pub(crate) enum Writes {
 pub(crate) struct Target {
     address: SocketAddr,
     repository: String,
-    /// The floor has no one who would read a request packet.
+    /// The floor does not read a request packet.
     sends_request: bool,
     patience: Duration,
     /// The client's own address; without, the kernel's choice.

@@ -210,7 +210,7 @@ pub(crate) fn medians(samples: &Samples) -> PerSide<Option<f64>> {
     medians
 }
 
-/// Three significant digits, and none that nobody could measure.
+/// Three significant digits, and none that cannot be measured.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),

@@ -26,8 +26,8 @@ impl<T> IndexMut<Side> for PerSide<T> {
 /// One sample a round and side; the same position is the same round.
 pub(crate) type Samples = PerSide<Vec<f64>>;
 
-/// Calls `work` with each of `sides` in each round. The first to go changes with the round, so that a machine which grows
-/// slower or faster favours nobody.
+/// Calls `work` with each of `sides` in each round. The first to go changes with the round, so that a machine which
+/// grows slower or faster favours neither side.
 pub(crate) fn alternate(
     rounds: usize,
     sides: &[Side],

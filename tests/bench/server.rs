@@ -181,8 +181,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Its services too: most have lost their clients and end by themselves, but one whose client's last packet met a
-        // full accept queue does not know.
+        // Its services too: most have lost their clients and end by themselves, but one whose client's last packet met
+        // a full accept queue does not know.
         let tree = procfs::tree(self.pid()).unwrap_or_default();
         if tree.len() > 1 {
             let pids = tree.iter().skip(1).map(u32::to_string);
@@ -193,7 +193,7 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port on which no server listens now.
 fn free_port(address: IpAddr) -> Result<u16> {
     Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
 }

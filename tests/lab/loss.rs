@@ -5,7 +5,7 @@ use super::network::{Link, Network};
 /// What happens to a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Packets vanish, both ways, and nobody is told: a dead radio link, a switch that hangs.
+    /// Packets are dropped in both directions without an error: a dead radio link, a switch that hangs.
     Blackhole,
     /// The server's interface goes down.
     ServerDown,

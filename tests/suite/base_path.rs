@@ -130,7 +130,7 @@ fn too_long(d: Implementation) {
         } else {
             format!("base-path too large: {base}{pathname}")
         };
-        // Where a line that long is cut is nobody's contract.
+        // The contract does not say where such a long line is cut.
         let logged = &session.log[3];
         assert_eq!(logged[..250], expected[..250]);
     }

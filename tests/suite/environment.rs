@@ -1,4 +1,4 @@
-//! What variables of git's in the server's own environment do to those who ask: contract 51, B16. Some narrow what is
+//! What git's variables in the server's own environment do to clients: contract 51, B16. Some narrow what is
 //! served, so none may be lost; none may lead gitd's own questions astray.
 
 use crate::support::scratch::{chown, config};
@@ -65,7 +65,7 @@ fn scene() -> Scratch {
     scratch
 }
 
-/// What somebody sees who asks for `/repo.git`: the refs, or nothing.
+/// What a client of `/repo.git` sees: the refs, or nothing.
 fn seen(session: &Session) -> Option<Vec<String>> {
     let Verdict::Served(lines) = &session.verdict else { return None };
     let names = lines.iter().map(|line| {

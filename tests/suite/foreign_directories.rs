@@ -1,5 +1,5 @@
 //! Root in directories where another user can write: that user's links, names and swaps must not have root change, give
-//! away or remove what is somebody else's.
+//! away or remove another user's files.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +17,7 @@ use crate::support::process::wait_until;
 use crate::support::scratch::{chmod, chown};
 use crate::support::{DEADLINE, Invocation, Outcome, Scratch, needs_root};
 
-/// Who owns the directories, and has been put into the user database of none of these servers.
+/// The user that owns the directories. The user database of these servers does not have it.
 const FOREIGNER: u32 = 31_101;
 
 /// A file of root's that must stay as it is.
@@ -89,7 +89,7 @@ fn swapped_after_bind(
     fs::write(done, "").unwrap();
     swapping.join().unwrap();
     if served {
-        // strace passes SIGTERM on to nobody; what it traces ends with it only if it is told.
+        // strace does not pass SIGTERM on; the traced program ends with it only on request.
         let below = crate::support::process::descendants(child.id());
         below.iter().for_each(|&pid| crate::support::process::signal(pid, Signal::TERM));
     }
@@ -179,7 +179,8 @@ fn a_directory_that_is_swapped_before_the_bind() {
     assert_eq!(found, (false, true), "{text}");
 }
 
-/// Where nothing is given away there is nothing to refuse: the socket has its mode from the beginning, whatever the mask.
+/// Where nothing is given away there is nothing to refuse: the socket has its mode from the beginning, whatever the
+/// mask.
 #[test]
 fn a_socket_in_a_foreign_directory() {
     needs_root!();
@@ -287,7 +288,7 @@ fn a_state_file_that_leads_elsewhere() {
     }
 }
 
-/// A pipe that nobody reads would stop root for good.
+/// A pipe without a reader would block root for ever.
 #[test]
 fn a_pipe_of_another_users() {
     needs_root!();

@@ -114,7 +114,7 @@ fn beneath_a_file(d: Implementation) {
     ));
 }
 
-/// Contract 36: what is neither a directory nor a regular file does not stop the search, and nobody reads from it.
+/// Contract 36: a file that is neither a directory nor regular does not stop the search, and is not read.
 fn special_files(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("fifo.git");

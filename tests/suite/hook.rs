@@ -187,7 +187,7 @@ fn every_service(d: Implementation) {
     }
 }
 
-/// Contract 49, 56: nobody is asked about a repository that cannot be served.
+/// Contract 49, 56: the hook is not asked about a repository that cannot be served.
 fn not_about_a_format_that_git_refuses(d: Implementation) {
     let scratch = Scratch::new();
     config(&scratch.bare("new.git"), "[core] repositoryformatversion = 999\n");
@@ -217,7 +217,7 @@ fn without_an_interpreter(d: Implementation) {
     assert!(seen(&scratch).exists());
 }
 
-/// Contract 58: any failure refuses, and the text is for those who may know.
+/// Contract 58: any failure refuses, and the client gets the text only with --informative-errors.
 fn refusal(d: Implementation) {
     let (_scratch, daemon) = server(d, "echo go away; exit 1", false);
     let session = daemon.ask("upload-pack", "/repo.git");

@@ -55,7 +55,7 @@ fn the_service_has_the_socket() {
     wait_until("the service is reaped", || children(daemon.pid()).is_empty());
 }
 
-/// B6: a service that ends well and says nothing has not failed, and nobody is told so.
+/// B6: a service that ends with 0 and no output has not failed, and gitd sends no `ERR`.
 #[test]
 fn success_in_silence() {
     let scratch = Scratch::new();
@@ -68,7 +68,7 @@ fn success_in_silence() {
     }
 }
 
-/// B3, B4: silence takes nobody's place.
+/// B3, B4: a silent client takes no permit.
 #[test]
 fn silent_clients_hold_no_slot() {
     let scratch = Scratch::new();
@@ -165,7 +165,7 @@ fn no_oracle() {
     }
 }
 
-/// B8: who neither reads nor goes is not waited for.
+/// B8: gitd does not wait for a client that neither reads nor closes.
 #[test]
 fn a_refused_client_that_stays() {
     let (_scratch, daemon) = Gitd.serve_one();
@@ -218,7 +218,7 @@ fn no_byte_of_a_client_breaks_a_line() {
         let mut client = daemon.connect();
         client.send(bytes);
         client.rest();
-        // Who stays is waited for.
+        // gitd waits for a client that stays.
         drop(client);
         daemon.wait_disconnected(mark);
     }

@@ -98,7 +98,7 @@ fn served(d: Implementation) {
     let (mut inetd, mut client) = Inetd::tcp(invocation);
     client.send(request("upload-pack", "/repo.git"));
     assert!(!client.packets_to_flush().is_empty());
-    // The service waits for its client now; nobody else does anything.
+    // The service waits for its client now; no other process runs.
     assert_eq!(process::status(inetd.child.id(), "Threads").as_deref(), Some("1"));
     client.send("0000");
     assert_eq!(client.rest().0, b"");
@@ -126,7 +126,7 @@ fn refused(d: Implementation) {
     assert!(inetd.log().contains(&line));
 }
 
-/// Contract 51: who the client is, is for the environment to say.
+/// Contract 51: the environment gives the client's address.
 fn addresses_from_the_environment(d: Implementation) {
     for (address, port, logged) in [
         (None, None, None),
@@ -302,7 +302,7 @@ fn no_pid_file(d: Implementation) {
     assert!(!file.exists());
 }
 
-/// Contract 20: standard error, which is the client's connection under inetd, is nobody's when the log goes elsewhere.
+/// Contract 20: under inetd standard error is the client's connection; it is closed when the log goes elsewhere.
 fn silence(d: Implementation) {
     let (_scratch, invocation) = exported(d);
     let (mut inetd, mut client) = Inetd::tcp(invocation.arg("--log-destination=none"));

@@ -1,5 +1,5 @@
-//! What git is asked for the one client of --inetd: nothing that can do without an answer, and all that cannot; contract 45,
-//! 47 and 52.
+//! What git is asked for the one client of --inetd: nothing that can do without an answer, and all that cannot;
+//! contract 45, 47 and 52.
 
 use std::fs;
 
@@ -97,7 +97,7 @@ fn owner(d: Implementation) {
     assert!(serves(invoke()));
 }
 
-/// A `git` that writes down what it is asked. It is a script, of which nobody can say where it is configured.
+/// A `git` that writes down its arguments. It is a script, so gitd cannot know where it is configured.
 fn witness(scratch: &Scratch, invocation: Invocation) -> Invocation {
     let asked = scratch.root().join("asked");
     let real = Git::program().display();
@@ -134,7 +134,7 @@ fn nothing_for_a_refusal() {
     }
 }
 
-/// A git of which nobody knows where it is configured is asked what the configuration says, and nothing else.
+/// If gitd cannot know where git is configured, it asks git for the setting, and nothing else.
 #[test]
 fn one_question_for_an_unknown_git() {
     let scratch = exported();

@@ -81,7 +81,7 @@ fn without_resolving(d: Implementation) {
     }
 }
 
-/// The resolver is asked once for all that want its answer, and not at all if nobody does.
+/// The resolver is asked at most once, and only if its answer is used.
 #[test]
 fn the_resolver_is_asked_at_most_once() {
     needs_root!();
@@ -117,8 +117,8 @@ fn the_resolver_is_asked_at_most_once() {
     }
 }
 
-/// A name server that has 127.0.0.9 for every name. `asked` gets the questions for an IPv4 address, with their numbers: one
-/// that is sent again keeps its own.
+/// A name server that has 127.0.0.9 for every name. `asked` gets the questions for an IPv4 address, with their numbers:
+/// one that is sent again keeps its own.
 fn answer(socket: &UdpSocket, asked: &Mutex<HashSet<(u16, Vec<u8>)>>) {
     const HEADER: usize = 12;
     let mut buffer = [0; 512];
@@ -172,7 +172,7 @@ fn canonical_names_as_they_are(d: Implementation) {
     session.assert_served("Public.Example/repo.git");
 }
 
-/// Contract 42, 28: who answers for a name could lead out of the directory that is served.
+/// Contract 42, 28: a resolver's answer could lead out of the directory that is served.
 fn canonical_names_are_cleaned(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("Outside/repo.git");

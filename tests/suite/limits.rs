@@ -22,7 +22,7 @@ compliance! {
     out_of_descriptors,
 }
 
-/// Contract 60: who says nothing is sent away without a word.
+/// Contract 60: a silent client is disconnected without an answer.
 fn init_timeout(d: Implementation) {
     let scratch = Scratch::new();
     let daemon = d.serve(&scratch).arg("--init-timeout=1").start();
@@ -98,7 +98,7 @@ fn timeout_of_upload_pack(d: Implementation) {
     }
 }
 
-/// Contract 60, B5: who else has a clock.
+/// Contract 60, B5: the other services time out too.
 fn timeout_of_other_services(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -169,8 +169,8 @@ fn max_connections(d: Implementation) {
     daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
 }
 
-/// Contract 61, B4: stock ends the newest of the silent ones for another client of the same address, and then drops that
-/// one if it took too long; with gitd they are in nobody's way.
+/// Contract 61, B4: stock ends the newest of the silent ones for another client of the same address, and then drops
+/// that one if it took too long; with gitd they take no permit.
 fn silent_clients_at_the_limit(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

@@ -104,8 +104,8 @@ impl Writes {
     }
 }
 
-/// Each write is one line of at most 8 KiB, and whatever a reader takes from its beginning is gitd's own; of one request
-/// there is no more than a small part of what may wait to be written.
+/// Each write is one line of at most 8 KiB, and whatever a reader takes from its beginning is gitd's own; of one
+/// request there is no more than a small part of what may wait to be written.
 #[test]
 fn every_write_is_a_line_of_gitds() {
     for journal in [false, true] {
@@ -171,7 +171,7 @@ fn a_field_that_is_cut() {
     session.assert_line(&format!("Request upload-pack for '{path}'"));
 }
 
-/// Nobody reads, and dozens of the worst requests come: not one line is lost.
+/// Without a reader and with dozens of the longest requests, no line is lost.
 #[test]
 fn a_request_does_not_fill_the_log() {
     let scratch = Scratch::new();
@@ -206,7 +206,8 @@ fn a_request_does_not_fill_the_log() {
     assert_eq!(ends, 30);
 }
 
-/// Contract 21, B9: line feeds in what a client wants come back through git's standard error. Each line is the service's.
+/// Contract 21, B9: line feeds in what a client wants come back through git's standard error. Each line is the
+/// service's.
 fn lines_of_a_service_in_one_request(d: Implementation) {
     let (_scratch, daemon) = d.serve_one();
     let mut client = daemon.connect();
@@ -268,7 +269,8 @@ head -c 1 >/dev/null; head -c 1000000 /dev/zero | tr '\\0' x >&2; printf '\\nend
     }
 }
 
-/// Under --inetd the environment says who the client is: it is shown like a client's own words, and passed on as it is.
+/// Under --inetd the environment gives the client's address: the log escapes it like a client's bytes, and the service
+/// gets it unchanged.
 #[test]
 fn an_address_of_several_lines() {
     let scratch = Scratch::new();

@@ -134,7 +134,7 @@ fn gitfiles(d: Implementation) {
         ("d", &theirs, OTHER, false),
     ] {
         owner(&scratch.gitfile(name, target), gitfile_owner);
-        // Who asks is the daemon: the services of later gits do not.
+        // The daemon checks: the services of later gits do not.
         let daemon = d.serve(&scratch).path_first(&scratch.trusting_git("")).start();
         let session = daemon.ask("upload-pack", &format!("/{name}"));
         if served {
@@ -205,7 +205,7 @@ fn root_and_sudo(d: Implementation) {
     for nonsense in ["", "x", "0", "99999999999999999999"] {
         assert!(!served(nonsense, "/caller"), "{nonsense}");
     }
-    // Nobody but root is asked for it.
+    // Only root uses it.
     let daemon = d.serve(&scratch).user(OTHER, OTHER).env("SUDO_UID", &sudo_uid).start();
     assert!(is_dubious(&daemon.ask("upload-pack", "/caller")));
     assert!(!is_dubious(&daemon.ask("upload-pack", "/other")));
@@ -278,7 +278,7 @@ fn safe_directory_of_a_tree(d: Implementation) {
     }
 }
 
-/// Contract 47: who may say that a directory is safe.
+/// Contract 47: the configurations in which `safe.directory` counts.
 fn safe_directory_scopes(d: Implementation) {
     needs_root!();
     let scratch = Scratch::new();
@@ -372,7 +372,7 @@ fn safe_for_services(values: &[String]) -> bool {
     Git::version() >= (2, 46) || values.iter().any(|value| value == "*")
 }
 
-/// Refused for its owner, whoever refused.
+/// Refused for its owner, by the daemon or by the service.
 pub fn is_dubious(session: &Session) -> bool {
     let refused = match (session.implementation, &session.verdict) {
         (_, Verdict::Served(_)) => false,

@@ -1,5 +1,5 @@
-//! The set-ups in which `git daemon` has always been run, tried for real: under two inetds, under runit, from a script of
-//! sysvinit, and behind the command `git daemon`. What works for stock works for gitd by changing a program's name.
+//! The set-ups in which `git daemon` has always been run, tried for real: under two inetds, under runit, from a script
+//! of sysvinit, and behind the command `git daemon`. What works for stock works for gitd by changing a program's name.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -53,7 +53,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// Its repositories are nobody's. Nothing but the set-up under test listens on `address`.
+    /// Its repositories belong to the user nobody. Nothing but the set-up under test listens on `address`.
     fn of_nobody(implementation: Implementation, address: [u8; 4]) -> Self {
         let machine = Self::new(implementation, address);
         chown(&machine.scratch.repos(), NOBODY.1);
@@ -82,7 +82,7 @@ impl Machine {
         }
     }
 
-    /// Not verbose: a syslog that nobody reads has room for a dozen messages.
+    /// Not verbose: a syslog socket without a reader has room for a dozen messages.
     fn options(&self) -> String {
         format!("--base-path={}", self.scratch.repos().display())
     }

@@ -131,7 +131,7 @@ fn standard_error_is_closed(d: Implementation) {
 
 /// Contract 7: what cannot be is told to syslog alone.
 fn start_up_errors(d: Implementation) {
-    // Somebody may serve on git's own.
+    // Another server may use git's own port.
     let port = format!("--port={}", free_port());
     for (args, text) in [
         (

@@ -1,4 +1,4 @@
-//! A server that nobody asks: its memory and its sleep. And one request under strace: what it makes the server do.
+//! A server without requests: its memory and its sleep. And one request under strace: what it makes the server do.
 
 use std::fs;
 use std::thread;
@@ -29,7 +29,7 @@ fn asleep(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         protocol::ls_remote(&Target::new(server, SMALL), Writes::Whole)?;
         server.settle()?;
     }
-    // gitd's threads for the checks end when nobody has asked for ten seconds, which is its last wake-up.
+    // gitd's threads for the checks end ten seconds after the last request, which is its last wake-up.
     thread::sleep(Duration::from_secs(stage.amount(1, 12)));
     let before: Result<Vec<u64>> =
         servers.iter().map(|server| procfs::context_switches(server.pid())).collect();

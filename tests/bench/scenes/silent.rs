@@ -18,7 +18,7 @@ use crate::{Result, load, procfs, progress};
 const CLIENTS: usize = 10_000;
 /// git daemon has a process for each: ten times as many would take gigabytes, and tell nothing more.
 const STOCK_CLIENTS: usize = 1_000;
-/// Longer than the scene lasts: nobody is to be sent away in it.
+/// Longer than the scene lasts: no client must be disconnected in it.
 const INIT_TIMEOUT: &str = "--init-timeout=300";
 
 pub(crate) fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
@@ -80,7 +80,7 @@ fn connect(server: &Server, clients: usize) -> Result<Vec<TcpStream>> {
     for _ in 0..clients {
         crowd.push(TcpStream::connect_timeout(&server.address, Duration::from_secs(10))?);
         if server.side == Side::Stock {
-            // It forks for each, and whoever finds its accept queue of five full comes again after a second.
+            // It forks for each, and a client that finds its accept queue of five full retries after a second.
             thread::sleep(Duration::from_millis(3));
         }
     }

@@ -1,8 +1,9 @@
-//! The 40 ms for which a kernel may keep an ACK while git's client waits for it: who is cured of them, and by whom.
+//! The 40 ms for which a kernel may keep an ACK while git's client waits for it: which clients are spared them, and by
+//! what.
 //!
 //! gitd cures TCP clients by itself. An MPTCP socket has no option for it; there the client's proxy can help, or the
-//! server's administrator, whose two ways are tried here in a network namespace. Beside the times stands what the kernel
-//! itself counts on the server: the ACKs whose timer ran out.
+//! server's administrator, whose two ways are tried here in a network namespace. Beside the times stands what the
+//! kernel itself counts on the server: the ACKs whose timer ran out.
 
 use std::process::Stdio;
 use std::time::Instant;

@@ -1,8 +1,8 @@
-//! A file system that can stop: it shows a directory as it is, until it is told not to answer any more. Whoever waits for
-//! it then cannot even be killed, as with a hard mount of NFS whose server is gone.
+//! A file system that can stop: it shows a directory as it is, until it is told not to answer any more. Whoever waits
+//! for it then cannot even be killed, as with a hard mount of NFS whose server is gone.
 //!
-//! It is mounted in a mount namespace of one daemon, so that nothing else on the machine can meet it. Its end, or that of
-//! the test's process, aborts it: then all who wait hear of an error.
+//! It is mounted in a mount namespace of one daemon, so that nothing else on the machine can meet it. Its end, or that
+//! of the test's process, aborts it: then all calls that wait fail.
 
 mod wire;
 
@@ -104,7 +104,7 @@ impl Drop for Fuse {
         self.shared.lock().ends = true;
         self.shared.changed.notify_all();
         drop(self.wake.take());
-        // A panic of the server's has been told already.
+        // A panic of the server has been reported already.
         let _ = self.server.take().map(JoinHandle::join);
     }
 }
@@ -151,7 +151,7 @@ impl Tree {
             }
             if !request.is_a_notice() {
                 let answer = request.answer(self.result(&request));
-                // Who asked may have been killed.
+                // The process that asked may have been killed.
                 let _ = (&self.device).write_all(&answer);
             }
         }

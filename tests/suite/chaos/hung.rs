@@ -1,4 +1,4 @@
-//! One file system hangs: who asks for a repository on it waits, and nobody else does.
+//! One file system hangs: only requests for repositories on it wait.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use crate::support::process::{children, wait_until};
 use crate::support::scratch::{append, chown, config};
 use crate::support::{Client, Daemon, End, Gitd, Invocation, Scratch, needs_root, pkt, request};
 
-/// Within which others have their answer.
+/// The time within which others have their answer.
 const PROMPTLY: Duration = Duration::from_secs(2);
 
 /// Where it listens: what hangs must hold no socket, be it the first or another.
@@ -23,7 +23,7 @@ const ADDRESSES: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
 
 /// The same repository twice: `/repo.git`, and `/hung/repo.git` on a file system that can hang.
 struct Site {
-    // It must end before those who may wait for it.
+    // It must end before the processes that may wait for it.
     fuse: Fuse,
     daemon: Daemon,
     _scratch: Scratch,
@@ -104,7 +104,8 @@ fn answer_time(site: &Site) -> Duration {
     time
 }
 
-/// It hangs `rounds` times in this operation, which others do not notice; then it goes on, and so does who waited.
+/// It hangs `rounds` times in this operation, and others are not delayed; then it goes on, and so does the request that
+/// waited.
 fn others_are_served(at: At, rounds: usize) {
     let site = Site::start(&[]);
     let late: Vec<_> = (0..rounds)
@@ -167,7 +168,7 @@ fn the_server_ends() {
         let mut site = Site::start(&["--shutdown-timeout=1"]);
         let waiting = site.hang(at);
         site.daemon.signal(Signal::TERM);
-        // What waits for the file system cannot even be killed; nobody waits for the process that has it.
+        // A process that waits for the file system cannot even be killed; gitd does not wait for it.
         let gone = || !Path::new("/proc").join(site.daemon.pid().to_string()).join("exe").exists();
         let ended = within(Duration::from_secs(15), gone);
         assert!(ended, "{at:?}: {:#?}", site.daemon.log.since(0));
@@ -177,8 +178,8 @@ fn the_server_ends() {
     }
 }
 
-/// What hangs while gitd asks git a question holds nothing of gitd's: clients whose sessions end see that, and once gitd is
-/// killed its port is free.
+/// What hangs while gitd asks git a question holds nothing of gitd's: clients whose sessions end see that, and once
+/// gitd is killed its port is free.
 fn a_question_holds_nothing(mut site: Site, pathname: &str, question: &str, at: At) {
     let mut other = site.begin("/repo.git");
     other.packets_to_flush();
@@ -248,8 +249,8 @@ fn asking_with_a_configuration() {
     }
 }
 
-/// A service that executes a program, which takes as long as the file system that it had a file open on, cannot be looked
-/// at. It counts as at work, though its client has all that it has asked for.
+/// A service that executes a program, which takes as long as the file system that it had a file open on, cannot be
+/// looked at. It counts as at work, though its client has all that it has asked for.
 #[test]
 fn a_service_that_cannot_be_looked_at() {
     needs_root!();
@@ -269,6 +270,6 @@ fn a_service_that_cannot_be_looked_at() {
     site.fuse.wait_stopped();
     let begin = Instant::now();
     client.rest();
-    // At rest it would be ten times as much.
+    // If it were idle, it would be ten times as long.
     assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
 }

@@ -2,8 +2,9 @@
 //! file system that hang, a network that fails. All the while good clients are answered and limits hold, and after it
 //! everything is as it was.
 //!
-//! It takes a minute; `GITD_CHAOS=1800 cargo test --test suite -- --ignored --nocapture chaos::everything` takes half an hour. The
-//! seed is printed, and `GITD_CHAOS_SEED` makes the same choices again; how they fall together is the machine's to say.
+//! It takes a minute; `GITD_CHAOS=1800 cargo test --test suite -- --ignored --nocapture chaos::everything` takes half
+//! an hour. The seed is printed, and `GITD_CHAOS_SEED` makes the same choices again; how they fall together is the
+//! machine's to say.
 
 mod clients;
 mod disturber;
@@ -62,7 +63,7 @@ fn happen(site: &Site, seed: u64, time: Duration) -> Verdict {
     verdict.and_then(|()| before.is_back(site))
 }
 
-/// What must be as it was when everybody has gone.
+/// The resources that must be as before when all clients have gone.
 #[derive(Debug)]
 struct Resources {
     descriptors: usize,

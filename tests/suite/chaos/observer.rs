@@ -14,10 +14,10 @@ const PAUSE: Duration = Duration::from_millis(150);
 /// In so many looks in a row a service must have worked to count as being at work.
 const LOOKS: u32 = 3;
 
-/// From here on a good client waits for so long that what else happens is worth a look.
+/// When a good client has waited for this long, the state of the server is printed.
 const LATE: Duration = Duration::from_millis(1000);
 
-/// Of what gitd may use, in all: places, those that rest, threads that check, and what it has at rest.
+/// The threads, descriptors and memory that gitd may have in all: for permits, idle sessions, checks, and itself.
 const MOST_THREADS: usize = 10 + 2 * 5 * PLACES;
 const MOST_DESCRIPTORS: usize = 100 + PENDING + QUEUE + 4 * 5 * PLACES;
 const MORE_KILOBYTES: u64 = 24 << 10;

@@ -25,13 +25,13 @@ pub const OWN: usize = 4;
 /// How long after an outage TCP may take to find its way again.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// The fields are dropped in this order: whoever waits for the file system can be ended after it.
+/// The fields are dropped in this order: processes that wait for the file system can be ended only after it.
 pub struct Site {
     pub fuse: Fuse,
     pub daemon: Daemon,
     pub unix: PathBuf,
     pub scratch: Scratch,
-    /// Whether everybody is to stop.
+    /// Whether all threads are to stop.
     over: AtomicBool,
     network: Mutex<Network>,
 }

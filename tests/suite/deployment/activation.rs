@@ -47,7 +47,7 @@ fn all_passed_sockets_and_no_other() {
     server.wait();
 }
 
-/// Whoever opened the socket keeps it: what comes while nobody serves waits for the next server.
+/// The service manager keeps the socket: clients that come while no server runs wait for the next one.
 #[test]
 fn the_socket_outlives_the_server() {
     let scratch = scratch();

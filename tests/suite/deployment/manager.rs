@@ -63,7 +63,7 @@ fn ready_once_it_listens_and_stopping() {
     server.wait();
 }
 
-/// A socket that nobody binds to is no reason not to serve, nor is a name that is none.
+/// gitd serves although the manager's socket does not exist or its name is invalid.
 #[test]
 fn a_manager_that_does_not_read() {
     let scratch = scratch();
@@ -122,7 +122,7 @@ fn the_watchdog_is_fed_while_the_server_lives() {
     server.signal(Signal::TERM);
     server.wait();
 
-    // Somebody else's watchdog is not fed.
+    // Another process's watchdog gets no report.
     while manager.0.set_nonblocking(true).is_ok() && manager.0.recv(&mut [0; 64]).is_ok() {}
     manager.0.set_nonblocking(false).unwrap();
     let server = Server::start(watched(listening(&scratch)).env("WATCHDOG_PID", "1"));

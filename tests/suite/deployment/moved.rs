@@ -26,7 +26,7 @@ fn every_request_is_sent_elsewhere() {
         let url = format!("{moved}{}", path.replace('%', "%25"));
         assert_eq!(client.packet(), Packet::Data(format!("ERR {url}").into_bytes()));
         assert_eq!(client.rest().1, End::Closed);
-        // Who stays is waited for.
+        // gitd waits for a client that stays.
         drop(client);
         let lines = server.log.wait(mark, |line| line.starts_with("Disconnected"));
         assert!(lines.contains(&url.replace("moved; use", "moved to")), "{lines:#?}");

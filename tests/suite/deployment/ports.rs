@@ -31,7 +31,7 @@ fn the_same_port_on_all_addresses() {
     addresses.into_iter().for_each(assert_serves);
 }
 
-/// Every port of the second address is somebody's, so each address has its own.
+/// Every port of the second address is in use, so each address has its own.
 #[test]
 fn different_ports_without_a_common_one() {
     let scratch = scratch();
@@ -88,8 +88,8 @@ fn the_port_file_is_complete_and_true() {
     assert_eq!(reader.join().unwrap(), 2);
 }
 
-/// The new text takes the old one's place in one step: who has opened the old one reads all of that, and who looks again and
-/// again never finds an empty or a half one.
+/// The new text takes the old one's place in one step: a reader of the old one gets all of that, and one that looks
+/// again and again never finds an empty or a half one.
 #[test]
 fn the_port_file_is_never_half_written() {
     let scratch = scratch();

@@ -47,7 +47,7 @@ fn nothing_else_is_listened_on() {
     assert!(!path.exists());
 }
 
-/// The service hears of no address, and the port of the request is nobody's.
+/// The service gets no address, and the port of the request is not used.
 #[test]
 fn the_service_hears_of_no_address() {
     let scratch = scratch();
@@ -109,8 +109,8 @@ fn a_successor_keeps_its_socket() {
     assert!(ask(&path).contains("refs/heads/is-repo"));
 }
 
-/// Nor is its port file. The old one has stopped listening and still serves a client; file systems give the number of its
-/// socket's inode to the next one.
+/// Nor is its port file. The old one has stopped listening and still serves a client; file systems give the number of
+/// its socket's inode to the next one.
 #[test]
 fn a_successor_of_one_that_still_serves() {
     let scratch = scratch();

@@ -1,9 +1,9 @@
-//! Somebody who can rename changes what a name stands for while requests for it run: another user's directory, a link, a
-//! gitfile, a repository inside. What is served must be what stock serves under one of these states at least; so what stock
-//! refuses under all of them must never be served.
+//! A user that can rename changes what a name stands for while requests for it run: another user's directory, a link, a
+//! gitfile, a repository inside. What is served must be what stock serves under one of these states at least; so what
+//! stock refuses under all of them must never be served.
 //!
-//! As in the other tests of this folder, `GITD_DIFFERENCE_REQUESTS` and `GITD_DIFFERENCE_MINUTES` say how long it goes on,
-//! and `GITD_DIFFERENCE_SEED` from which seed.
+//! As in the other tests of this folder, `GITD_DIFFERENCE_REQUESTS` and `GITD_DIFFERENCE_MINUTES` say how long it goes
+//! on, and `GITD_DIFFERENCE_SEED` from which seed.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -21,13 +21,13 @@ use crate::support::{Daemon, Git, Gitd, Packet, Scratch, Stock, needs_root, requ
 
 const OTHER: u32 = 31_002;
 
-/// Who ask at a time.
+/// Clients that ask at a time.
 const CLIENTS: u64 = 3;
 
-/// Who swap at a time.
+/// Threads that swap at a time.
 const ADVERSARIES: u64 = 2;
 
-/// Branches that some state shows, and those that none does.
+/// Branches that some state shows, and branches that no state shows.
 const OPEN: [&str; 2] = ["refs/heads/is-ours", "refs/heads/is-safe"];
 const SHUT: [&str; 3] = ["refs/heads/is-theirs", "refs/heads/is-hidden", "refs/heads/is-closed"];
 
@@ -200,7 +200,7 @@ impl Scene {
             ("file-of-theirs", theirs.as_path(), 0),
             ("their-file-of-ours", ours.as_path(), OTHER),
             ("their-file-of-theirs", theirs.as_path(), OTHER),
-            // Relative to wherever it is: one of those that change places.
+            // Relative to wherever it is: one of the names that change places.
             ("file-of-a-name", Path::new("x.git"), 0),
         ] {
             let file = scratch.gitfile(Path::new("pool").join(name), target);

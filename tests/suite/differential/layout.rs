@@ -1,7 +1,7 @@
 //! What lies on disk: a list of entries, made one after the other in a scratch directory.
 //!
-//! A list is data, so that a failing one can be printed, and made smaller by leaving entries out. An entry that makes no
-//! sense (any more) is passed over; both daemons see the same whatever comes of it.
+//! A list is data, so that a failing one can be printed, and made smaller by leaving entries out. An entry that makes
+//! no sense (any more) is passed over; both daemons see the same whatever comes of it.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter};
@@ -142,7 +142,7 @@ pub fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Text {
 pub struct Builder<'a> {
     root: PathBuf,
     seeds: &'a Seeds,
-    /// Who owns what no entry gives to another.
+    /// The owner of everything that no entry gives to another.
     owner: Option<u32>,
 }
 

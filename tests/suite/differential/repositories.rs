@@ -26,7 +26,7 @@ const RARE_NAMES: [&[u8]; 10] = [
 ];
 const PLACES: [&str; 8] = ["srv", "srv", "srv", "srv", "srv/d", "srv/h1", "srv/alice/pub", "out"];
 
-/// Who may own what.
+/// The owners that entries may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Owners {
     /// The daemon's user.

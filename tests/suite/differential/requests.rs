@@ -189,7 +189,7 @@ fn parameters(random: &mut Random, spelling: &Spelling) -> Text {
 }
 
 fn host(random: &mut Random, spelling: &Spelling) -> Text {
-    // A name that nobody knows takes the resolver time, and an IPv6 address is misread by older stock daemons.
+    // An unknown name takes the resolver time, and an IPv6 address is misread by older stock daemons.
     const QUICK: [&str; 9] = [
         "127.0.0.1",
         "127.0.0.1:9418",

@@ -177,7 +177,7 @@ impl<'a> Stage<'a> {
             if archive && observation.served() { observation.by_band() } else { observation }
         };
         let (stock, mut gitd) = (ask(&self.stock), ask(&self.gitd));
-        // How much of an answer survives a reset is nobody's choice.
+        // How much of an answer survives a reset is chance.
         let cut = stock.answer.len().min(gitd.answer.len());
         if stock.reset && gitd.reset && stock.answer[..cut] == gitd.answer[..cut] && cut > 0 {
             gitd.answer.clone_from(&stock.answer);
@@ -203,7 +203,7 @@ fn start(
     }
     for (name, value) in &scene.environment {
         invocation = match value {
-            // What `git daemon` does for its git-daemon, who would not find git else.
+            // `git daemon` does this for git-daemon, which would not find git otherwise.
             None if implementation == Stock && name == "PATH" => {
                 let exec_path = Git::exec_path().display();
                 invocation.env(name, format!("{exec_path}:/usr/local/bin:/usr/bin:/bin"))

@@ -1,5 +1,5 @@
-//! Compares what stock and gitd did with one request. What may differ is named here and in `death`, each with its line of
-//! `docs/differences.md`, and matched as narrowly as the two daemons allow.
+//! Compares what stock and gitd did with one request. What may differ is named here and in `death`, each with its line
+//! of `docs/differences.md`, and matched as narrowly as the two daemons allow.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -157,8 +157,8 @@ struct Rest {
     instead: Vec<Vec<u8>>,
 }
 
-/// Stock's lines must be gitd's, in this order; what gitd adds behind them is for the administrator. With `replaced`, the
-/// line with which stock dies is exempt.
+/// Stock's lines must be gitd's, in this order; what gitd adds behind them is for the administrator. With `replaced`,
+/// the line with which stock dies is exempt.
 fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Result<Rest, String> {
     // What stock says beside its verdict, gitd says in the same line or not at all.
     let passing = |line: &&Line| {
@@ -172,8 +172,8 @@ fn compare_logs(stock: &Observation, gitd: &Observation, replaced: bool) -> Resu
         !line.signed && asides.iter().any(|aside| line.text.starts_with(aside.as_bytes()))
     };
     let mut rest = Rest::default();
-    // What gitd says in a line of its own: that it was the hook who refused, why it does not start, and
-    // that nobody has answered the client.
+    // What gitd says in a line of its own: that the hook refused, why it does not start, and
+    // that the client has got no answer.
     let additional = |line: &&Line| {
         has(&line.text, "': access hook refused: ")
             || has(&line.text, "-pack failed before it answered")

@@ -1,6 +1,6 @@
-//! What gitd does for clients that are far: it holds back what a service writes first until that pauses, so that a greeting
-//! is one segment and not eleven, of which the last would wait for a round trip. And it does so for nobody else: near by it
-//! would cost more than it saves, and MPTCP keeps for 200 ms more what it is told to hold back.
+//! What gitd does for clients that are far: it holds back what a service writes first until that pauses, so that a
+//! greeting is one segment and not eleven, of which the last would wait for a round trip. And it does so for no other
+//! client: near by it would cost more than it saves, and MPTCP keeps for 200 ms more what it is told to hold back.
 
 #[path = "../../bench/tun.rs"]
 mod tun;
@@ -22,7 +22,7 @@ use crate::support::{Client, Git, Packet, Scratch, needs_root, pkt, skip};
 /// From one end of the wire to the other.
 const DELAY: Duration = Duration::from_millis(15);
 
-/// How long at least the kernel holds back what it was told to hold back, if nobody tells it otherwise.
+/// The least time for which the kernel holds back corked data, unless it is uncorked.
 const CORKED: Duration = Duration::from_millis(200);
 
 const PORT: u16 = 9418;

@@ -56,7 +56,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        // A device lives while somebody reads from it, and its reader waits as long as the device lives.
+        // The device exists while a thread reads from it, and the thread waits as long as the device exists.
         for host in [&self.network.server, &self.network.client] {
             host.try_run("ip link delete wire");
         }

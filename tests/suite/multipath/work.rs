@@ -54,7 +54,7 @@ fn a_dead_ipv6_address_costs_no_more_than_300_ms() {
     needs_lab!();
     let lab = Lab::new(&[50], MULTIPATH, 1);
     let hosts = tempfile::NamedTempFile::new().unwrap();
-    // Nobody has the first address: packets to it are dropped without a word.
+    // No host has the first address: packets to it are dropped without an error.
     fs::write(hosts.path(), "fd50:1::dead both\n10.50.1.1 both\n10.50.1.1 one\n").unwrap();
     let network = &lab.network;
     network.client.run(&format!("mount --bind {} /etc/hosts", hosts.path().display()));

@@ -1,5 +1,5 @@
-//! How a client leaves, or half leaves, or makes itself heard: between them they make epoll report every combination of IN,
-//! OUT, RDHUP, HUP and ERR for the server's end.
+//! How a client leaves, or half leaves, or makes itself heard: between them they make epoll report every combination of
+//! IN, OUT, RDHUP, HUP and ERR for the server's end.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ pub enum Leave {
     Reset,
     /// It has nothing more to say, and listens.
     StopSaying,
-    /// It listens no more, which TCP tells nobody.
+    /// It closes its reading side, which TCP does not tell the server.
     StopHearing,
     /// Both of these.
     StopBoth,
@@ -51,8 +51,8 @@ impl Leave {
         Self::Stay,
     ];
 
-    /// Does it. The line is returned where the client still has it. The server may be the first to end the connection, so
-    /// that nothing here has to succeed.
+    /// Does it. The line is returned where the client still has it. The server may be the first to end the connection,
+    /// so that nothing here has to succeed.
     pub fn from(self, line: Line) -> Option<Line> {
         let socket = &line.0;
         match self {
@@ -95,7 +95,7 @@ fn reset(line: Line) -> Option<Line> {
     None
 }
 
-/// Sends until there is no room, or nobody to send to. No service understands a word of it.
+/// Sends until there is no room or the connection ends. No service understands it.
 fn flood(line: &Line) {
     let _ = line.0.set_nonblocking(true);
     let mut sent = 0;

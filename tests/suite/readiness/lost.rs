@@ -1,5 +1,5 @@
-//! Clients whose network goes away, in a network namespace of gitd's own: nothing arrives of them any more, nothing reaches
-//! them, and in the end the kernel gives them up. A client on another path is served all the while.
+//! Clients whose network goes away, in a network namespace of gitd's own: nothing arrives of them any more, nothing
+//! reaches them, and in the end the kernel gives them up. A client on another path is served all the while.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -58,7 +58,8 @@ const OUTAGES: [Outage; 5] = [
     },
 ];
 
-/// The kernel of this namespace gives a silent client up after two seconds, and who does not acknowledge after a few.
+/// The kernel of this namespace gives up a silent client after two seconds, and one that does not acknowledge after a
+/// few.
 const IMPATIENCE: [&str; 5] = [
     "net.ipv4.tcp_keepalive_time=1",
     "net.ipv4.tcp_keepalive_intvl=1",

@@ -1,8 +1,8 @@
-//! Nothing can spin: whatever epoll reports of a client's connection, whatever state the session is in, gitd takes note of
-//! it once, comes to rest, answers others, and forgets the client when it is gone.
+//! Nothing can spin: whatever epoll reports of a client's connection, whatever state the session is in, gitd takes note
+//! of it once, comes to rest, answers others, and forgets the client when it is gone.
 //!
 //! Each test is a table of what sessions do times how clients leave, by real sockets. The clients of one row leave at a
-//! time; a row that fails is tried again cell by cell, to name those that fail alone.
+//! time; a row that fails is tried again cell by cell, to name the cells that fail alone.
 
 mod inetd;
 pub mod leave;
@@ -32,8 +32,8 @@ fn rows() -> Vec<Vec<Case>> {
     Leave::ALL.map(|leave| Stage::ALL.map(|stage| (stage, leave)).to_vec()).to_vec()
 }
 
-/// Tries all rows, some at a time, each worker with a server of its own and a new one after a failure. Of a row that fails
-/// each case is tried alone. Fails with all that went wrong.
+/// Tries all rows, some at a time, each worker with a server of its own and a new one after a failure. Of a row that
+/// fails each case is tried alone. Fails with all that went wrong.
 #[track_caller]
 fn try_all<S>(
     rows: Vec<Vec<Case>>,

@@ -1,5 +1,5 @@
 //! A daemon with clients at every stage, and what must be so whatever they do: it does not spin, it answers others, and
-//! nothing of those that have left stays.
+//! nothing is left of the clients that have gone.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -99,8 +99,8 @@ impl Site {
         if within(DEADLINE, there) { Ok(line) } else { Err(std::io::ErrorKind::TimedOut.into()) }
     }
 
-    /// Clients at these stages leave in these ways, all at a time. gitd comes to rest while those that can are still
-    /// connected; it answers another client all the while; and when all have closed nothing is left of them.
+    /// Clients at these stages leave in these ways, all at a time. gitd comes to rest while the clients that can are
+    /// still connected; it answers another client all the while; and when all have closed nothing is left of them.
     pub fn visit(&self, transport: Transport, cases: &[(Stage, Leave)]) -> Verdict {
         let pid = self.daemon.pid();
         let held = || (descriptors(pid), children(pid).len());

@@ -1,8 +1,8 @@
 //! What every case stands on: the two implementations, a scratch directory with repositories, a daemon that is
 //! started and ended by its own pid, a client that speaks in bytes, and the macro which runs a case on both.
 //!
-//! A case is written once and is right when stock git's daemon passes it. Where gitd differs on purpose, the case says so
-//! with [`Implementation::differs`] and the name of the line in `docs/differences.md`.
+//! A case is written once and is right when stock git's daemon passes it. Where gitd differs on purpose, the case says
+//! so with [`Implementation::differs`] and the name of the line in `docs/differences.md`.
 
 pub mod client;
 pub mod daemon;
@@ -34,7 +34,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// The text of a refusal that does not say why.
 pub const GENERIC: &str = "access denied or repository not exported";
 
-/// Who answers: the machine's `git daemon`, or the binary built here.
+/// The server under test: the machine's `git daemon`, or the binary built here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Implementation {
     Stock,

@@ -33,12 +33,12 @@ pub fn await_readable(what: &str, source: impl AsFd) {
     assert!(wait_readable(source, Some(DEADLINE)).unwrap(), "waited in vain until {what}");
 }
 
-/// Writes into a named pipe as soon as somebody reads from it. Without NONBLOCK opening it would wait, for ever if nobody
-/// comes.
+/// Writes into a named pipe as soon as somebody reads from it. Without NONBLOCK opening it would wait, for ever if
+/// nobody comes.
 pub fn write_to_reader(pipe: &Path, text: &str) {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK;
     let mut opened = None;
-    wait_until("somebody reads from the pipe", || {
+    wait_until("the pipe has a reader", || {
         opened = rustix::fs::open(pipe, flags, Mode::empty()).ok();
         opened.is_some()
     });
@@ -165,7 +165,8 @@ pub fn end_all_in(directory: &Path) {
 /// How long a program may take that does real work, such as a clone; a loaded machine is no failure.
 const WORK: Duration = DEADLINE.saturating_mul(4);
 
-/// Waits for the end of a program that ends by itself. One that does not is ended, with all below it, and fails the test.
+/// Waits for the end of a program that ends by itself. One that does not is ended, with all below it, and fails the
+/// test.
 #[track_caller]
 pub fn wait_for(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + WORK;
@@ -251,7 +252,7 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// The processor time of a process's threads, those that have ended among them, until it has been waited for; then it is none.
+/// The processor time of a process's threads, also of those that have ended; zero once the process has been waited for.
 pub fn cpu_time(pid: u32) -> Duration {
     Stat::of(pid).map_or(Duration::ZERO, |stat| stat.cpu)
 }

@@ -1,8 +1,8 @@
 //! Clients that mean harm, and a good client among them: how long it waits, and whether it is answered at all.
 //!
-//! Both daemons meet each attack with the limit of 32 connections that users have and with the same options, but for one
-//! that git daemon has not got. The good client comes from 127.0.0.1, attackers from 127.0.1.0/24; they are threads of the
-//! bench on the same machine, and what they cost counts against both daemons.
+//! Both daemons meet each attack with the limit of 32 connections that users have and with the same options, but for
+//! one that git daemon has not got. The good client comes from 127.0.0.1, attackers from 127.0.1.0/24; they are threads
+//! of the bench on the same machine, and what they cost counts against both daemons.
 
 mod attack;
 mod tactics;
@@ -30,9 +30,9 @@ const EACH_ADDRESS: &str = "--max-connections-per-address=8";
 
 const QUIET: Duration = Duration::from_millis(300);
 const UNDER_ATTACK: Duration = Duration::from_millis(800);
-/// A good client waits no longer for an answer; who has none by then counts as one that took so long.
+/// A good client waits no longer for an answer; without one by then it counts as answered after this time.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Until the attackers, who have connected, have got as far as they can.
+/// Until the connected attackers have got as far as they can.
 const SETTLE: Duration = Duration::from_millis(300);
 
 struct Case {
@@ -92,7 +92,7 @@ static CASES: [Case; 17] = [
     Case::new(&tactics::GONE_AT_EVERY_STAGE, Many),
     Case::new(&tactics::A_THOUSAND_AT_ONCE, One).of_ten(),
     Case::new(&tactics::A_THOUSAND_AT_ONCE, One).of_ten().with(PUBLIC),
-    // Those who hold services: all that there are, then what one address may have, then all again.
+    // Attackers that hold services: all services, then as many as one address may have, then all again.
     Case::new(&tactics::SLOW_READERS, One),
     Case::new(&tactics::NEVER_READ, One),
     Case::new(&tactics::STALLED_PUSHES, One),

@@ -11,7 +11,7 @@ use crate::repositories::{MANY_REFERENCES, SMALL};
 
 /// More than the 32 connections that both daemons serve at once.
 const HOLDERS: usize = 40;
-/// Those that hold on to what they get come again at once when it is taken from them.
+/// Attackers that hold a service come again at once when it is ended.
 const AGAIN: Duration = Duration::from_millis(200);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -59,7 +59,7 @@ pub(super) static SLOW_READERS: Tactic =
         }
     });
 
-/// Who does not read does not see either that it was cut: it comes again now and then.
+/// A client that does not read does not see that it was cut either: it comes again now and then.
 pub(super) static NEVER_READ: Tactic =
     holders("40 ask and never read the answer", |attacker, stream| {
         let mut held = Vec::new();

@@ -59,7 +59,7 @@ impl Request {
         (self.u64(HEADER + 8), self.u32(HEADER + 16) as usize)
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether the kernel waits for no answer.
     pub fn is_a_notice(&self) -> bool {
         matches!(self.operation(), FORGET | BATCH_FORGET | INTERRUPT)
     }
