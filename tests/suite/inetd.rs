@@ -302,7 +302,7 @@ fn no_pid_file(d: Implementation) {
     assert!(!file.exists());
 }
 
-/// Contract 20: under inetd standard error is the client's connection; it is closed when the log goes elsewhere.
+/// Contract 20: under inetd standard error is the client's connection; it is redirected when the log goes elsewhere.
 fn silence(d: Implementation) {
     let (_scratch, invocation) = exported(d);
     let (mut inetd, mut client) = Inetd::tcp(invocation.arg("--log-destination=none"));

@@ -1,5 +1,5 @@
-//! A file system that can stop: it shows a directory as it is, until it is told not to answer any more. Whoever waits
-//! for it then cannot even be killed, as with a hard mount of NFS whose server is gone.
+//! A file system that can stop: it shows a directory as it is, until it is told not to answer any more. A process that
+//! waits for it then cannot even be killed, as with a hard mount of NFS whose server is gone.
 //!
 //! It is mounted in a mount namespace of one daemon, so that nothing else on the machine can meet it. Its end, or that
 //! of the test's process, aborts it: then all calls that wait fail.

@@ -275,7 +275,7 @@ impl Invocation {
         copy
     }
 
-    /// Neither `unshare` without --fork nor `exec` makes a process: the pid stays the daemon's.
+    /// `exec` makes no process, nor does `unshare` without --fork: the pid stays the daemon's.
     fn through_shell(&self, program: &Path) -> Command {
         let script = self.root.join("prepare.sh");
         let lines = self.shell.join("\n");
@@ -307,21 +307,21 @@ impl Outcome {
     }
 }
 
-/// A port for a daemon that binds with SO_REUSEADDR, as an inetd does, or gitd and stock with `--reuseaddr`: nobody listens
-/// on it.
+/// A port on which no process listens, for a daemon that binds with SO_REUSEADDR: an inetd, or gitd and stock with
+/// `--reuseaddr`.
 pub fn free_port() -> u16 {
     next_port(true)
 }
 
-/// A port for a daemon that binds without SO_REUSEADDR: nothing is left of an earlier one either. Still it may be found
-/// taken. The socket that looked is also in a child that another thread has forked meanwhile, until that executes its
-/// program; the daemon must then be started again.
+/// A port for a daemon that binds without SO_REUSEADDR: no connection of an earlier daemon is left either. It may still
+/// be taken when the daemon binds it, because a child that another thread forks meanwhile has a copy of the socket that
+/// tried the port. Then [`Daemon::try_start`] tries another port.
 pub(super) fn unused_port() -> u16 {
     next_port(false)
 }
 
-/// Of a block that is this process's alone and lies below those that the kernel gives to connecting sockets. All others of
-/// the block have their turn before one comes again, so that neither another test nor its clients take it before the
+/// A port of this process's own block, which lies below the ports that the kernel gives to connecting sockets. A port
+/// comes again only after all others of the block, so that neither another test nor its clients take it before the
 /// daemon does.
 fn next_port(shared: bool) -> u16 {
     static BLOCK: OnceLock<(UnixDatagram, u16)> = OnceLock::new();
@@ -344,11 +344,11 @@ fn next_port(shared: bool) -> u16 {
     free.unwrap()
 }
 
-/// How many ports a process has: more than it needs in the minute for which the kernel keeps one that a daemon has closed
-/// a connection on. A power of two, so that their order survives the counter's end.
+/// How many ports a process has. The kernel keeps a port for a minute after a daemon has closed a connection on it, and
+/// the tests need fewer ports in a minute. A power of two, so that their order survives the counter's overflow.
 const PORTS: u16 = 2048;
 
-/// The first of a block of ports, and the name that keeps other processes from it for as long as it is bound.
+/// The first port of a free block, and the bound name that keeps other processes from the block.
 fn claim_ports() -> (UnixDatagram, u16) {
     let mut claimed = None;
     wait_until("a block of ports is free", || {

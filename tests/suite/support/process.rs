@@ -33,8 +33,8 @@ pub fn await_readable(what: &str, source: impl AsFd) {
     assert!(wait_readable(source, Some(DEADLINE)).unwrap(), "waited in vain until {what}");
 }
 
-/// Writes into a named pipe as soon as somebody reads from it. Without NONBLOCK opening it would wait, for ever if
-/// nobody comes.
+/// Writes into a named pipe as soon as it has a reader. Without NONBLOCK opening it would wait, for ever
+/// without a reader.
 pub fn write_to_reader(pipe: &Path, text: &str) {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK;
     let mut opened = None;
