@@ -32,7 +32,7 @@ fn sources(directory: &str) -> Vec<Source> {
     found
 }
 
-/// Good enough for code that rustfmt has seen: a comment has its own line, or two blanks or one before it.
+/// Good enough for code that rustfmt has formatted: a comment has its own line, or a blank before it.
 fn without_comment(line: &str) -> &str {
     match line.trim_start().starts_with("//") {
         true => "",
@@ -82,11 +82,16 @@ fn first_parts(code: &str, root: &str) -> Vec<String> {
     found.iter().map(first).filter(|item| !item.is_empty()).collect()
 }
 
+/// The longest chain of `super::` in the code.
+fn steps_up(code: &str) -> usize {
+    (1..).take_while(|&steps| code.contains(&"super::".repeat(steps))).count()
+}
+
 fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
-/// The tools of this file see what they are there for.
+/// The helpers of this file find what they look for.
 #[test]
 fn instruments() {
     let code =
@@ -94,10 +99,11 @@ fn instruments() {
     assert_eq!(first_parts(code, "crate"), ["a", "b", "f", "h"]);
     assert_eq!(without_comment("let x = 1; // unsafe"), "let x = 1;");
     assert_eq!(without_comment("    /// [`crate::z`]"), "");
+    assert_eq!(steps_up("use super::super::y; use super::z;"), 2);
     assert_eq!(words("unsafe_code(unsafe{})").filter(|&word| word == "unsafe").count(), 1);
 }
 
-/// A stranger finds his way: few folders, and one job each.
+/// Few folders, each with one job.
 #[test]
 fn folders() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -129,6 +135,13 @@ fn folders_use_only_folders_above() {
                 Box::new(move |used| used <= own)
             }
         };
+        // `super` must not lead to the root, past this test. The module of the tests is one step further below.
+        let depth = path.components().skip(1).filter(|part| part.as_os_str() != "mod.rs").count();
+        let (code, tests) =
+            source.code.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&source.code, ""));
+        for (code, depth) in [(code, depth), (tests, depth + 1)] {
+            assert!(steps_up(code) < depth, "{}: `super` leads to the root", path.display());
+        }
         let root = if matches!(module, "main" | "bin") { "gitd" } else { "crate" };
         for used in first_parts(&source.code, root) {
             let index =
