@@ -44,12 +44,12 @@ pub fn fork_server<T>(belongings: T) -> io::Result<Result<T, End>> {
         Side::Parent(child) => {
             // A listening socket that stays open here would keep the port.
             drop(belongings);
-            keep_house(&signals, child).map(Err)
+            reap_until_it_ends(&signals, child).map(Err)
         }
     }
 }
 
-fn keep_house(signals: &Signals, child: Pid) -> io::Result<End> {
+fn reap_until_it_ends(signals: &Signals, child: Pid) -> io::Result<End> {
     loop {
         wait_readable(signals, None)?;
         while let Ok(signal) = signals.next() {

@@ -167,9 +167,9 @@ impl Admission {
             let place = self.admit(&mut state, client, subject);
             return Answer::Now(place);
         }
-        state.forget_the_gone();
+        state.forget_closed();
         let full = self.bounds.room.is_some_and(|room| state.waiting >= room);
-        if full && !state.push_out_for(client) {
+        if full && !state.drop_latest_for(client) {
             return Answer::Never;
         }
         let (sender, receiver) = oneshot::channel();

@@ -83,7 +83,7 @@ impl Outlet {
 
     /// Sends a line about the process `pid`.
     pub fn send(&self, severity: Severity, pid: u64, text: String) {
-        let line = self.dress(pid, text);
+        let line = self.format_line(pid, text);
         let mut queue = self.lock();
         if !queue.served {
             drop(queue);
@@ -93,7 +93,7 @@ impl Outlet {
             queue.lost += 1;
             return;
         }
-        self.tell_of_losses(&mut queue);
+        self.report_losses(&mut queue);
         queue.push(severity, line);
         drop(queue);
         self.changed.notify_all();
@@ -132,22 +132,22 @@ impl Outlet {
             queue = self.lock();
             queue.busy = false;
             if queue.lines.is_empty() {
-                self.tell_of_losses(&mut queue);
+                self.report_losses(&mut queue);
                 self.changed.notify_all();
             }
         }
     }
 
-    fn tell_of_losses(&self, queue: &mut Queue) {
+    fn report_losses(&self, queue: &mut Queue) {
         if queue.lost > 0 {
             let text =
                 format!("warning: {} lines of the log were lost, as nobody read it", queue.lost);
             queue.lost = 0;
-            queue.push(Severity::Warning, self.dress(std::process::id().into(), text));
+            queue.push(Severity::Warning, self.format_line(std::process::id().into(), text));
         }
     }
 
-    fn dress(&self, pid: u64, text: String) -> String {
+    fn format_line(&self, pid: u64, text: String) -> String {
         match self.kind {
             Kind::Stderr | Kind::Journal => {
                 let around = format!("<0>[{pid}] \n").len();
@@ -204,12 +204,12 @@ mod tests {
             for filler in ["x", "é", "仓"] {
                 let outlet = Outlet { kind, queue: Mutex::default(), changed: Condvar::new() };
                 let text = format!("{} (client 192.0.2.1:1)", filler.repeat(9000));
-                let line = outlet.dress(1234, text);
+                let line = outlet.format_line(1234, text);
                 assert!(line.len() <= most && line.len() + around + 6 > most, "{}", line.len());
                 assert!(line.trim_end().ends_with(" (client 192.0.2.1:1)"));
                 assert!(line.contains(&format!("{filler}...{filler}")));
                 let fits = "x".repeat(most - around);
-                assert_eq!(outlet.dress(1234, fits.clone()).matches('x').count(), fits.len());
+                assert_eq!(outlet.format_line(1234, fits.clone()).matches('x').count(), fits.len());
             }
         }
     }

@@ -89,7 +89,7 @@ impl Activities {
     ) -> F::Output {
         let activity =
             Arc::new(Activity { origin, state: Mutex::new((Stage::Reading, Instant::now())) });
-        let entry = PendingClient::new(self, Arc::clone(&activity));
+        let entry = Entry::new(self, Arc::clone(&activity));
         let mut serving = pin!(serve(activity));
         poll_fn(|context| {
             entry.activities.current.store(entry.number, Relaxed);
@@ -125,23 +125,23 @@ impl Activities {
 }
 
 /// A connection's entry, removed on drop.
-struct PendingClient {
+struct Entry {
     activities: Arc<Activities>,
     number: u64,
 }
 
-impl PendingClient {
+impl Entry {
     fn new(activities: Arc<Activities>, activity: Arc<Activity>) -> Self {
         let mut all = activities.lock();
         all.last += 1;
         let number = all.last;
         all.connections.insert(number, activity);
         drop(all);
-        PendingClient { activities, number }
+        Entry { activities, number }
     }
 }
 
-impl Drop for PendingClient {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.activities.lock().connections.remove(&self.number);
     }
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_worked_for_comes_first() {
+    fn the_current_client_comes_first() {
         let activities = Arc::new(Activities::default());
         assert_eq!(activities.report(), "it works for no client");
         let origin = |port| Origin::Inet(([127, 0, 0, 1], port).into());

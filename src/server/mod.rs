@@ -81,7 +81,7 @@ pub async fn serve(
     manager.stopping();
     // Clients in the kernel's queue would be reset when the sockets close.
     for listener in &listeners {
-        let _ = server.take_in(listener.get_ref(), QUEUED);
+        let _ = server.accept_batch(listener.get_ref(), QUEUED);
     }
     drop(listeners);
     phase.send_replace(Phase::Draining);
@@ -117,8 +117,8 @@ impl Server {
                 (index, ready) = readable(listeners, first) => {
                     // Each listener in turn: a flood on one address must not starve another.
                     first = index + 1;
-                    self.take_leave();
-                    match self.take_in(listeners[index].get_ref(), BATCH) {
+                    self.forget_ended();
+                    match self.accept_batch(listeners[index].get_ref(), BATCH) {
                         Ok(()) => tokio::task::yield_now().await,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             if let Ok(mut ready) = ready { ready.clear_ready() }
@@ -132,30 +132,30 @@ impl Server {
                         }
                     }
                 }
-                Some(ended) = self.connections.join_next() => self.farewell(&ended),
+                Some(ended) = self.connections.join_next() => self.forget(&ended),
             }
         }
     }
 
     /// Removes connections that have ended. Needed because `select!` seldom takes the other branch
     /// while clients arrive without a pause.
-    fn take_leave(&mut self) {
+    fn forget_ended(&mut self) {
         while let Some(ended) = self.connections.try_join_next() {
-            self.farewell(&ended);
+            self.forget(&ended);
         }
     }
 
-    fn farewell(&mut self, ended: &Result<(), tokio::task::JoinError>) {
+    fn forget(&mut self, ended: &Result<(), tokio::task::JoinError>) {
         report(ended);
         self.census.left(self.connections.len());
     }
 
     /// Accepts at most `most` clients. Returns an error when there is none left, when the kernel
     /// lacks a resource, or when the next accept would fail in the same way.
-    fn take_in(&mut self, listener: &Socket, most: usize) -> io::Result<()> {
+    fn accept_batch(&mut self, listener: &Socket, most: usize) -> io::Result<()> {
         for _ in 0..most {
             match listener.accept() {
-                Ok((socket, address)) => self.welcome(socket, &address),
+                Ok((socket, address)) => self.begin(socket, &address),
                 // The error is of one client only, so go on with the next.
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => return Err(error),
@@ -164,7 +164,7 @@ impl Server {
         Ok(())
     }
 
-    fn welcome(&mut self, socket: Socket, address: &socket2::SockAddr) {
+    fn begin(&mut self, socket: Socket, address: &socket2::SockAddr) {
         let origin = match address.as_socket() {
             Some(address) => Origin::Inet(address),
             None => Origin::Local(peer_user(&socket)),
@@ -199,7 +199,7 @@ impl Server {
 
     async fn wait_for_all(&mut self) {
         while let Some(ended) = self.connections.join_next().await {
-            self.farewell(&ended);
+            self.forget(&ended);
         }
     }
 }

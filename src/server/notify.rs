@@ -47,7 +47,7 @@ impl Manager {
         self.say("STOPPING=1\nSTATUS=stopping");
     }
 
-    async fn pat_watchdog(&self) {
+    async fn feed_watchdog(&self) {
         let Some(limit) = self.watchdog else { return };
         // Twice in the manager's time limit, as sd_watchdog_enabled(3) advises.
         let mut ticks = interval(limit / 2);
@@ -81,7 +81,7 @@ impl Manager {
 /// nothing to do, and without a change nothing wakes up.
 pub async fn keep_informed(manager: Arc<Manager>, census: Arc<Census>, admission: Arc<Admission>) {
     if manager.socket.is_some() {
-        tokio::join!(manager.pat_watchdog(), manager.report(&census, &admission));
+        tokio::join!(manager.feed_watchdog(), manager.report(&census, &admission));
     }
 }
 

@@ -164,7 +164,7 @@ impl State {
     }
 
     /// Drops requests whose clients have left.
-    pub(super) fn forget_the_gone(&mut self) {
+    pub(super) fn forget_closed(&mut self) {
         self.accounts.retain(|_, account| {
             account.queue.retain(|waiting| !waiting.sender.is_closed());
             account.held > 0 || !account.queue.is_empty()
@@ -176,7 +176,7 @@ impl State {
 
     /// Makes room for `client` by dropping the latest request of the address with the most, if that
     /// is another address that keeps at least as many.
-    pub(super) fn push_out_for(&mut self, client: ClientAddress) -> bool {
+    pub(super) fn drop_latest_for(&mut self, client: ClientAddress) -> bool {
         let own = self.accounts.get(&client).map_or(0, |account| account.queue.len());
         let greedy = self.accounts.iter_mut().max_by_key(|(_, account)| account.queue.len());
         let Some((_, account)) = greedy.filter(|(_, account)| account.queue.len() > own + 1) else {

@@ -93,7 +93,7 @@ fn requests_without_a_client_are_skipped() {
     drop(third.try_recv().unwrap());
     assert_eq!(admission.lock().running, 0);
     drop(now(admission.visit(1)));
-    admission.lock().forget_the_gone();
+    admission.lock().forget_closed();
     assert!(admission.lock().accounts.is_empty() && admission.lock().turn.is_empty());
 }
 
