@@ -123,7 +123,7 @@ fn surroundings(d: Implementation) {
     assert_eq!(daemon.log.since(mark)[0], format!("Connection from 127.0.0.1:{}", port.trim_end()));
 }
 
-/// Contract 56: what is refused anyway is not asked about.
+/// Contract 56: the hook is not asked about requests that are refused anyway.
 fn only_after_all_other_checks(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("closed.git");
@@ -259,7 +259,7 @@ fn text_of_a_refusal(d: Implementation) {
     }
 }
 
-/// Contract 58: what a content hook says goes nowhere.
+/// Contract 58: the output of a hook that allows is ignored.
 fn output_is_ignored_on_success(d: Implementation) {
     let (_scratch, daemon) = server(d, "printf 'hello\\n0000'; echo there >&2", true);
     let session = daemon.ask("upload-pack", "/repo.git");
@@ -270,7 +270,7 @@ fn output_is_ignored_on_success(d: Implementation) {
     ]);
 }
 
-/// Contract 58: all of it, also what a child in the background may still say.
+/// Contract 58: all of the output is awaited, also that of a child in the background.
 fn output_is_awaited(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -298,7 +298,7 @@ fn killed(d: Implementation) {
     session.assert_line(&format!("error: {} died of signal 9", hook.display()));
 }
 
-/// Contract 59: nor one that could not be started.
+/// Contract 59: a hook that cannot be started refuses too.
 fn cannot_start(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

@@ -82,7 +82,7 @@ fn in_a_relative_directory_of_path() {
     }
 }
 
-/// Contract 57: if what PATH leads to first cannot be run, what comes later is not asked instead.
+/// Contract 57: if the first hook in PATH cannot be run, a later one is not run instead.
 fn the_first_in_path_or_none(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

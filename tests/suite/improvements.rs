@@ -8,7 +8,7 @@ use crate::support::process::{children, descriptor, descriptors, wait_until};
 use crate::support::scratch::{config, export};
 use crate::support::{Client, End, Git, Gitd, Packet, Scratch, Verdict, pkt, request};
 
-/// B1: nothing is started for a client that has not said what it wants, or is refused.
+/// B1: gitd starts no process for a client that has sent no request, or is refused.
 #[test]
 fn no_process_before_the_request() {
     let (_scratch, daemon) = Gitd.serve_one();
@@ -112,7 +112,7 @@ fn requests_past_the_limit_wait() {
     }
 }
 
-/// B6: the log says what to do about it.
+/// B6: the log contains the remedy.
 #[test]
 fn remedies() {
     let scratch = Scratch::new();
@@ -231,7 +231,7 @@ fn no_byte_of_a_client_breaks_a_line() {
     }
 }
 
-/// Whatever comes and goes leaves nothing behind.
+/// Clients leave no descriptors, processes or memory behind.
 #[test]
 fn no_leak() {
     let (_scratch, daemon) = Gitd.serve_one();

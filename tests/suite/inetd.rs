@@ -169,7 +169,7 @@ fn addresses_from_the_environment(d: Implementation) {
     }
 }
 
-/// Contract 51: what is no text is passed on as it is.
+/// Contract 51: bytes that are not text are passed on unchanged.
 fn addresses_that_are_no_text(d: Implementation) {
     let (scratch, invocation) = exported(d);
     let seen = scratch.root().join("seen");

@@ -1,4 +1,4 @@
-//! --inetd with hardly a descriptor to be had: a client is served, or told that the server is busy, and never that it is
+//! --inetd with few descriptors: a client is served, or told that the server is busy, and never that it is
 //! refused; contract 8.
 
 use crate::inetd::Inetd;
@@ -84,8 +84,8 @@ fn cases(scratch: &Scratch) -> Vec<Case> {
     ]
 }
 
-/// A program of this system needs 4 to start. From there on, whatever the request takes, it is served, or the client hears that
-/// it may come again, and the administrator what to do.
+/// A program of this system needs 4 to start. From there on, whatever the request takes, it is served, or the client
+/// hears that it may come again, and the administrator what to do.
 #[test]
 fn served_or_busy() {
     needs_root!();

@@ -77,7 +77,7 @@ fn configuration_that_is_included(d: Implementation) {
     assert!(!serves(d.invoke(&scratch).base_path()));
 }
 
-/// Contract 45, 47: whose the repository is, and what `safe.directory` says.
+/// Contract 45, 47: the repository's owner, and `safe.directory`.
 fn owner(d: Implementation) {
     needs_root!();
     let scratch = exported();

@@ -82,7 +82,7 @@ fn a_second_sigterm() {
     assert_eq!(daemon.try_status(), None);
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().signal(), Some(15));
-    // As with stock, the service does not mind.
+    // As with stock, the service goes on.
     assert!(alive(service));
     client.send("0000");
     assert_eq!(client.rest(), (vec![], End::Closed));
@@ -125,7 +125,7 @@ fn long_queue() {
     }
 }
 
-/// B18: an entry that matches nothing is told of.
+/// B18: gitd warns of an entry that matches nothing.
 #[test]
 fn warnings_about_directories() {
     let scratch = Scratch::new();

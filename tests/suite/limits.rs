@@ -81,7 +81,7 @@ fn init_timeout_ends_with_the_request(d: Implementation) {
     assert_eq!(client.rest(), (vec![], End::Closed));
 }
 
-/// Contract 60, 55: the service's own clock, and how its end is told.
+/// Contract 60, 55: the service's own time-out, and how its end is logged.
 fn timeout_of_upload_pack(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -220,7 +220,7 @@ fn sixty_at_once(d: Implementation) {
     }
 }
 
-/// Contract 62, 18: any end but a good one is told.
+/// Contract 62, 18: any end but status 0 is logged.
 fn a_child_killed_before_its_request(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

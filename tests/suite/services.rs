@@ -124,7 +124,7 @@ fn addresses(d: Implementation) {
     assert_eq!(daemon.log.since(mark)[0], format!("Connection from [::1]:{port}"));
 }
 
-/// Contract 51, B16: what the daemon's own environment says about a client is not the client's.
+/// Contract 51, B16: the daemon's own environment does not describe the client.
 fn environment_of_the_daemon(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
@@ -151,7 +151,7 @@ fn environment_of_the_daemon(d: Implementation) {
     assert_eq!(Seen::read(&seen).env("GIT_PROTOCOL"), Some("version=0"));
 }
 
-/// B16: what the service manager tells gitd is for gitd alone, and what an administrator tells git reaches it.
+/// B16: the service manager's variables are for gitd alone; git's variables reach git.
 #[test]
 fn variables_of_the_server() {
     let scratch = Scratch::new();
@@ -206,8 +206,8 @@ fn left_behind_by_the_caller() {
     assert_ne!(mask("SigIgn") & term, 0, "{text}");
 }
 
-/// A repository's owner does not choose the program: what stands in a relative directory of PATH is passed over, both for
-/// the service and for what gitd asks git before.
+/// A repository's owner does not choose the program: what stands in a relative directory of PATH is passed over, both
+/// for the service and for what gitd asks git before.
 #[test]
 fn no_program_of_the_repository() {
     let scratch = Scratch::new();

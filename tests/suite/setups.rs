@@ -107,7 +107,7 @@ impl Machine {
         let mut started = Started(command.spawn().unwrap());
         wait_until("it listens", || {
             assert_eq!(started.0.try_wait().unwrap(), None, "{line} has ended");
-            // An inetd that cannot bind says so and goes on.
+            // An inetd that cannot bind logs it and goes on.
             let said = self.syslog.so_far();
             assert!(!said.iter().any(|line| line.contains("bind")), "{line}: {said:#?}");
             self.listening()
@@ -119,7 +119,7 @@ impl Machine {
         format!("git://{}:{}{pathname}", self.address, self.port)
     }
 
-    /// Clones what is exported, and is refused what is not.
+    /// Clones an exported repository, and is refused one that is not exported.
     fn assert_serves(&self) {
         let git = || Git::new(&self.scratch);
         let _ = fs::remove_dir_all(self.scratch.root().join("copy"));

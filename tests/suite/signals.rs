@@ -22,7 +22,7 @@ compliance! {
     closed_descriptors,
 }
 
-/// Contract 15: the status tells which signal it was, and nothing is said.
+/// Contract 15: the status gives the signal, and nothing is logged.
 fn death_by_signal(d: Implementation) {
     let scratch = Scratch::new();
     for which in [
@@ -52,7 +52,7 @@ fn death_by_signal(d: Implementation) {
     }
 }
 
-/// Contract 15, B13: a clone is not cut when the daemon is told to go.
+/// Contract 15, B13: a clone goes on when the daemon gets SIGTERM.
 fn a_running_service_goes_on(d: Implementation) {
     let (_scratch, mut daemon) = d.serve_one();
     let mut client = daemon.connect();
@@ -95,7 +95,7 @@ fn right_before_the_request(d: Implementation) {
     assert!(served);
 }
 
-/// A client that the daemon knows, and that has not said anything when the daemon is told to end.
+/// A client that is connected and has sent nothing when the daemon gets SIGTERM.
 fn told_to_end(daemon: &Daemon) -> Client {
     let mark = daemon.log.mark();
     let client = daemon.connect();
@@ -114,7 +114,7 @@ fn killing_the_wrapper(d: Implementation) {
     assert!(!listening(port));
 }
 
-/// Contract 16: the other way round, git says how it ended.
+/// Contract 16: when the daemon is killed, the wrapper prints how it ended.
 fn killing_the_daemon_behind_the_wrapper(d: Implementation) {
     let scratch = Scratch::new();
     let (mut wrapper, daemon, _) = wrapped(d, &scratch);
@@ -142,7 +142,7 @@ fn wrapped(d: Implementation, scratch: &Scratch) -> (std::process::Child, u32, u
     (wrapper, inner[0], port)
 }
 
-/// Contract 17: what is closed at the start is /dev/null afterwards, and no socket gets its number.
+/// Contract 17: streams that are closed at the start become /dev/null, and no socket gets their numbers.
 fn closed_descriptors(d: Implementation) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");

@@ -124,7 +124,7 @@ fn git_reports_a_failed_connect_and_is_not_killed_by_it() {
     }
 }
 
-/// Nor by a wrong setting: git has its own last words, and is not killed by SIGPIPE.
+/// After a wrong setting git prints its own error, and is not killed by SIGPIPE.
 #[test]
 fn git_reports_a_wrong_setting() {
     let home = tempfile::tempdir().unwrap();
@@ -141,7 +141,7 @@ fn git_reports_a_wrong_setting() {
 
 #[test]
 fn small_packets_are_not_delayed_by_nagle_nor_by_late_acks() {
-    // Not by the clock: what it asks of the kernel is what cures the stall.
+    // Not by the clock: the socket options that prevent the stall are checked.
     let server = Stock::start("127.0.0.1:0", Protocol::TCP);
     // A file for each thread: in a common one, a call that another thread interrupts takes two lines.
     let traces = server.home().join("traces");

@@ -62,7 +62,7 @@ fn a_half_close_waits_for_the_answer() {
     }
 }
 
-/// A server may close its side first. git hears it, and what git still sends arrives.
+/// A server may close its side first. git gets the end, and its later bytes still arrive.
 #[test]
 fn the_servers_half_close_does_not_end_an_upload() {
     let (listener, address) = listen("127.0.0.1:0", Protocol::TCP);
@@ -223,7 +223,7 @@ fn mptcp_is_asked_for_unless_switched_off() {
     }
 }
 
-/// As a sandbox does that forbids what it does not know: the kernel itself would have let it.
+/// As in a sandbox that forbids unknown socket types, although the kernel supports them.
 #[test]
 fn tcp_is_used_where_mptcp_is_forbidden() {
     let (listener, address) = listen("127.0.0.1:0", Protocol::MPTCP);

@@ -14,7 +14,7 @@ use crate::support::log::Log;
 use crate::support::process::{children, descriptor, wait_for};
 use crate::support::{DEADLINE, Invocation, needs_root, request};
 
-/// The command with these sockets as descriptors 3 and 4; `environment` is said by the process that becomes gitd.
+/// The command with these sockets as descriptors 3 and 4; `environment` is set by the process that becomes gitd.
 pub fn passed(
     invocation: Invocation,
     environment: &str,
@@ -108,7 +108,7 @@ fn unix_and_both_families_in_one() {
     assert!(path.exists(), "the socket is not gitd's to remove");
 }
 
-/// Whoever shares the socket can shut it down: that is told, the other one is served, and gitd can be stopped.
+/// Any process that shares the socket can shut it down: gitd logs that, serves the other socket, and can be stopped.
 #[test]
 fn a_socket_that_was_shut_down() {
     let scratch = scratch();
@@ -174,7 +174,7 @@ fn multipath_is_missed() {
     );
 }
 
-/// Runs what cannot start.
+/// Runs a gitd that cannot start.
 fn failing(mut command: Command) -> Vec<String> {
     let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let log = Log::read(child.stderr.take().unwrap()).wait_end();

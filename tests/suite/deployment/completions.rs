@@ -1,4 +1,4 @@
-//! `docs/completions/`: made from what `--help` says, and tried in the shells.
+//! `docs/completions/`: made from `--help`, and tried in the shells.
 //!
 //! After a change of the options: `GITD_WRITE_COMPLETIONS=1 cargo test --test suite deployment::completions`.
 

@@ -1,4 +1,4 @@
-//! `docs/testing-with-gitd.md` and `docs/container.md` do what they say.
+//! The examples of `docs/testing-with-gitd.md` and `docs/container.md` work.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ fn run(scratch: &Scratch, mut command: Command) {
     assert!(!scratch.path("ports").exists());
 }
 
-/// `timeout` ends what hangs: a script that waits for a server that never comes is what the page is about.
+/// `timeout` ends a script that waits for a server in vain.
 fn limited(program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args([&DEADLINE.as_secs().to_string(), program]);
@@ -87,7 +87,7 @@ fn rust() {
     run(&scratch, limited(program.to_str().unwrap()));
 }
 
-/// What the page says cannot be tried without an engine; that its command line is one can.
+/// The page's commands need a container engine, so only gitd's command line is tried.
 #[test]
 fn the_containers_command_line() {
     let dockerfile = code("container.md", "dockerfile");

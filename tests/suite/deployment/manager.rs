@@ -1,4 +1,4 @@
-//! sd_notify(3): what the service manager hears.
+//! sd_notify(3): what gitd reports to the service manager.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -83,7 +83,7 @@ fn outside_of_the_file_system() {
     assert!(manager.next().starts_with("READY=1\n"));
 }
 
-/// A server that cannot start never says that it is ready.
+/// A server that cannot start never reports that it is ready.
 #[test]
 fn not_ready_when_it_fails() {
     let scratch = scratch();
@@ -108,7 +108,7 @@ fn the_watchdog_is_fed_while_the_server_lives() {
     for _ in 0..5 {
         manager.wait(|said| said == "WATCHDOG=1");
     }
-    // Stopped, it is silent: this is what the manager waits for.
+    // A stopped server reports nothing: the manager waits for this.
     server.signal(Signal::STOP);
     crate::support::process::wait_until("it has stopped", || {
         crate::support::process::status(server.pid(), "State").is_some_and(|s| s.starts_with('T'))

@@ -16,7 +16,7 @@ pub fn succeed(command: &mut Command) -> String {
     text
 }
 
-/// The package, without a second build: `--profile dev` takes what cargo has built for the tests.
+/// The package, without a second build: `--profile dev` takes the programs that cargo has built for the tests.
 pub fn package() -> Option<&'static Path> {
     static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
     if installed("cargo-deb").is_none() {

@@ -1,4 +1,4 @@
-//! gitd started with exactly these arguments, whose own words tell where it listens.
+//! gitd started with exactly these arguments; its log tells where it listens.
 
 use std::net::SocketAddr;
 use std::process::{Child, ExitStatus, Stdio};
@@ -20,7 +20,7 @@ pub fn gitd(scratch: &Scratch) -> Invocation {
 }
 
 impl Server {
-    /// Starts it and returns when it says that it is ready.
+    /// Starts it and returns when it is ready.
     pub fn start(invocation: Invocation) -> Self {
         let mut command = invocation.command(&[]);
         Self::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))
@@ -38,7 +38,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Where it says that it listens; waits for as many places.
+    /// The addresses that it logs; waits until there are as many.
     pub fn places(&self, count: usize) -> Vec<String> {
         let mut places = Vec::new();
         wait_until("it has said where it listens", || {

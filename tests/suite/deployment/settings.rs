@@ -13,7 +13,7 @@ fn listening(invocation: Invocation) -> (Server, Client) {
     (server, client)
 }
 
-/// What is on the command line comes after what is in the environment, and so wins.
+/// Settings on the command line come after those in the environment, and so win.
 #[test]
 fn services_are_configured() {
     let scratch = scratch();
@@ -54,7 +54,7 @@ fn gitds_own_questions_too() {
     }
 }
 
-/// A repository's own word still counts less than the server's command line does in git.
+/// A repository's setting counts less than the server's command line, as in git.
 #[test]
 fn command_scope_outweighs_the_repository() {
     let scratch = scratch();

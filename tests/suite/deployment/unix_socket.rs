@@ -76,7 +76,7 @@ fn mode_and_owner() {
     assert_eq!((file.uid(), file.gid()), owner);
 }
 
-/// What a killed server left is replaced; what a living one listens on is not, nor what is no socket.
+/// gitd replaces the socket of a killed server, but not one on which a server listens, nor another kind of file.
 #[test]
 fn only_what_is_dead_is_replaced() {
     let scratch = scratch();

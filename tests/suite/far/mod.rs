@@ -39,7 +39,7 @@ fn start(wire: &Wire, scratch: &Scratch, first: &Path) -> Server {
     Server::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
-/// A service that says nothing until it may: whatever is set for its client's socket stays so until then.
+/// A service that writes nothing until its gate opens: until then the options of its client's socket stay as they are.
 #[test]
 fn only_what_goes_far_by_tcp_is_held_back() {
     needs_root!();

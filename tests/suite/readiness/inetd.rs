@@ -1,5 +1,5 @@
-//! The same clients where the connection is gitd's standard input and output: each has a gitd of its own, which must end
-//! with it.
+//! The same clients where the connection is gitd's standard input and output: each has a gitd of its own, which must
+//! end with it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::support::log::Log;
 use crate::support::process::{alive, children, cpu_time, end};
 use crate::support::{DEADLINE, Scratch};
 
-/// How long one whose client is gone may take: a refused one listens for two seconds.
+/// How long a gitd whose client is gone may take: it waits for a refused client for two seconds.
 const SOON: Duration = Duration::from_secs(15);
 
 /// What it may work from its start to its end.

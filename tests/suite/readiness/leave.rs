@@ -13,16 +13,16 @@ pub enum Leave {
     Close,
     /// A reset.
     Reset,
-    /// It has nothing more to say, and listens.
+    /// It closes its writing side, and reads.
     StopSaying,
     /// It closes its reading side, which TCP does not tell the server.
     StopHearing,
     /// Both of these.
     StopBoth,
-    /// An byte out of band.
+    /// A byte out of band.
     Urgent,
     UrgentAndReset,
-    /// An byte that wakes the server, and a reset while it is awake.
+    /// A byte that wakes the server, and a reset while it is awake.
     ByteAndReset,
     ByteAndClose,
     /// As much as both ends have room for, and a reset.

@@ -22,7 +22,7 @@ use crate::support::process::{children, descriptors, in_network_of};
 #[derive(Clone, Copy)]
 struct Outage {
     name: &'static str,
-    /// What is said to `sh`, and what takes it back.
+    /// The shell command that makes the loss, and the one that undoes it.
     begin: &'static str,
     end: &'static str,
     /// Whether gitd's socket hears of each packet that was lost: the only error that epoll tells of while
@@ -76,7 +76,7 @@ fn shell(line: &str) {
     assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
 }
 
-/// Before they are lost clients do nothing, have said their last word, or have filled both directions.
+/// Before they are lost, clients do nothing, have closed their writing side, or have filled both directions.
 const BEFORE: [Leave; 3] = [Leave::Stay, Leave::StopSaying, Leave::FloodAndStopSaying];
 
 fn lose(transport: Transport) {
@@ -140,7 +140,7 @@ fn lost(site: &Site, transport: Transport, outage: Outage, leave: Leave) -> Verd
     }
     let verdict = site.answers().and_then(|()| calm(&[pid])).and_then(|()| gone());
     shell(outage.end);
-    // Of what was given up the clients hear nothing until they say something.
+    // The clients notice that the connection was given up only when they send something.
     drop(lines);
     verdict.and_then(|()| calm(&[pid])).and_then(|()| site.answers())
 }

@@ -65,7 +65,7 @@ fn try_all<S>(
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Nothing has gone wrong inside.
+/// The log has no internal error.
 fn sane(site: &Site) -> Verdict {
     let log = site.daemon.log.since(0);
     let wrong = log.into_iter().find(|l| l.contains("internal error") || l.contains("panicked"));
@@ -122,7 +122,7 @@ fn inetd_unix() {
     on_standard_input(Transport::Unix);
 }
 
-/// The address has the one place that it may have: a pack whose making waits at a gate.
+/// The address has its only permit: a pack whose hook waits at a gate.
 fn held(scratch: &Scratch) -> Invocation {
     let gate = scratch.root().join("gate");
     if !gate.exists() {
@@ -134,7 +134,7 @@ fn held(scratch: &Scratch) -> Invocation {
     invocation(scratch).arg("--max-connections-per-address=1")
 }
 
-/// All ways to leave at a time, of clients that wait for a place.
+/// All ways to leave at a time, of clients that wait for a permit.
 #[test]
 #[ignore = "wants the machine for itself"]
 fn while_it_waits_for_a_place() {

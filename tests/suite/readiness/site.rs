@@ -19,11 +19,11 @@ pub const PROMPTLY: Duration = Duration::from_secs(2);
 /// Within which nothing is left of a client that has left. A refused one may be listened to for two seconds.
 const SOON: Duration = Duration::from_secs(15);
 
-/// What is looked at to tell rest from work, and how much work is none.
+/// How long to observe gitd, and how much processor time counts as idle.
 const WINDOW: Duration = Duration::from_millis(300);
 const NOTHING: Duration = Duration::from_millis(30);
 
-/// How long what a client's leaving causes may keep gitd at work, and how much work that may be.
+/// How long gitd may work after a client leaves, and how much processor time that may take.
 const CALMED: Duration = Duration::from_secs(5);
 const EFFORT: Duration = Duration::from_millis(600);
 
@@ -71,7 +71,7 @@ impl Site {
         Place { address: self.daemon.address(), unix: &self.unix }
     }
 
-    /// Takes the only place that the clients' address has.
+    /// Takes the only permit that the clients' address may have.
     pub fn hold(&self, transport: Transport) -> std::io::Result<Line> {
         let line = self.arrive(Stage::Greeted, transport, 1)?;
         let head = head(&self.repository);
@@ -93,7 +93,7 @@ impl Site {
             Stage::Silent | Stage::Partial => since("Connection from"),
             Stage::Queued => since("Request"),
             Stage::Hook => children(self.daemon.pid()).len() > before,
-            // It has heard something.
+            // It has received something.
             _ => true,
         };
         if within(DEADLINE, there) { Ok(line) } else { Err(std::io::ErrorKind::TimedOut.into()) }
@@ -127,7 +127,7 @@ impl Site {
         self.answers()
     }
 
-    /// Whether it lives, and its last words.
+    /// Whether it runs, and the end of its log.
     pub fn daemon_says(&mut self) -> String {
         let log = self.daemon.log.since(0);
         let last = &log[log.len().saturating_sub(10)..];
@@ -146,7 +146,7 @@ impl Site {
     }
 }
 
-/// What a good client does, and hears.
+/// What a good client sends and receives.
 pub fn ask(place: Place<'_>, transport: Transport, patience: Duration) -> std::io::Result<()> {
     let line = Line::dial(place, transport, [127, 0, 9, 9], None, patience)?;
     line.send(request("upload-pack", "/repo.git"))?;
@@ -158,7 +158,7 @@ pub fn ask(place: Place<'_>, transport: Transport, patience: Duration) -> std::i
     (&line.0).read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// Waits until it is so, and tells whether it has come to be.
+/// Waits until the condition holds; `false` if it does not in time.
 pub fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {

@@ -1,4 +1,4 @@
-//! How far a session is: each stage is reached by what a client of git would say.
+//! How far a session is. Each stage is reached with the bytes of a git client.
 
 use std::io::{self, Read};
 
@@ -8,19 +8,19 @@ use crate::support::{pkt, request};
 /// A state of a session, seen from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Not an byte has come.
+    /// No byte has come.
     Silent,
     /// The request has begun.
     Partial,
-    /// The request waits for a place: none is free where this is asked for.
+    /// The request waits for a permit: in these tests none is free.
     Queued,
     /// The access hook is at work.
     Hook,
-    /// It is told why it is refused, and listened to until it leaves.
+    /// It is refused, and gitd waits until it leaves.
     Refused,
     /// The service's greeting waits for its reader.
     Unread,
-    /// The service waits for the client's first word.
+    /// The service waits for the client's first bytes.
     Greeted,
     /// In the middle of a pack that nobody takes: its window is closed.
     Bulk,
@@ -36,7 +36,7 @@ pub enum Stage {
 const ENOUGH_FOR_BULK: u64 = 400 * 1024;
 
 impl Stage {
-    /// All that a server with free places has.
+    /// All stages of a server with free permits.
     pub const ALL: [Self; 10] = [
         Self::Silent,
         Self::Partial,

@@ -52,7 +52,7 @@ impl Storm<'_> {
             && self.done.fetch_add(1, Ordering::Relaxed) < CLIENTS
         {
             let mut random = Random::of(self.seed, thread << 32 | number);
-            // It may be dropped, or refused: what comes of it is for the others to tell.
+            // It may be dropped or refused: other tests check that.
             let _ = self.client(thread, &mut random);
             number += 1;
         }
@@ -139,7 +139,7 @@ fn clients_that_leave() {
     assert!(verdict.is_ok(), "after {done} clients: {verdict:?}");
 }
 
-/// The shortest way: an byte wakes the server, and while it is awake the reset comes.
+/// The shortest way: a byte wakes the server, and while it is awake the reset comes.
 #[test]
 #[ignore = "wants the machine for itself"]
 fn a_byte_and_a_reset() {
