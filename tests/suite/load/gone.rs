@@ -4,7 +4,6 @@ use std::io::Read;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use socket2::SockRef;
 
 use super::noise::large;
 use super::slow::narrow;
@@ -12,12 +11,6 @@ use super::{Gates, ask_for_all, asking, cut_off, let_through};
 use crate::support::process::{children, in_network_of, signal, wait_until};
 use crate::support::scratch::{append, head};
 use crate::support::{Client, End, Gitd, Scratch, needs_root, pkt, request};
-
-/// Closes so that the other side finds the connection reset.
-fn reset(client: Client) {
-    SockRef::from(client.stream()).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(client);
-}
 
 /// A client that closes its side and then reads slowly is not gone: its kernel still answers.
 #[test]
@@ -72,7 +65,7 @@ fn resets_in_the_queue() {
     let kept = gates.keep(&daemon, 1);
     let mark = daemon.log.mark();
     let waiting: Vec<_> = (2..5).map(|last| asking(&daemon, last, "/repo.git")).collect();
-    waiting.into_iter().for_each(reset);
+    waiting.into_iter().for_each(Client::reset);
     daemon.log.wait_count(mark, 3, |line| line == "Disconnected (with error)");
     kept.finish();
 }
@@ -116,7 +109,7 @@ fn a_push_whose_client_has_left() {
     let command = format!("{head} {} refs/heads/branch-number-1\0report-status\n", "0".repeat(40));
     client.send([request("receive-pack", "/repo.git"), pkt(command), b"0000".to_vec()].concat());
     wait_until("the hook works", || working.exists());
-    reset(client);
+    client.reset();
     daemon.wait_disconnected(mark);
     assert!(working.exists(), "the hook has not ended by itself");
     std::fs::remove_file(working).unwrap();

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use socket2::SockRef;
 
 use super::{Gates, from, is_served};
 use crate::support::process::{alive, children, descendants, state, status, wait_until};
@@ -299,12 +298,9 @@ fn clients_that_leave_during_a_hook() {
             client
         })
         .collect();
-    wait_until("the places are taken", || !children(daemon.pid()).is_empty());
+    wait_until("the permits are taken", || !children(daemon.pid()).is_empty());
     let mark = daemon.log.mark();
-    for client in clients {
-        SockRef::from(client.stream()).set_linger(Some(Duration::ZERO)).unwrap();
-        drop(client);
-    }
+    clients.into_iter().for_each(Client::reset);
     let begin = std::time::Instant::now();
     let mut other = from(&daemon, 9);
     other.send(request("upload-pack", "/repo.git"));

@@ -2,6 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::DEADLINE;
 
@@ -63,6 +66,11 @@ impl Client {
     pub fn finish(mut self) {
         self.send("0000");
         self.rest();
+    }
+
+    /// Closes so that the other side finds the connection reset.
+    pub fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// This end, as the daemon's log names it.
