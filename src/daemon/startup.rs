@@ -22,6 +22,7 @@ use crate::daemon::state_file::StateFile;
 use crate::escape::Escaped;
 use crate::git::starter::Starter;
 use crate::limits::admission::{Admission, Bounds};
+use crate::limits::descriptors::Descriptors;
 use crate::limits::pending::{Bound, Pending};
 use crate::limits::threads::{Threads, WhenBusy};
 use crate::listen::activation::{self, BadSocket};
@@ -32,10 +33,10 @@ use crate::log::Destination;
 use crate::log::event;
 use crate::log::outlet::Outlet;
 use crate::net::address::Address;
-use crate::server::connection::{Phase, Shared};
 use crate::server::heartbeat::Heartbeat;
 use crate::server::inetd;
 use crate::server::notify::Manager;
+use crate::server::shared::{Phase, Shared};
 use crate::sys::child::End;
 use crate::sys::process::Spawner;
 use crate::sys::signal::{self, Signals};
@@ -47,9 +48,6 @@ const LATE_THREADS: usize = 16;
 
 /// The most threads that look at services' processes. The kernel may block each of them.
 const OBSERVERS: usize = 4;
-
-/// The most descriptors that one request takes, while it is checked and its service started.
-const DESCRIPTORS: usize = 8;
 
 /// The descriptors that the service manager opened for this process.
 type Passed = Result<Vec<OwnedFd>, BadSocket>;
@@ -246,11 +244,14 @@ fn share(config: &Config, starter: Starter, phase: watch::Receiver<Phase>) -> Sh
         per_address: limits.max_connections_per_address,
         room: limits.max_queue,
     };
-    let bound = pending_bound(limits.max_pending, &bounds, raise_descriptors());
+    let limit = raise_descriptors();
+    let descriptors = Descriptors::new(limit, open_descriptors(), bounds.checks() + LATE_THREADS);
+    let bound = pending_bound(limits.max_pending, &bounds, &descriptors, limit);
     Shared {
         policy: config.policy.clone(),
         starter,
         admission: Admission::new(bounds),
+        descriptors,
         pending: Pending::new(bound),
         threads: Threads::new(bounds.checks() + LATE_THREADS, WhenBusy::Refuse),
         observers: Threads::new(OBSERVERS, WhenBusy::Wait),
@@ -279,16 +280,26 @@ fn raise_descriptors() -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// How many clients without a request may be present, so that within `limit` there are enough
-/// descriptors to serve the others.
-fn pending_bound(option: Option<NonZeroUsize>, bounds: &Bounds, limit: usize) -> Bound {
-    let served =
-        bounds.most().and_then(|most| most.checked_mul(DESCRIPTORS)?.checked_add(bounds.room?));
-    let reserved = served.map_or(limit / 2, |served| served.min(limit / 2));
-    let most = NonZeroUsize::new(limit.saturating_sub(reserved)).unwrap_or(NonZeroUsize::MIN);
-    match option {
-        Some(option) if option <= most => Bound::Option(option),
-        _ => Bound::Descriptors { most, limit },
+/// How many descriptors are open. If `/proc` cannot tell, more than gitd opens to start.
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count)
+}
+
+/// How many clients without a request may be present, so that there are enough descriptors to serve
+/// the others.
+fn pending_bound(
+    option: Option<NonZeroUsize>,
+    bounds: &Bounds,
+    descriptors: &Descriptors,
+    limit: usize,
+) -> Bound {
+    let sessions = bounds.most().unwrap_or(usize::MAX);
+    let queue = bounds.room.unwrap_or(usize::MAX);
+    let beside = descriptors.connections_beside(sessions).saturating_sub(queue);
+    let most = beside.max(descriptors.connections() / 2).max(1);
+    match (option, NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)) {
+        (Some(option), most) if option <= most => Bound::Option(option),
+        (_, most) => Bound::Descriptors { most, limit },
     }
 }
 
@@ -376,19 +387,24 @@ mod tests {
     #[test]
     fn the_lower_bound_is_in_force() {
         let bounds = Bounds { places: NonZeroUsize::new(2), per_address: None, room: Some(8) };
-        // 5 sessions for each permit, 8 descriptors each, and 8 requests in the queue.
-        let reserved = 2 * 5 * 8 + 8;
         let number = |n| NonZeroUsize::new(n).unwrap();
         let by_descriptors = |most, limit| Bound::Descriptors { most: number(most), limit };
         let cases = [
             (Some(number(10)), 1024, Bound::Option(number(10))),
-            (Some(number(4096)), 1024, by_descriptors(1024 - reserved, 1024)),
-            (None, 1024, by_descriptors(1024 - reserved, 1024)),
-            (None, 100, by_descriptors(50, 100)),
-            (None, 0, by_descriptors(1, 0)),
+            // 20 open and 16 spare, half of the rest for checks, 3 for each of 10 sessions, and the
+            // queue.
+            (Some(number(4096)), 1024, by_descriptors(1024 - 36 - 494 - 30 - 8, 1024)),
+            (None, 1024, by_descriptors(1024 - 36 - 494 - 30 - 8, 1024)),
+            (None, 100, by_descriptors(16, 100)),
+            (None, 0, by_descriptors(10, 0)),
         ];
         for (option, limit, expected) in cases {
-            assert_eq!(pending_bound(option, &bounds, limit), expected, "{option:?} {limit}");
+            let descriptors = Descriptors::new(limit, 20, 160);
+            assert_eq!(
+                pending_bound(option, &bounds, &descriptors, limit),
+                expected,
+                "{option:?} {limit}"
+            );
         }
     }
 }

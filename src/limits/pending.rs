@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-/// Clients dismissed at once when descriptors run out.
-const ROOM: usize = 16;
+/// Clients dismissed at once when descriptors run out: enough for a check.
+const ROOM: usize = 24;
 
 /// The bound on the number of such connections, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

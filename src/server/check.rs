@@ -10,10 +10,11 @@ use socket2::Socket;
 
 use crate::access::authorize;
 use crate::access::denial::Denial;
+use crate::limits::descriptors::OfCheck;
 use crate::net::peer::Peer;
 use crate::net::watch;
 use crate::protocol::request::Request;
-use crate::server::connection::Shared;
+use crate::server::shared::Shared;
 use crate::session::child::{self, Running};
 
 /// Why no service is started for a client.
@@ -34,6 +35,8 @@ impl From<Denial> for Stop {
 /// What decides about a request and starts its service, on a thread that may block.
 #[derive(Debug)]
 pub struct Check {
+    /// What it may open.
+    pub descriptors: OfCheck,
     /// What all connections share.
     pub shared: Arc<Shared>,
     /// The client's connection.
@@ -51,15 +54,17 @@ impl Check {
     ///
     /// # Errors
     /// Why nothing was started.
-    pub fn work(self) -> Result<Running, Stop> {
-        let Check { shared, socket, peer, request, gone } = self;
+    pub fn work(self) -> Result<(Running, OfCheck), Stop> {
+        let Check { descriptors, shared, socket, peer, request, gone } = self;
         let grant = authorize(&shared.policy, &shared.starter, &request, &peer)?;
         if gone.load(Relaxed) {
             return Err(Stop::Gone);
         }
         let extra = request.extra_parameters.as_deref();
         watch::acknowledge(&socket);
-        child::start(&shared.starter, &grant, &peer, extra, (socket.as_fd(), socket.as_fd()))
-            .map_err(|error| Denial::cannot_run(request.service, &error).into())
+        let streams = (socket.as_fd(), socket.as_fd());
+        let running = child::start(&shared.starter, &grant, &peer, extra, streams)
+            .map_err(|error| Denial::cannot_run(request.service, &error))?;
+        Ok((running, descriptors))
     }
 }

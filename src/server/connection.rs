@@ -2,6 +2,7 @@
 //! hand the socket to git, watch, log how it ended.
 
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,25 +10,23 @@ use std::time::Duration;
 
 use socket2::Socket;
 use tokio::io::Interest;
-use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::access::denial::Denial;
-use crate::config::{Limits, Policy};
-use crate::git::starter::Starter;
-use crate::limits::admission::{Admission, Admitted, Answer, Holding};
-use crate::limits::pending::{Pending, PendingClient};
-use crate::limits::threads::Threads;
+use crate::limits::admission::{Admitted, Answer, Holding};
+use crate::limits::descriptors::{OfCheck, OfConnection};
 use crate::log::event;
 use crate::net::peer::{Origin, Peer};
 use crate::net::watch;
 use crate::protocol::inbound::{Packet, Unread};
 use crate::protocol::pktline::PREFIX;
 use crate::protocol::request::Request;
-use crate::server::activity::{Activities, Activity, Stage};
+use crate::protocol::service::Service;
+use crate::server::activity::{Activity, Stage};
 use crate::server::check::{Check, Stop};
 use crate::server::farewell;
 use crate::server::parse::parse_request;
+use crate::server::shared::{Phase, Shared};
 use crate::session::child::Running;
 use crate::session::rest::Exchange;
 use crate::session::stderr::{Left, Stderr};
@@ -44,68 +43,27 @@ const SLOW: Duration = Duration::from_secs(1);
 /// After so long a slow check is logged.
 const HANGING: Duration = Duration::from_secs(10);
 
-/// How far a server is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// It accepts clients.
-    Serving,
-    /// It waits for running sessions to finish.
-    Draining,
-    /// It ends sessions that have not finished.
-    Ending,
-}
-
-/// What all connections of a server share.
-#[derive(Debug)]
-pub struct Shared {
-    /// What decides about requests.
-    pub policy: Policy,
-    /// The limits for clients.
-    pub limits: Limits,
-    /// How processes are started.
-    pub starter: Starter,
-    /// The permits and the queue.
-    pub admission: Arc<Admission>,
-    /// The connections without a request.
-    pub pending: Arc<Pending>,
-    /// The threads that check requests.
-    pub threads: Threads,
-    /// The threads that look at services' processes.
-    pub observers: Threads,
-    /// What all connections are doing.
-    pub activities: Arc<Activities>,
-    /// Whether the server is stopping.
-    pub phase: Receiver<Phase>,
-}
-
-impl Shared {
-    fn enter(&self) -> PendingClient {
-        let (entry, overflowed) = self.pending.enter();
-        if let Some(bound) = overflowed {
-            event::pending_overflowed(bound.most(), &bound);
-        }
-        entry
-    }
-
-    async fn reaches(&self, phase: Phase) {
-        // An error means that the server has ended, which is final too.
-        let _ = self.phase.clone().wait_for(|&now| now >= phase).await;
-    }
-}
-
 struct Client {
     socket: Arc<Socket>,
     origin: Origin,
     accepted: Instant,
     activity: Arc<Activity>,
+    /// Given back after the socket is closed, because fields are dropped in order.
+    descriptors: OfConnection,
 }
 
 /// Serves one client until it has left.
-pub async fn serve(shared: Arc<Shared>, socket: Socket, origin: Origin, activity: Arc<Activity>) {
+pub async fn serve(
+    shared: Arc<Shared>,
+    socket: Socket,
+    descriptors: OfConnection,
+    origin: Origin,
+    activity: Arc<Activity>,
+) {
     event::connection(&Peer::from(origin));
     watch::prepare(&socket);
     let accepted = Instant::now();
-    let client = Client { socket: Arc::new(socket), origin, accepted, activity };
+    let client = Client { socket: Arc::new(socket), origin, accepted, activity, descriptors };
     let Some((wire, request, exchange)) = client.request(&shared).await else { return };
     // Boxed so that idle connections don't reserve the session's state.
     Box::pin(client.admit_and_serve(shared, wire, request, exchange)).await;
@@ -180,7 +138,7 @@ impl Client {
     }
 
     async fn admit_and_serve(
-        self,
+        mut self,
         shared: Arc<Shared>,
         wire: ClientSocket,
         request: Request,
@@ -192,14 +150,15 @@ impl Client {
             Err(stop) => return self.turn_away(&shared, wire, &request, stop).await,
         };
         let corked = watch::cork_if_far(&self.socket);
-        let Running { process, stderr } =
+        let (Running { process, stderr }, descriptors) =
             match self.start(&shared, &wire, &request, &mut admitted).await {
-                Ok(running) => running,
+                Ok(started) => started,
                 Err(stop) => {
                     drop(admitted);
                     return self.turn_away(&shared, wire, &request, stop).await;
                 }
             };
+        self.descriptors.start(descriptors);
         admitted.checked();
         let (timeout, service) = (shared.limits.timeout, request.service);
         let stderr = Stderr::new(service, process.pid, stderr);
@@ -244,7 +203,7 @@ impl Client {
         wire: &ClientSocket,
         request: &Arc<Request>,
         admitted: &mut Admitted,
-    ) -> Result<Running, Stop> {
+    ) -> Result<(Running, OfCheck), Stop> {
         self.activity.enter(Stage::Checking);
         let result = self.check_and_start(shared, wire, request, admitted).await;
         let exhausted = matches!(result, Err(Stop::Refused(Denial::Exhausted { .. })));
@@ -263,11 +222,12 @@ impl Client {
         wire: &ClientSocket,
         request: &Arc<Request>,
         admitted: &mut Admitted,
-    ) -> Result<Running, Stop> {
+    ) -> Result<(Running, OfCheck), Stop> {
         let started = Instant::now();
         let service = request.service;
         let gone = Arc::new(AtomicBool::new(false));
         let check = Check {
+            descriptors: self.descriptors_to_check(shared, wire, service).await?,
             shared: Arc::clone(shared),
             socket: Arc::clone(&self.socket),
             peer: self.peer(),
@@ -297,6 +257,29 @@ impl Client {
                         event::check_hangs(&request.pathname, HANGING, &self.peer());
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits for descriptors as long as a request may wait for a permit.
+    async fn descriptors_to_check(
+        &self,
+        shared: &Shared,
+        wire: &ClientSocket,
+        service: Service,
+    ) -> Result<OfCheck, Stop> {
+        if shared.descriptors.lack_for_a_check() {
+            shared.pending.make_room().await;
+        }
+        let limit = shared.limits.queue_timeout;
+        tokio::select! {
+            biased;
+            descriptors = shared.descriptors.check() => Ok(descriptors),
+            () = wire.broken() => Err(Stop::Gone),
+            () = shared.reaches(Phase::Ending) => Err(Denial::Busy.into()),
+            () = until(limit.map(|limit| Instant::now() + limit)) => {
+                let error = io::Error::from_raw_os_error(libc::EMFILE);
+                Err(Denial::cannot_run(service, &error).into())
             }
         }
     }

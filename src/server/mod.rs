@@ -8,24 +8,26 @@ pub mod heartbeat;
 pub mod inetd;
 pub mod notify;
 pub mod parse;
+pub mod shared;
 
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::limits::descriptors::OfConnection;
 use crate::log::event;
 use crate::net::peer::Origin;
 use crate::net::registered::Registered;
-use crate::server::connection::{Phase, Shared};
 use crate::server::notify::{Census, Manager};
+use crate::server::shared::{Phase, Shared};
 use crate::sys::errno_text;
 use crate::sys::readiness::register;
 use crate::sys::shortage::is_shortage;
@@ -69,7 +71,7 @@ pub async fn serve(
     let census = Arc::default();
     let running = Arc::clone(&shared.admission);
     tokio::spawn(notify::keep_informed(Arc::clone(&manager), Arc::clone(&census), running));
-    let mut server = Server { shared, connections: JoinSet::new(), census };
+    let mut server = Server { shared, connections: JoinSet::new(), census, waiting: None };
     let listeners: Vec<AsyncFd<Socket>> = listeners
         .into_iter()
         .map(|listener| register(listener, Interest::READABLE))
@@ -104,6 +106,8 @@ struct Server {
     shared: Arc<Shared>,
     connections: JoinSet<()>,
     census: Arc<Census>,
+    /// An accepted client for which no descriptor was left.
+    waiting: Option<(Socket, SockAddr)>,
 }
 
 enum Never {}
@@ -154,24 +158,31 @@ impl Server {
     /// lacks a resource, or when the next accept would fail in the same way.
     fn accept_batch(&mut self, listener: &Socket, most: usize) -> io::Result<()> {
         for _ in 0..most {
-            match listener.accept() {
-                Ok((socket, address)) => self.begin(socket, &address),
+            let (socket, address) = match self.waiting.take().map_or_else(|| listener.accept(), Ok)
+            {
+                Ok(client) => client,
                 // The error is of one client only, so go on with the next.
-                Err(error) if is_the_clients(&error) => {}
+                Err(error) if is_the_clients(&error) => continue,
                 Err(error) => return Err(error),
-            }
+            };
+            let Some(descriptors) = self.shared.descriptors.connection() else {
+                self.waiting = Some((socket, address));
+                return Err(io::Error::from_raw_os_error(libc::EMFILE));
+            };
+            self.begin(socket, &address, descriptors);
         }
         Ok(())
     }
 
-    fn begin(&mut self, socket: Socket, address: &socket2::SockAddr) {
+    fn begin(&mut self, socket: Socket, address: &SockAddr, descriptors: OfConnection) {
         let origin = match address.as_socket() {
             Some(address) => Origin::Inet(address),
             None => Origin::Local(peer_user(&socket)),
         };
         let shared = Arc::clone(&self.shared);
         let activities = Arc::clone(&shared.activities);
-        let serve = move |activity| connection::serve(shared, socket, origin, activity);
+        let serve =
+            move |activity| connection::serve(shared, socket, descriptors, origin, activity);
         self.connections.spawn(activities.track(origin, serve));
         self.census.arrived(self.connections.len());
     }
