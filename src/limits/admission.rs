@@ -71,7 +71,8 @@ impl Bounds {
     }
 
     /// The most requests in their checks about one subject, such as a pathname. A file system or an
-    /// access hook that hangs for one repository must leave permits to the others.
+    /// access hook that hangs for one repository must leave permits to the others. One address may
+    /// have no more in all, because a client can spell a pathname in many ways.
     fn checks_of_one(&self) -> Checks {
         match self.places.map(|places| places.get().div_ceil(2)) {
             // Half of the permits, so that other requests are not delayed. A slow check gives its
@@ -162,7 +163,7 @@ impl Admission {
         let mut state = self.lock();
         let may_have = state.has_free(&self.bounds)
             && state.may_have_more(&self.bounds, client)
-            && state.may_check(&self.bounds, subject);
+            && state.may_check(&self.bounds, client, subject);
         if may_have {
             let place = self.admit(&mut state, client, subject);
             return Answer::Now(place);
@@ -183,11 +184,11 @@ impl Admission {
         state.running + state.idle
     }
 
-    /// Whether requests about `subject` wait because too many of its checks are under way, and not
-    /// for a permit.
-    pub fn waits_for_checks(&self, subject: &[u8]) -> bool {
+    /// Whether requests of `client` about `subject` wait because too many checks of the one or the
+    /// other are under way, and not for a permit.
+    pub fn waits_for_checks(&self, client: impl Into<ClientAddress>, subject: &[u8]) -> bool {
         let subject = self.hasher.hash_one(subject);
-        !self.lock().may_check(&self.bounds, subject)
+        !self.lock().may_check(&self.bounds, client.into(), subject)
     }
 
     fn admit(
@@ -196,7 +197,9 @@ impl Admission {
         client: ClientAddress,
         subject: Subject,
     ) -> Admitted {
-        state.accounts.entry(client).or_default().held += 1;
+        let account = state.accounts.entry(client).or_default();
+        account.held += 1;
+        account.checking += 1;
         let checks = state.checks.entry(subject).or_default();
         checks.all += 1;
         checks.working += 1;
@@ -260,7 +263,7 @@ impl Admitted {
     pub fn checked(&mut self) {
         if let Some(subject) = self.checking.take() {
             let mut state = self.admission.lock();
-            state.end_check(subject, self.permit.is_some());
+            state.end_check(self.client, subject, self.permit.is_some());
             self.admission.hand_out(state);
         }
     }
@@ -302,6 +305,7 @@ impl Admitted {
         }
         let mut state = self.admission.lock();
         if !state.has_free(&self.admission.bounds) {
+            state.forget_woken();
             let (sender, receiver) = oneshot::channel();
             state.woken.push_back(Woken { holding: self.idle, sender });
             return Wake::Later(receiver);
@@ -352,7 +356,7 @@ impl Drop for Admitted {
             state.end_idle(holding);
         }
         if let Some(subject) = self.checking {
-            state.end_check(subject, self.permit.is_some());
+            state.end_check(self.client, subject, self.permit.is_some());
         }
         if let Some(account) = state.accounts.get_mut(&self.client) {
             account.held -= 1;

@@ -175,7 +175,7 @@ impl Client {
     ) -> Result<Admitted, Stop> {
         self.activity.enter(Stage::Queued);
         let subject = shared.policy.subject(request);
-        let busy = || match shared.admission.waits_for_checks(&subject) {
+        let busy = || match shared.admission.waits_for_checks(self.origin.ip(), &subject) {
             true => Denial::Hanging(request.pathname.clone()),
             false => Denial::Busy,
         };

@@ -41,6 +41,8 @@ pub(super) struct Woken {
 pub(super) struct Account {
     /// Its sessions, including idle ones.
     pub(super) held: usize,
+    /// Those of them that are in their checks.
+    pub(super) checking: usize,
     /// Its waiting requests, oldest first.
     pub(super) queue: VecDeque<Waiting>,
 }
@@ -61,11 +63,19 @@ impl State {
         bounds.per_address.is_none_or(|most| held < most.get())
     }
 
-    pub(super) fn may_check(&self, bounds: &Bounds, subject: Subject) -> bool {
+    pub(super) fn may_check(
+        &self,
+        bounds: &Bounds,
+        client: ClientAddress,
+        subject: Subject,
+    ) -> bool {
         let most = bounds.checks_of_one();
-        self.checks
-            .get(&subject)
-            .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
+        let checking = self.accounts.get(&client).map_or(0, |account| account.checking);
+        checking < most.all
+            && self
+                .checks
+                .get(&subject)
+                .is_none_or(|checks| checks.all < most.all && checks.working < most.working)
     }
 
     /// Whether one more session may be idle with `holding`, if `instead_of` stops being idle in
@@ -104,6 +114,13 @@ impl State {
         None
     }
 
+    /// Drops what no longer waits, once there is more of it than there are idle sessions.
+    pub(super) fn forget_woken(&mut self) {
+        if self.woken.len() > self.idle {
+            self.woken.retain(|woken| !woken.sender.is_closed());
+        }
+    }
+
     pub(super) fn begin_idle(&mut self, holding: Holding) {
         self.idle += 1;
         self.heavy += usize::from(holding == Holding::Heavy);
@@ -120,7 +137,10 @@ impl State {
         }
     }
 
-    pub(super) fn end_check(&mut self, subject: Subject, working: bool) {
+    pub(super) fn end_check(&mut self, client: ClientAddress, subject: Subject, working: bool) {
+        if let Some(account) = self.accounts.get_mut(&client) {
+            account.checking -= 1;
+        }
         if let Some(checks) = self.checks.get_mut(&subject) {
             checks.all -= 1;
             checks.working -= usize::from(working);
@@ -144,7 +164,7 @@ impl State {
         self.turn.iter().enumerate().find_map(|(turn, &client)| {
             let queue = &self.accounts.get(&client)?.queue;
             let may = |waiting: &Waiting| {
-                !waiting.sender.is_closed() && self.may_check(bounds, waiting.subject)
+                !waiting.sender.is_closed() && self.may_check(bounds, client, waiting.subject)
             };
             let index = queue.iter().position(may)?;
             self.may_have_more(bounds, client).then_some((turn, index))

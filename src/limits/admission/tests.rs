@@ -223,16 +223,19 @@ fn the_limit_holds_when_all_wake() {
 #[test]
 fn checks_of_one_repository_leave_permits_to_others() {
     let admission = admission(4, 10);
-    let mut hanging: Vec<Admitted> = (0..4 * IDLE_PER_PERMIT)
-        .map(|_| {
-            let mut place = now(admission.ask(address(1), b"/hangs"));
+    let mut hanging: Vec<Admitted> = (10..10 + 4 * IDLE_PER_PERMIT as u8)
+        .map(|n| {
+            let mut place = now(admission.ask(address(n), b"/hangs"));
             assert!(place.go_idle(Holding::Light));
             place
         })
         .collect();
     hanging.extend([(); 2].map(|()| now(admission.ask(address(1), b"/hangs"))));
     let mut one_more = later(admission.ask(address(2), b"/hangs"));
-    assert!(admission.waits_for_checks(b"/hangs") && !admission.waits_for_checks(b"/works"));
+    assert!(
+        admission.waits_for_checks(address(2), b"/hangs")
+            && !admission.waits_for_checks(address(2), b"/works")
+    );
     let place = now(admission.ask(address(1), b"/works"));
     drop(place);
     assert!(one_more.try_recv().is_err());
@@ -247,6 +250,42 @@ fn checks_of_one_repository_leave_permits_to_others() {
     assert!(another.try_recv().is_ok());
     drop((hanging, one_more, blocked, busy));
     assert_eq!(admission.lock().running, 0);
+}
+
+/// A client may spell one name in many ways, and invent as many as it likes.
+#[test]
+fn checks_of_one_address_leave_some_to_others() {
+    let admission = admission(4, 100);
+    let mut hanging = Vec::new();
+    while hanging.len() < 4 * (1 + IDLE_PER_PERMIT) - 2 {
+        let name = format!("/hangs/{}", hanging.len());
+        let mut place = now(admission.ask(address(1), name.as_bytes()));
+        let idles = place.go_idle(Holding::Light);
+        assert!(idles || hanging.len() >= 4 * IDLE_PER_PERMIT);
+        hanging.push(place);
+    }
+    let mut more = later(admission.ask(address(1), b"/hangs/more"));
+    assert!(admission.waits_for_checks(address(1), b"/other"));
+    let other = now(admission.ask(address(2), b"/other"));
+    assert!(more.try_recv().is_err());
+    hanging.pop().unwrap().checked();
+    assert!(more.try_recv().is_ok());
+    drop((hanging, other));
+    assert_eq!(admission.lock().accounts.len(), 0);
+}
+
+/// Sessions that no longer wait for a permit are forgotten, even if none comes free.
+#[test]
+fn sessions_that_wait_in_vain_are_forgotten() {
+    let admission = admission(1, 1);
+    let mut idle = now(admission.ask(address(1), b"/a"));
+    assert!(idle.go_idle(Holding::Light));
+    let busy = now(admission.ask(address(2), b"/b"));
+    for _ in 0..1000 {
+        assert!(matches!(idle.wake(), Wake::Later(_)));
+    }
+    assert!(admission.lock().woken.len() < 100);
+    drop(busy);
 }
 
 /// Clones of one repository behind a slow hook wait for nothing but the hook. Those beyond half of
