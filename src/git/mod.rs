@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::{Access, CWD};
 
+use crate::git::files::Configuration;
 use crate::git::said::Said;
 use crate::repository::{COMMON_DIRECTORY, OBJECT_DIRECTORY, Repository, read_config};
 use crate::sys::child::Child;
@@ -71,10 +72,8 @@ pub struct Git {
     /// The environment of every child, as `NAME=value`, without variables about one repository or
     /// one client.
     pub environment: Vec<CString>,
-    /// The configuration files outside repositories; `None` if unknown.
-    config_files: OnceLock<Option<Vec<CString>>>,
-    /// The configuration that comes from the environment, as text.
-    command_config: Vec<u8>,
+    /// The configuration outside repositories; `None` if unknown.
+    configuration: OnceLock<Option<Configuration>>,
     /// See [`Git::resolves_safe_names`].
     resolves_safe_names: OnceLock<bool>,
 }
@@ -98,13 +97,8 @@ impl Git {
                     CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
                 })
                 .collect(),
-            config_files: OnceLock::new(),
+            configuration: OnceLock::new(),
             resolves_safe_names: OnceLock::new(),
-            command_config: variables
-                .iter()
-                .filter(|(name, _)| name.as_bytes().starts_with(b"GIT_CONFIG_"))
-                .flat_map(|(_, value)| [value.as_bytes(), b"\n"].concat())
-                .collect(),
         };
         // Try the file that exists now first, to save each start the search. If it is removed, the
         // search goes on as usual.
@@ -114,11 +108,10 @@ impl Git {
         git
     }
 
-    /// Asks git for its configuration files, which pays off for a server with many requests.
-    /// Without this the files are known only if the environment names them; otherwise git must be
-    /// asked about each repository.
+    /// Asks git for its configuration, which pays off for a server with many requests. Without this
+    /// it is unknown, and git must be asked about each repository.
     pub fn survey(&self, spawner: &Spawner) {
-        self.config_files.get_or_init(|| files::asked(self, spawner));
+        self.configuration.get_or_init(|| files::asked(self, spawner));
     }
 
     /// Whether any configuration that git would read for `repository` may contain `word`, includes
@@ -157,8 +150,10 @@ impl Git {
     }
 
     fn server_config_may(&self, mention: impl Fn(&[u8]) -> bool) -> Result<bool, Shortage> {
-        let Some(files) = self.config_files()? else { return Ok(true) };
-        if mention(&self.command_config) {
+        let Some(Some(Configuration { files, command })) = self.configuration.get() else {
+            return Ok(true);
+        };
+        if mention(command) {
             return Ok(true);
         }
         for file in files {
@@ -167,16 +162,6 @@ impl Git {
             }
         }
         Ok(false)
-    }
-
-    fn config_files(&self) -> Result<Option<&[CString]>, Shortage> {
-        if self.config_files.get().is_none() {
-            let variable = |name: &str| std::env::var_os(name);
-            let program = self.candidates.first();
-            let named = program.map(|program| files::named(program, variable)).transpose()?;
-            self.config_files.get_or_init(|| named.flatten());
-        }
-        Ok(self.config_files.get().and_then(Option::as_deref))
     }
 
     /// Runs git with more variables, in `directory` or in gitd's working directory, and returns its
@@ -307,16 +292,21 @@ impl Git {
     }
 }
 
-/// Adds settings after those in the environment, so that they take precedence.
+/// Adds settings after those in the environment, so that they take precedence. If the environment's
+/// number of settings is none, nothing is added: git ends with an error then, and nothing is served.
 fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>)]) {
     const COUNT: &str = "GIT_CONFIG_COUNT";
-    if config.is_empty() {
-        return;
+    let count = variables.iter_mut().find(|(name, _)| name == COUNT);
+    let before = match &count {
+        Some((_, text)) => number_of_settings(text.as_bytes()),
+        None => Some(0),
+    };
+    let Some(before) = before.filter(|_| !config.is_empty()) else { return };
+    let after = (before + config.len()).to_string().into();
+    match count {
+        Some((_, text)) => *text = after,
+        None => variables.push((COUNT.into(), after)),
     }
-    let place = variables.iter().position(|(name, _)| name == COUNT);
-    let before = place.map(|place| variables.swap_remove(place).1);
-    let before: usize = before.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(0);
-    variables.push((COUNT.into(), (before + config.len()).to_string().into()));
     for (number, (key, value)) in (before..).zip(config) {
         for (kind, text) in [("KEY", key), ("VALUE", value)] {
             let name = OsString::from(format!("GIT_CONFIG_{kind}_{number}"));
@@ -324,6 +314,18 @@ fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>
             variables.push((name, OsString::from_vec(text.clone())));
         }
     }
+}
+
+/// As git reads it, with strtoul(3). It takes at most as many as an int can count.
+fn number_of_settings(text: &[u8]) -> Option<usize> {
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let start = text.iter().position(|byte| !blank(byte)).unwrap_or(text.len());
+    let digits = text[start..].strip_prefix(b"+").unwrap_or(&text[start..]);
+    if text.is_empty() {
+        return Some(0);
+    }
+    let number = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
+    usize::try_from(number.parse::<i32>().ok().filter(|number| *number >= 0)?).ok()
 }
 
 /// The files that a search for `name` along `path` tries. Relative directories of `path` are
@@ -344,4 +346,39 @@ fn is_program(file: &CStr) -> bool {
 fn contains_any(text: &[u8], words: &[&str]) -> bool {
     let lower = text.to_ascii_lowercase();
     words.iter().any(|word| lower.windows(word.len()).any(|window| window == word.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The environment's settings with one more.
+    fn with_one_more(count: &str) -> Vec<(String, String)> {
+        let own = [("GIT_CONFIG_COUNT", count), ("GIT_CONFIG_KEY_0", "daemon.uploadpack")];
+        let mut variables: Vec<(OsString, OsString)> =
+            own.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        append(&mut variables, &[(b"a.b".to_vec(), b"c".to_vec())]);
+        let text = |text: OsString| text.into_string().unwrap();
+        variables.into_iter().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    #[test]
+    fn settings_of_the_environment_are_kept() {
+        for count in ["1", " 1", "\t+1", "01", "0000001"] {
+            let variables = with_one_more(count);
+            let names = ["COUNT", "KEY_0", "KEY_1", "VALUE_1"].map(|n| format!("GIT_CONFIG_{n}"));
+            assert!(variables.iter().map(|(name, _)| name).eq(&names), "{count:?}: {variables:?}");
+            let values: Vec<_> = variables.iter().map(|(_, value)| value.as_str()).collect();
+            assert_eq!(values, ["2", "daemon.uploadpack", "a.b", "c"], "{count:?}");
+        }
+        assert_eq!(with_one_more("")[0].1, "1");
+    }
+
+    #[test]
+    fn a_number_that_git_refuses_is_left_to_git() {
+        for count in ["0x1", "1 ", "-1", "++1", "+", " ", "18446744073709551615", "2147483648"] {
+            assert_eq!(with_one_more(count).len(), 2, "{count:?}");
+            assert_eq!(with_one_more(count)[0].1, count);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::scratch::{config, export};
-use crate::support::{GENERIC, Git, Implementation, Scratch, Stock, Verdict, compliance};
+use crate::support::{GENERIC, Git, Gitd, Implementation, Scratch, Stock, Verdict, compliance};
 
 compliance! {
     booleans,
@@ -192,6 +192,29 @@ fn places_of_configuration(d: Implementation) {
         let session = invocation.start().ask("receive-pack", "/repo.git");
         let served = matches!(session.verdict, Verdict::Served(_));
         assert_eq!(served, enabled, "{variables:?} {}: {session:#?}", file.display());
+    }
+}
+
+/// A script that stands in git's place and adds settings: below `git daemon` that is started by it they count, so they
+/// count for gitd, which starts its services by it.
+#[test]
+fn settings_of_a_script_in_the_place_of_git() {
+    let real = Git::program();
+    for set in ["-c daemon.uploadpack=false", ""] {
+        for variables in
+            ["", "GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=daemon.uploadpack GIT_CONFIG_VALUE_0=false"]
+        {
+            let scratch = Scratch::new();
+            scratch.bare("repo.git");
+            let bin = scratch.directory("bin");
+            let text = format!("#!/bin/sh\n{variables} exec {} {set} \"$@\"\n", real.display());
+            fs::rename(scratch.script("git", &text), bin.join("git")).unwrap();
+            let path = format!("{}:/usr/bin:/bin", bin.display());
+            let session =
+                Gitd.serve(&scratch).env("PATH", path).start().ask("upload-pack", "/repo.git");
+            let served = matches!(session.verdict, Verdict::Served(_));
+            assert_eq!(served, set.is_empty() && variables.is_empty(), "{set} {variables}");
+        }
     }
 }
 
