@@ -207,7 +207,11 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
 
 /// Hosts are case-insensitive (contract 11), paths are not.
 fn in_lower_case(host: &[u8]) -> Vec<u8> {
-    if host.starts_with(b"unix:") { host.to_vec() } else { host.to_ascii_lowercase() }
+    const UNIX: &[u8] = b"unix:";
+    match host.split_at_checked(UNIX.len()) {
+        Some((scheme, path)) if scheme.eq_ignore_ascii_case(UNIX) => [UNIX, path].concat(),
+        _ => host.to_ascii_lowercase(),
+    }
 }
 
 /// The last position of an option on the command line; `None` if it is not there.

@@ -227,7 +227,10 @@ impl Prepared {
     fn new(config: &Config) -> Result<Self, Failure> {
         // It takes low descriptors, and notes the limit of open files for the services.
         let spawner = Spawner::shared()?;
-        let signals = Signals::block(&[libc::SIGTERM, libc::SIGINT])?;
+        // A descriptor would report even those that the caller has had ignored.
+        let mut ends = vec![libc::SIGTERM, libc::SIGINT];
+        ends.retain(|&signal| !signal::is_ignored(signal));
+        let signals = Signals::block(&ends)?;
         let starter = Starter::new(spawner, config.git.clone(), seconds(&config.limits)).survey();
         let heartbeat = Arc::new(Heartbeat::default());
         let runtime = heartbeat.runtime()?;

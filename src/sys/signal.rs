@@ -79,6 +79,15 @@ pub fn set_default(signal: libc::c_int) {
     dispose(signal, libc::SIG_DFL);
 }
 
+/// Whether this process ignores `signal`, as its parent may have arranged.
+pub fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: all-zero is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no new action is set; the old one is written to `action`, which outlives the call.
+    let status = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    status == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Ignores `signal`.
 pub(super) fn ignore(signal: libc::c_int) {
     dispose(signal, libc::SIG_IGN);

@@ -13,6 +13,7 @@ use crate::support::{
 };
 
 compliance! {
+    ignored_by_the_caller,
     death_by_signal,
     a_running_service_goes_on,
     before_the_request,
@@ -152,6 +153,18 @@ fn closed_descriptors(d: Implementation) {
         for fd in closed {
             assert_eq!(descriptor(daemon.pid(), *fd).unwrap().to_str(), Some("/dev/null"), "{fd}");
         }
+        daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
+    }
+}
+
+/// Contract 15: what the caller has had ignored stays ignored. A shell without job control ignores SIGINT for what it
+/// starts in the background.
+fn ignored_by_the_caller(d: Implementation) {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let daemon = d.serve(&scratch).shell("trap '' INT TERM".to_owned()).start();
+    for signal in [Signal::INT, Signal::TERM] {
+        daemon.signal(signal);
         daemon.ask("upload-pack", "/repo.git").assert_served("repo.git");
     }
 }

@@ -213,8 +213,11 @@ fn the_last_word_on_multipath_wins() {
 
 #[test]
 fn listen_repeats_in_lower_case() {
-    let listen = parse(&["--listen=LocalHost", "--listen=::1", "--listen=unix:/Run/G"]);
-    let expected = ["localhost", "::1", "unix:/Run/G"].map(|host| host.as_bytes().to_vec());
+    let listen = ["LocalHost", "::1", "unix:/Run/G", "UNIX:/Run/H"];
+    let listen =
+        parse(&listen.map(|host| format!("--listen={host}")).each_ref().map(String::as_str));
+    let expected = ["localhost", "::1", "unix:/Run/G", "unix:/Run/H"];
+    let expected = expected.map(|host| host.as_bytes().to_vec());
     assert_eq!(listen.unwrap().listen, expected);
 }
 
