@@ -137,6 +137,13 @@ pub struct Limits {
     pub shutdown_timeout: Option<Duration>,
 }
 
+impl Limits {
+    /// `--timeout` as the services take it: 0 for none.
+    pub fn timeout_in_seconds(&self) -> u64 {
+        self.timeout.map_or(0, |timeout| timeout.as_secs())
+    }
+}
+
 /// Options that are invalid, alone or together (contract 7), in the stock daemon's words.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {

@@ -2,5 +2,6 @@
 
 pub mod background;
 pub mod init;
+pub mod prepared;
 pub mod startup;
 pub mod state_file;

@@ -3,28 +3,21 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 use crate::config::options::{Options, Port, Stop};
-use crate::config::{self, Config, ConfigError, Daemon, Identity, Limits, Mode};
+use crate::config::{self, Config, ConfigError, Daemon, Identity, Mode};
 use crate::daemon::background;
 use crate::daemon::init;
+use crate::daemon::prepared::Prepared;
 use crate::daemon::state_file::StateFile;
 use crate::escape::Escaped;
 use crate::git::starter::Starter;
-use crate::limits::admission::{Admission, Bounds};
-use crate::limits::descriptors::Descriptors;
-use crate::limits::pending::{Bound, Pending};
-use crate::limits::threads::{Threads, WhenBusy};
 use crate::listen::activation::{self, BadSocket};
 use crate::listen::listener;
 use crate::listen::listener::{Listener, Listening};
@@ -33,21 +26,13 @@ use crate::log::Destination;
 use crate::log::event;
 use crate::log::outlet::Outlet;
 use crate::net::address::Address;
-use crate::server::heartbeat::Heartbeat;
 use crate::server::inetd;
 use crate::server::notify::Manager;
-use crate::server::shared::{Phase, Shared};
 use crate::sys::child::End;
 use crate::sys::process::Spawner;
-use crate::sys::signal::{self, Signals};
+use crate::sys::signal::{self};
 use crate::sys::{account, descriptor, errno_text};
 use crate::{log, server};
-
-/// Spare threads, because a thread is free only a moment after it has sent its result.
-const LATE_THREADS: usize = 16;
-
-/// The most threads that look at services' processes. The kernel may block each of them.
-const OBSERVERS: usize = 4;
 
 /// The descriptors that the service manager opened for this process.
 type Passed = Result<Vec<OwnedFd>, BadSocket>;
@@ -149,8 +134,11 @@ fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<E
     match &config.mode {
         Mode::Inetd => {
             silence_stderr(config.destination)?;
-            let starter =
-                Starter::new(Spawner::alone(), config.git.clone(), seconds(&config.limits));
+            let starter = Starter::new(
+                Spawner::alone(),
+                config.git.clone(),
+                config.limits.timeout_in_seconds(),
+            );
             let fatal = config.destination.fatal_status();
             let status = inetd::serve(&config.policy, &config.limits, &starter, fatal);
             Ok(Ending::Exit(status.into()))
@@ -213,57 +201,6 @@ fn listen(daemon: &Daemon, passed: Vec<OwnedFd>) -> Result<Listening, Failure> {
     Ok(Listening { warnings, ..listening })
 }
 
-/// What serves the clients. It is made once privileges are dropped, and before there is a second
-/// thread.
-struct Prepared {
-    runtime: Runtime,
-    heartbeat: Arc<Heartbeat>,
-    signals: Signals,
-    phase: watch::Sender<Phase>,
-    shared: Arc<Shared>,
-}
-
-impl Prepared {
-    fn new(config: &Config) -> Result<Self, Failure> {
-        // It takes low descriptors, and notes the limit of open files for the services.
-        let spawner = Spawner::shared()?;
-        // A descriptor would report even those that the caller has had ignored.
-        let mut ends = vec![libc::SIGTERM, libc::SIGINT];
-        ends.retain(|&signal| !signal::is_ignored(signal));
-        let signals = Signals::block(&ends)?;
-        let starter = Starter::new(spawner, config.git.clone(), seconds(&config.limits)).survey();
-        let heartbeat = Arc::new(Heartbeat::default());
-        let runtime = heartbeat.runtime()?;
-        let (phase, observed) = watch::channel(Phase::Serving);
-        let shared = Arc::new(share(config, starter, observed));
-        Ok(Prepared { runtime, heartbeat, signals, phase, shared })
-    }
-}
-
-fn share(config: &Config, starter: Starter, phase: watch::Receiver<Phase>) -> Shared {
-    let limits = config.limits.clone();
-    let bounds = Bounds {
-        places: limits.max_connections,
-        per_address: limits.max_connections_per_address,
-        room: limits.max_queue,
-    };
-    let limit = raise_descriptors();
-    let descriptors = Descriptors::new(limit, open_descriptors(), bounds.checks() + LATE_THREADS);
-    let bound = pending_bound(limits.max_pending, &bounds, &descriptors, limit);
-    Shared {
-        policy: config.policy.clone(),
-        starter,
-        admission: Admission::new(bounds),
-        descriptors,
-        pending: Pending::new(bound),
-        threads: Threads::new(bounds.checks() + LATE_THREADS, WhenBusy::Refuse),
-        observers: Threads::new(OBSERVERS, WhenBusy::Wait),
-        activities: Arc::default(),
-        phase,
-        limits,
-    }
-}
-
 fn announce<'a>(listeners: &[Listener], warnings: impl Iterator<Item = &'a String>) {
     // Tools wait for this line; everything else comes after it.
     event::ready();
@@ -272,37 +209,6 @@ fn announce<'a>(listeners: &[Listener], warnings: impl Iterator<Item = &'a Strin
     }
     for warning in warnings {
         event::warning(warning);
-    }
-}
-
-/// Raises the limit of open files as far as allowed, for this process alone. Returns the limit.
-fn raise_descriptors() -> usize {
-    let now = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: now.maximum, ..now };
-    let limit = setrlimit(Resource::Nofile, raised).map_or(now, |()| raised).current;
-    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
-}
-
-/// How many descriptors are open. If `/proc` cannot tell, more than gitd opens to start.
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count)
-}
-
-/// How many clients without a request may be present, so that there are enough descriptors to serve
-/// the others.
-fn pending_bound(
-    option: Option<NonZeroUsize>,
-    bounds: &Bounds,
-    descriptors: &Descriptors,
-    limit: usize,
-) -> Bound {
-    let sessions = bounds.most().unwrap_or(usize::MAX);
-    let queue = bounds.room.unwrap_or(usize::MAX);
-    let beside = descriptors.connections_beside(sessions).saturating_sub(queue);
-    let most = beside.max(descriptors.connections() / 2).max(1);
-    match (option, NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)) {
-        (Some(option), most) if option <= most => Bound::Option(option),
-        (_, most) => Bound::Descriptors { most, limit },
     }
 }
 
@@ -337,10 +243,6 @@ fn socket_files(listeners: &[Listener]) -> Vec<SocketFile> {
         _ => None,
     };
     listeners.iter().filter_map(own).collect()
-}
-
-fn seconds(limits: &Limits) -> u64 {
-    limits.timeout.map_or(0, |timeout| timeout.as_secs())
 }
 
 fn cannot_detach(error: io::Error) -> Failure {
@@ -379,35 +281,6 @@ impl Ending {
                 signal::die_by(signal);
                 ExitCode::from(128 | u8::try_from(signal).unwrap_or(0))
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lower_bound_is_in_force() {
-        let bounds = Bounds { places: NonZeroUsize::new(2), per_address: None, room: Some(8) };
-        let number = |n| NonZeroUsize::new(n).unwrap();
-        let by_descriptors = |most, limit| Bound::Descriptors { most: number(most), limit };
-        let cases = [
-            (Some(number(10)), 1024, Bound::Option(number(10))),
-            // 20 open and 16 spare, half of the rest for checks, 3 for each of 10 sessions, and the
-            // queue.
-            (Some(number(4096)), 1024, by_descriptors(1024 - 36 - 494 - 30 - 8, 1024)),
-            (None, 1024, by_descriptors(1024 - 36 - 494 - 30 - 8, 1024)),
-            (None, 100, by_descriptors(16, 100)),
-            (None, 0, by_descriptors(10, 0)),
-        ];
-        for (option, limit, expected) in cases {
-            let descriptors = Descriptors::new(limit, 20, 160);
-            assert_eq!(
-                pending_bound(option, &bounds, &descriptors, limit),
-                expected,
-                "{option:?} {limit}"
-            );
         }
     }
 }

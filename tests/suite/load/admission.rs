@@ -236,3 +236,28 @@ fn a_virtual_host_that_hangs() {
     daemon.log.wait(0, |line| line == "Request upload-pack for '/repo.git'");
     is_served(&daemon);
 }
+
+/// One address spells the path of a repository whose hook hangs in many ways: another address is served meanwhile.
+#[test]
+fn many_spellings_of_what_hangs() {
+    const CLIENTS: usize = 30;
+    let scratch = Scratch::new();
+    for name in ["repo.git", "slow.git"] {
+        scratch.bare(name);
+    }
+    let hook = scratch.script("hook", "#!/bin/sh\ncase $2 in */slow.git) exec sleep 40 ;; esac\n");
+    let daemon =
+        Gitd.serve(&scratch).option("--access-hook", &hook).arg("--max-connections=4").start();
+    let spellings = ["/slow", "/slow/", "/slow.git", "/slow.git/"];
+    let hanging: Vec<_> =
+        (0..CLIENTS).map(|n| asking(&daemon, 1, spellings[n % spellings.len()])).collect();
+    // As many as one address may have: 4 permits allow 20 in all.
+    wait_until("they hang", || children(daemon.pid()).len() >= 18);
+    let started = Instant::now();
+    let mut other = from(&daemon, 2);
+    other.send(request("upload-pack", "/repo.git"));
+    assert!(!other.packets_to_flush().is_empty());
+    assert!(started.elapsed() < Duration::from_secs(20), "the hook hangs for longer");
+    other.finish();
+    drop(hanging);
+}

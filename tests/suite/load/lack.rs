@@ -1,13 +1,16 @@
 //! The kernel has no resources left: strace makes one system call of gitd's fail at a time. No test may fill the
 //! machine's table of open files or its memory.
 
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::{Resources, is_served};
 use crate::support::process::{children, wait_until, zombies};
 use crate::support::strace::Trace;
 use crate::support::{
-    Daemon, Gitd, Implementation, Scratch, Stock, compliance, needs_root, request,
+    Daemon, Gitd, Implementation, Scratch, Stock, compliance, needs_root, pkt, request,
 };
 
 /// While it exists, system calls of gitd and its children fail.
@@ -174,4 +177,57 @@ fn for_a_client_that_has_gone(d: Implementation) {
         assert_eq!(session.log, usual.log, "{error}");
     }
     before.assert_back(&daemon);
+}
+
+/// The C library says that a host has no name if it cannot open its files. Descriptors run out among many silent
+/// clients, but no request is decided without its host.
+#[test]
+#[ignore = "floods for some seconds"]
+fn for_the_name_of_a_host() {
+    needs_root!();
+    const FILES: u32 = 128;
+    const ASKING: usize = 24;
+    const SILENT: usize = 200;
+    let scratch = Scratch::new();
+    scratch.bare("canon.example/repo.git");
+    let daemon = Gitd
+        .invoke(&scratch)
+        .arg("--export-all")
+        .option("--interpolated-path", format!("{}/%CH%D", scratch.repos().display()))
+        .etc("hosts", "127.0.0.1 localhost\n127.0.0.5 canon.example alias.example\n")
+        .etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")
+        .shell(format!("ulimit -n {FILES}"))
+        .start();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flood = || {
+            let mut silent = VecDeque::new();
+            while !over.load(Relaxed) {
+                silent.push_back(daemon.connect());
+                if silent.len() > SILENT {
+                    silent.pop_front();
+                }
+            }
+        };
+        for _ in 0..3 {
+            scope.spawn(flood);
+        }
+        // A client may be dismissed in the crowd before its request is read: what matters is how requests are decided.
+        let ask = || {
+            for _ in 0..50 {
+                let mut client = daemon.connect();
+                client.try_send(pkt("git-upload-pack /repo.git\0host=alias.example\0"));
+                client.try_send("0000");
+                client.rest();
+            }
+        };
+        let asking: Vec<_> = (0..ASKING).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().for_each(|thread| thread.join().unwrap());
+        over.store(true, Relaxed);
+    });
+    let right = format!("Interpolated dir '{}/canon.example/repo.git'", scratch.repos().display());
+    let log = daemon.log.since(0);
+    let found: Vec<_> = log.iter().filter(|line| line.starts_with("Interpolated dir")).collect();
+    assert!(found.len() > 10 * ASKING, "{} requests", found.len());
+    assert!(found.iter().all(|line| **line == right), "{found:#?}");
 }
