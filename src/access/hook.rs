@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::access::host::Host;
+use crate::access::step::{Observer, Step};
 use crate::git::starter::Starter;
 use crate::log::event;
 use crate::net::peer::Peer;
@@ -38,8 +39,16 @@ pub struct Question<'a> {
 ///
 /// # Errors
 /// A shortage.
-pub fn consult(starter: &Starter, hook: &[u8], question: &Question<'_>) -> Found<(), Vec<u8>> {
-    let (end, said) = match found(run(starter, hook, question))? {
+pub fn consult(
+    starter: &Starter,
+    hook: &[u8],
+    question: &Question<'_>,
+    observer: &mut impl Observer,
+) -> Found<(), Vec<u8>> {
+    observer.see(Step::Hook(hook, question));
+    let answer = found(run(starter, hook, question))?;
+    observer.see(Step::HookEnded(&answer));
+    let (end, said) = match answer {
         Ok(answer) => answer,
         Err(error) => {
             event::hook_failed(hook, &crate::sys::errno_text(&error));

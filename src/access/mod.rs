@@ -11,10 +11,12 @@ pub mod inquiry;
 pub mod moved;
 pub mod ownership;
 pub mod path;
+pub mod step;
 
 use crate::access::denial::{Denial, Refusal};
 use crate::access::hook::Question;
 use crate::access::host::Host;
+use crate::access::step::{Observer, Step, Unobserved};
 use crate::config::Policy;
 use crate::git::starter::Starter;
 use crate::net::peer::Peer;
@@ -53,7 +55,22 @@ pub fn authorize(
     request: &Request,
     peer: &Peer,
 ) -> Result<Grant, Denial> {
-    decide(policy, starter, request, peer).map_err(|refusal| refusal.into_denial(request.service))
+    authorize_observed(policy, starter, request, peer, &mut Unobserved)
+}
+
+/// The same, with an observer of the steps.
+///
+/// # Errors
+/// As [`authorize`].
+pub fn authorize_observed(
+    policy: &Policy,
+    starter: &Starter,
+    request: &Request,
+    peer: &Peer,
+    observer: &mut impl Observer,
+) -> Result<Grant, Denial> {
+    let decision = decide(policy, starter, request, peer, observer);
+    decision.map_err(|refusal| refusal.into_denial(request.service))
 }
 
 fn decide(
@@ -61,27 +78,33 @@ fn decide(
     starter: &Starter,
     request: &Request,
     peer: &Peer,
+    observer: &mut impl Observer,
 ) -> Result<Grant, Refusal> {
     if let Some(template) = &policy.moved_to {
         return Err(Denial::Moved(moved::url(template, request)).into());
     }
     let service = request.service;
     let offer = policy.offers[service];
+    observer.see(Step::Offer(service, offer));
     if !offer.enabled && !offer.overridable {
         return Err(Denial::ServiceOff(service).into());
     }
     let host = Host::new(request.virtual_host.as_ref());
-    let repository = path::enter(policy, &request.pathname, &host)?;
-    ownership::check(starter, &repository)?;
+    let repository = path::enter(policy, &request.pathname, &host, observer)?;
+    ownership::check(starter, &repository, observer)?;
+    observer.see(Step::List(&repository));
     check_listed(policy, &repository)?;
+    observer.see(Step::Export(&repository));
     if !policy.export_all && !repository.exported()? {
         return Err(Denial::NotExported(repository.path).into());
     }
+    observer.see(Step::Setting(&repository, service));
     let enabled = if offer.overridable {
         inquiry::service_enabled(starter, &repository, service)?
     } else {
         None
     };
+    observer.see(Step::Set(enabled));
     if !enabled.unwrap_or(offer.enabled) {
         return Err(Denial::ServiceOffFor(service, repository.path).into());
     }
@@ -93,11 +116,12 @@ fn decide(
         Service::UploadArchive => false,
     };
     if !finds_out_itself || policy.access_hook.is_some() {
+        observer.see(Step::Format(&repository));
         inquiry::check_format(starter, &repository)?;
     }
     if let Some(hook) = &policy.access_hook {
         let question = Question { service, repository: &repository, host: &host, peer };
-        hook::consult(starter, hook, &question)?
+        hook::consult(starter, hook, &question, observer)?
             .map_err(|reason| Denial::Hook { path: repository.path.clone(), reason })?;
     }
     Ok(Grant { service, repository })

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use crate::access::denial::{Denial, Refusal};
+use crate::access::step::{Observer, Step};
 use crate::git::DIFFERENT_OWNER;
 use crate::git::starter::Starter;
 use crate::repository::Repository;
@@ -19,13 +20,21 @@ use crate::sys::shortage::{Shortage, found};
 ///
 /// # Errors
 /// [`Denial::Foreign`]; [`Denial::Config`] when git cannot be asked.
-pub fn check(starter: &Starter, repository: &Repository) -> Result<(), Refusal> {
+pub fn check(
+    starter: &Starter,
+    repository: &Repository,
+    observer: &mut impl Observer,
+) -> Result<(), Refusal> {
+    observer.see(Step::Ownership(repository));
     let ours = |&owner: &u32| owner == starter.uid || starter.sudo_uid == Some(owner);
     if repository.owners().iter().all(ours) && !assumed_different() {
         return Ok(());
     }
     let safe = repository.safe_name()?;
-    if starter.git().server_config_may_mention("safe")? && is_safe(starter, repository, &safe)? {
+    let may_be_safe = starter.git().server_config_may_mention("safe")?;
+    let is_safe = may_be_safe && is_safe(starter, repository, &safe)?;
+    observer.see(Step::Safe(&safe, is_safe));
+    if is_safe {
         return Ok(());
     }
     Err(Denial::Foreign { path: repository.location.clone(), safe, uid: starter.uid }.into())

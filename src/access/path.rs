@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use crate::access::denial::{Denial, Refusal};
 use crate::access::host::{Canonical, Host};
+use crate::access::step::{Observer, Rule, Step};
 use crate::config::Policy;
 use crate::config::template::Placeholder;
 use crate::log::event;
@@ -17,16 +18,24 @@ use crate::sys::account;
 ///
 /// # Errors
 /// The [`Denial`] of the step that failed.
-pub fn enter(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Repository, Refusal> {
+pub fn enter(
+    policy: &Policy,
+    pathname: &[u8],
+    host: &Host<'_>,
+    observer: &mut impl Observer,
+) -> Result<Repository, Refusal> {
+    observer.see(Step::Name(pathname));
     if !is_plain(pathname) {
         return Err(Denial::Aliased(pathname.to_vec()).into());
     }
-    let candidate = candidate(policy, pathname, host)?;
-    let mut found = find(policy, &candidate);
+    let (rule, candidate) = candidate(policy, pathname, host)?;
+    observer.see(Step::Path(rule, &candidate));
+    let mut found = find(policy, &candidate, observer);
     let mut tried = candidate;
     let relaxed = policy.base_path.is_some() && policy.base_path_relaxed;
     if relaxed && matches!(found, Err(Miss::Nothing)) {
-        found = find(policy, pathname);
+        observer.see(Step::Path(Rule::Relaxed, pathname));
+        found = find(policy, pathname, observer);
         tried = pathname.to_vec();
     }
     match found {
@@ -48,9 +57,13 @@ fn is_plain(pathname: &[u8]) -> bool {
 }
 
 /// The path to look for, by the first rule that applies.
-fn candidate(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Vec<u8>, Refusal> {
+fn candidate(
+    policy: &Policy,
+    pathname: &[u8],
+    host: &Host<'_>,
+) -> Result<(Rule, Vec<u8>), Refusal> {
     if pathname.starts_with(b"~") {
-        return Ok(user_candidate(policy, pathname)?);
+        return Ok((Rule::UserPath, user_candidate(policy, pathname)?));
     }
     if let (Some(template), true) = (&policy.interpolated_path, host.is_named()) {
         let unknown = Canonical::default();
@@ -64,11 +77,11 @@ fn candidate(policy: &Policy, pathname: &[u8], host: &Host<'_>) -> Result<Vec<u8
         });
         let path = not_too_long(path, "interpolated path")?;
         event::interpolated(&path);
-        return Ok(path);
+        return Ok((Rule::InterpolatedPath, path));
     }
     match &policy.base_path {
-        Some(base) => Ok(not_too_long([base, pathname].concat(), "base-path")?),
-        None => Ok(pathname.to_vec()),
+        Some(base) => Ok((Rule::BasePath, not_too_long([base, pathname].concat(), "base-path")?)),
+        None => Ok((Rule::AsRequested, pathname.to_vec())),
     }
 }
 
@@ -94,12 +107,15 @@ fn not_too_long(path: Vec<u8>, what: &'static str) -> Result<Vec<u8>, Denial> {
     if path.len() < MAX_PATH { Ok(path) } else { Err(Denial::TooLong { what, path }) }
 }
 
-fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
+fn find(policy: &Policy, path: &[u8], observer: &mut impl Observer) -> Result<Repository, Miss> {
+    let mut see = |path: &[u8], found| observer.see(Step::Candidate(path, found));
     if policy.strict_paths {
-        return Repository::exactly(path);
+        let found = Repository::exactly(path);
+        see(path, found.as_ref().map(drop).map_err(|&miss| miss));
+        return found;
     }
     if !path.starts_with(b"~") {
-        return Repository::search(path);
+        return Repository::search(path, see);
     }
     let path = stem(path);
     let (user, rest) = split_user(path);
@@ -113,7 +129,7 @@ fn find(policy: &Policy, path: &[u8]) -> Result<Repository, Miss> {
     // Trailing slashes of a request are ignored. Those of a home are not: nothing is called
     // `/home/.git` that should be `/home.git`.
     let place = [&home, rest].concat();
-    let mut repository = Repository::search_behind(&place)?;
+    let mut repository = Repository::search_behind(&place, see)?;
     // Lists and logs use the name with `~user`, not with the home.
     let suffix = repository.path.get(place.len()..).unwrap_or_default();
     repository.path = [path, suffix].concat();

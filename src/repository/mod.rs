@@ -82,16 +82,26 @@ impl Repository {
     /// Searches `path` with git's suffixes. A gitfile stands for the git directory that it names.
     /// Any other regular file ends the search as if it did not exist, so that clients cannot probe
     /// for files (B7).
-    pub fn search(path: &[u8]) -> Result<Self, Miss> {
+    ///
+    /// `see` gets each path that was looked at.
+    pub fn search(path: &[u8], see: impl FnMut(&[u8], Result<(), Miss>)) -> Result<Self, Miss> {
         if path.is_empty() {
             return Err(Miss::Nothing);
         }
-        Self::search_behind(stem(path))
+        Self::search_behind(stem(path), see)
     }
 
     /// The same, with the suffixes appended to `stem` as it is.
-    pub fn search_behind(stem: &[u8]) -> Result<Self, Miss> {
-        let mut found = SUFFIXES.iter().map(|suffix| Self::look([stem, suffix].concat()));
+    pub fn search_behind(
+        stem: &[u8],
+        mut see: impl FnMut(&[u8], Result<(), Miss>),
+    ) -> Result<Self, Miss> {
+        let mut found = SUFFIXES.iter().map(|suffix| {
+            let path = [stem, suffix].concat();
+            let look = Self::look(&path);
+            see(&path, look.as_ref().map(drop).map_err(|&miss| miss));
+            look
+        });
         found.find(|look| !matches!(look, Err(Miss::Nothing))).unwrap_or(Err(Miss::Nothing))
     }
 
@@ -182,9 +192,9 @@ impl Repository {
         read_config(directory.as_fd(), c"config")
     }
 
-    fn look(path: Vec<u8>) -> Result<Self, Miss> {
-        let named = Named::hold(CWD, &path)?.map_err(|_| Miss::Nothing)?;
-        Self::of(named, path)
+    fn look(path: &[u8]) -> Result<Self, Miss> {
+        let named = Named::hold(CWD, path)?.map_err(|_| Miss::Nothing)?;
+        Self::of(named, path.to_vec())
     }
 
     fn of(named: Named, path: Vec<u8>) -> Result<Self, Miss> {
