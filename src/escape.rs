@@ -32,6 +32,40 @@ pub struct Escaped<'a>(pub &'a [u8]);
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a>(pub &'a [u8]);
 
+/// The bytes as one word of a shell's command line, whole. Control characters, invalid UTF-8 and
+/// characters that reorder text are written as in `$'\\012'`, which bash, ksh and zsh know.
+#[derive(Debug, Clone, Copy)]
+pub struct Word<'a>(pub &'a [u8]);
+
+impl Display for Word<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
+        if !self.0.is_empty() && self.0.iter().all(plain) {
+            return self.0.iter().try_for_each(|&byte| f.write_char(byte.into()));
+        }
+        let shown = units(self.0).all(|unit| matches!(unit, Unit::Plain(_)));
+        f.write_str(if shown { "'" } else { "$'" })?;
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match (character, shown) {
+                    ('\'', true) => f.write_str("'\\''")?,
+                    ('\'' | '\\', false) => write!(f, "\\{character}")?,
+                    _ if matches!(Unit::of(character), Unit::Plain(_)) => {
+                        f.write_char(character)?
+                    }
+                    _ => octal(f, character.encode_utf8(&mut [0; 4]).as_bytes())?,
+                }
+            }
+            octal(f, chunk.invalid())?;
+        }
+        f.write_char('\'')
+    }
+}
+
+fn octal(f: &mut Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "\\{byte:03o}"))
+}
+
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         show(f, self.0, MOST)
@@ -137,6 +171,27 @@ mod tests {
             assert_eq!(Escaped(bytes).to_string(), text);
         }
     }
+
+    #[test]
+    fn words() {
+        let cases: [(&[u8], &str); 8] = [
+            (b"/srv/git/a-b_c.git", "/srv/git/a-b_c.git"),
+            (b"", "''"),
+            (b"/srv/a b", "'/srv/a b'"),
+            (b"it's \\", "'it'\\''s \\'"),
+            ("/dépôt".as_bytes(), "'/dépôt'"),
+            (b"~x", "'~x'"),
+            (b"a\nb's\\\xff", "$'a\\012b\\'s\\\\\\377'"),
+            ("\u{202e}x".as_bytes(), "$'\\342\\200\\256x'"),
+        ];
+        for (bytes, word) in cases {
+            assert_eq!(Word(bytes).to_string(), word);
+            let echo = format!("printf %s {word}");
+            let said = std::process::Command::new("bash").args(["-c", &echo]).output().unwrap();
+            assert_eq!(said.stdout, bytes, "{word}");
+        }
+    }
+
     #[test]
     fn nothing_is_longer_than_a_field() {
         let units: [&[u8]; 6] =
