@@ -33,6 +33,29 @@ pub fn user(name: &CStr) -> Result<Option<User>, Shortage> {
     if name.count_bytes() >= LOGIN_NAME_MAX {
         return Ok(None);
     }
+    look_up_user(|entry, buffer, found| {
+        // SAFETY: all pointers are valid for the call, and the length is the buffer's.
+        unsafe {
+            libc::getpwnam_r(name.as_ptr(), entry, buffer.as_mut_ptr().cast(), buffer.len(), found)
+        }
+    })
+}
+
+/// Looks up a user by number (`getpwuid_r`).
+///
+/// # Errors
+/// A shortage.
+pub fn user_of(uid: u32) -> Result<Option<User>, Shortage> {
+    look_up_user(|entry, buffer, found| {
+        // SAFETY: all pointers are valid for the call, and the length is the buffer's.
+        unsafe { libc::getpwuid_r(uid, entry, buffer.as_mut_ptr().cast(), buffer.len(), found) }
+    })
+}
+
+/// `call` fills an entry, whose strings are in the buffer, and says where it is.
+fn look_up_user(
+    call: impl Fn(&mut libc::passwd, &mut [u8], &mut *mut libc::passwd) -> libc::c_int,
+) -> Result<Option<User>, Shortage> {
     with_buffer(|buffer| {
         let mut entry = libc::passwd {
             pw_name: null_mut(),
@@ -44,16 +67,7 @@ pub fn user(name: &CStr) -> Result<Option<User>, Shortage> {
             pw_shell: null_mut(),
         };
         let mut found = null_mut();
-        // SAFETY: all pointers are valid for the call, and the length is the buffer's.
-        let status = unsafe {
-            libc::getpwnam_r(
-                name.as_ptr(),
-                &raw mut entry,
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                &raw mut found,
-            )
-        };
+        let status = call(&mut entry, buffer, &mut found);
         if status == libc::ERANGE {
             return Lookup::Larger;
         }
