@@ -166,6 +166,30 @@ impl Denial {
         Denial::Config { path: path.to_vec(), reason }
     }
 
+    /// The reason in one word that never changes, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Denial::ServiceOff(_) => "service-not-offered",
+            Denial::Aliased(_) => "aliased",
+            Denial::UserPath(_) => "user-path",
+            Denial::TooLong { .. } => "too-long",
+            Denial::NotARepository { .. } => "not-a-repository",
+            Denial::Foreign { .. } => "foreign-owner",
+            Denial::NotListed(_) => "not-listed",
+            Denial::NotExported(_) => "not-exported",
+            Denial::ServiceOffFor(..) => "service-not-enabled",
+            Denial::Config { .. } => "bad-configuration",
+            Denial::Hook { .. } => "access-hook",
+            Denial::Spawn { .. } => "cannot-run-git",
+            Denial::Exhausted { .. } => "exhausted",
+            Denial::FailedSilently { .. } => "service-failed",
+            Denial::Moved(_) => "moved",
+            Denial::Hanging(_) => "hanging",
+            Denial::Internal(_) => "internal-error",
+            Denial::Busy => "busy",
+        }
+    }
+
     /// The reason in the client's message, if clients may know it (contract 32). All refusals by
     /// which a client could probe for files have the same reason.
     fn reason(&self, informative: bool) -> &[u8] {
