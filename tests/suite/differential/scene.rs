@@ -12,7 +12,7 @@ use super::repositories::{self, Owners};
 use super::requests::{self, Request};
 use super::settings::{self, HOSTS, PASSWD};
 use crate::support::random::Random;
-use crate::support::{Daemon, Git, Gitd, Implementation, Scratch, Stock};
+use crate::support::{Daemon, Git, Gitd, Implementation, Invocation, Scratch, Stock};
 
 /// As whom the daemons run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,40 +135,39 @@ impl Display for Scene {
 }
 
 /// A scene made real.
-pub struct Stage<'a> {
+pub struct Site<'a> {
+    scene: &'a Scene,
     seeds: &'a Seeds,
+    scratch: Scratch,
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        open_up(self.scratch.root());
+    }
+}
+
+/// Both daemons on it.
+pub struct Stage<'a> {
     stock: Daemon,
     gitd: Daemon,
     // Last, so that it goes when the daemons have gone.
-    scratch: Dismantled,
-}
-
-struct Dismantled(Scratch);
-
-impl Drop for Dismantled {
-    fn drop(&mut self) {
-        open_up(self.0.root());
-    }
+    site: Site<'a>,
 }
 
 impl<'a> Stage<'a> {
     /// `None` where stock does not start, as it serves nothing then; gitd may start, and its services will not.
-    pub fn raise(scene: &Scene, seeds: &'a Seeds) -> Option<Self> {
-        let scratch = Dismantled(Scratch::new());
-        let owner = match scene.role {
-            Role::Oneself => None,
-            Role::Other(uid) => Some(uid),
-        };
-        Builder::new(scratch.0.root(), seeds, owner).build(&scene.entries);
-        let start = |implementation| start(implementation, scene, &scratch.0, seeds);
+    pub fn raise(scene: &'a Scene, seeds: &'a Seeds) -> Option<Self> {
+        let site = Site::build(scene, seeds);
+        let start = |implementation| site.invocation(implementation).try_start();
         let stock = start(Stock)?;
         let gitd = start(Gitd).unwrap_or_else(|| panic!("gitd does not start:\n{scene}"));
-        Some(Self { seeds, stock, gitd, scratch })
+        Some(Self { stock, gitd, site })
     }
 
     /// What stock and gitd do with a request.
     pub fn ask(&self, request: &Request) -> (Observation, Observation) {
-        let bytes = request.bytes(|text| self.seeds.expand(text, self.scratch.0.root()));
+        let bytes = request.bytes(|text| self.expand(text));
         let ask = |daemon| {
             let archive = request.is_archive();
             // A service waits for more as long as there may be some.
@@ -186,50 +185,62 @@ impl<'a> Stage<'a> {
     }
 
     pub fn expand(&self, text: &[u8]) -> Text {
-        self.seeds.expand(text, self.scratch.0.root())
+        self.site.expand(text)
     }
 }
 
-fn start(
-    implementation: Implementation,
-    scene: &Scene,
-    scratch: &Scratch,
-    seeds: &Seeds,
-) -> Option<Daemon> {
-    let expand = |text: &Text| OsString::from_vec(seeds.expand(text, scratch.root()));
-    let mut invocation = implementation.invoke(scratch).args(scene.options.iter().map(expand));
-    for directory in &scene.directories {
-        invocation = invocation.directory(expand(directory));
-    }
-    for (name, value) in &scene.environment {
-        invocation = match value {
-            // `git daemon` does this for git-daemon, which would not find git otherwise.
-            None if implementation == Stock && name == "PATH" => {
-                let exec_path = Git::exec_path().display();
-                invocation.env(name, format!("{exec_path}:/usr/local/bin:/usr/bin:/bin"))
-            }
-            Some(value) if name == "PATH" => {
-                let path =
-                    replace(&expand(value).into_vec(), b"$PATH", Git::server_path().as_bytes());
-                invocation.env(name, OsString::from_vec(path))
-            }
-            Some(value) => invocation.env(name, expand(value)),
-            None => invocation.without_env(name),
+impl<'a> Site<'a> {
+    pub fn build(scene: &'a Scene, seeds: &'a Seeds) -> Self {
+        let scratch = Scratch::new();
+        let owner = match scene.role {
+            Role::Oneself => None,
+            Role::Other(uid) => Some(uid),
         };
+        Builder::new(scratch.root(), seeds, owner).build(&scene.entries);
+        Self { scene, seeds, scratch }
     }
-    if let Role::Other(uid) = scene.role {
-        invocation = invocation.user(uid, uid);
+
+    pub fn expand(&self, text: &[u8]) -> Text {
+        self.seeds.expand(text, self.scratch.root())
     }
-    let mut databases = false;
-    for (file, name) in [(PASSWD, "passwd"), (HOSTS, "hosts")] {
-        if let Ok(text) = fs::read_to_string(scratch.root().join(file)) {
-            invocation = invocation.etc(name, &text);
-            databases = true;
+
+    pub fn invocation(&self, implementation: Implementation) -> Invocation {
+        let expand = |text: &Text| OsString::from_vec(self.expand(text));
+        let mut invocation =
+            implementation.invoke(&self.scratch).args(self.scene.options.iter().map(expand));
+        for directory in &self.scene.directories {
+            invocation = invocation.directory(expand(directory));
         }
+        for (name, value) in &self.scene.environment {
+            invocation = match value {
+                // `git daemon` does this for git-daemon, which would not find git otherwise.
+                None if implementation == Stock && name == "PATH" => {
+                    let exec_path = Git::exec_path().display();
+                    invocation.env(name, format!("{exec_path}:/usr/local/bin:/usr/bin:/bin"))
+                }
+                Some(value) if name == "PATH" => {
+                    let path =
+                        replace(&expand(value).into_vec(), b"$PATH", Git::server_path().as_bytes());
+                    invocation.env(name, OsString::from_vec(path))
+                }
+                Some(value) => invocation.env(name, expand(value)),
+                None => invocation.without_env(name),
+            };
+        }
+        if let Role::Other(uid) = self.scene.role {
+            invocation = invocation.user(uid, uid);
+        }
+        let mut databases = false;
+        for (file, name) in [(PASSWD, "passwd"), (HOSTS, "hosts")] {
+            if let Ok(text) = fs::read_to_string(self.scratch.root().join(file)) {
+                invocation = invocation.etc(name, &text);
+                databases = true;
+            }
+        }
+        if databases {
+            let files = "passwd: files\ngroup: files\nhosts: files\n";
+            invocation = invocation.etc("nsswitch.conf", files);
+        }
+        invocation
     }
-    if databases {
-        let files = "passwd: files\ngroup: files\nhosts: files\n";
-        invocation = invocation.etc("nsswitch.conf", files);
-    }
-    invocation.try_start()
 }
