@@ -177,6 +177,9 @@ pub enum ConfigError {
     /// A URL that would need the name server for every client.
     #[error("--moved-to takes no %CH and no %IP")]
     MovedToNeedsResolver,
+    /// An option about explanations, without one.
+    #[error("{0} works only with --explain")]
+    OnlyToExplain(&'static str),
     /// A host to listen on that contains a NUL.
     #[error("listen address '{0}' contains a NUL byte")]
     Host(String),
@@ -192,6 +195,9 @@ pub fn destination(options: &Options) -> Destination {
 impl Config {
     /// The configuration from the options. Checks them in the stock daemon's order.
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
+        if let Some(option) = options.only_to_explain() {
+            return Err(ConfigError::OnlyToExplain(option));
+        }
         if options.inetd && (options.detach || options.user.is_some() || options.group.is_some()) {
             return Err(ConfigError::InetdIdentity);
         }

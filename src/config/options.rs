@@ -8,14 +8,15 @@ mod table;
 mod value;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use clap::{ArgMatches, error::ErrorKind};
 use thiserror::Error;
 
-use crate::log::Destination;
+use crate::log::{Destination, Format};
 use crate::protocol::service::{Offers, Service};
-pub use value::Rejected;
+pub use value::{CLIENT_PORT, Rejected};
 
 /// Whether to listen for Multipath TCP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,6 +113,14 @@ pub struct Options {
     /// The result of `--enable`, `--disable`, `--allow-override` and `--forbid-override`, in their
     /// order on the command line
     pub offers: Offers,
+    /// `--log-format=`
+    pub log_format: Option<Format>,
+    /// `--explain=`, a URL or a path
+    pub explain: Option<Vec<u8>>,
+    /// `--explain-service=`
+    pub explain_service: Option<Service>,
+    /// `--remote-addr=`
+    pub remote_address: Option<SocketAddr>,
     /// The directories after the options
     pub directories: Vec<Vec<u8>>,
 }
@@ -145,6 +154,17 @@ impl Options {
         }
         let matches = table::command().try_get_matches_from(options).map_err(stop)?;
         Ok(collect(&matches, directories))
+    }
+
+    /// An option that was given, and that has no meaning without `--explain`.
+    pub fn only_to_explain(&self) -> Option<&'static str> {
+        let given = [
+            ("--log-format=json", self.log_format == Some(Format::Json)),
+            ("--explain-service", self.explain_service.is_some()),
+            ("--remote-addr", self.remote_address.is_some()),
+        ];
+        let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
+        given.filter(|_| self.explain.is_none())
     }
 }
 
@@ -201,6 +221,10 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         queue_timeout: matches.get_one("queue-timeout").copied(),
         shutdown_timeout: matches.get_one("shutdown-timeout").copied(),
         offers: offers(matches),
+        log_format: matches.get_one("log-format").copied(),
+        explain: bytes("explain"),
+        explain_service: matches.get_one("explain-service").copied(),
+        remote_address: matches.get_one("remote-addr").copied(),
         directories: directories.into_iter().map(OsString::into_vec).collect(),
     }
 }

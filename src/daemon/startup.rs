@@ -12,10 +12,9 @@ use thiserror::Error;
 
 use crate::config::options::{Options, Port, Stop};
 use crate::config::{self, Config, ConfigError, Daemon, Identity, Mode};
-use crate::daemon::background;
-use crate::daemon::init;
 use crate::daemon::prepared::Prepared;
 use crate::daemon::state_file::StateFile;
+use crate::daemon::{background, explain, init};
 use crate::escape::Escaped;
 use crate::git::starter::Starter;
 use crate::listen::activation::{self, BadSocket};
@@ -87,8 +86,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
     let passed = activation::take();
     let options = match Options::parse(arguments) {
         Ok(options) => options,
-        Err(stop) => return Ending::Exit(ExitCode::from(explain(&stop))),
+        Err(stop) => return Ending::Exit(ExitCode::from(answer(&stop))),
     };
+    if let Some(target) = options.explain.clone() {
+        return Ending::Exit(explain::run(&target, options));
+    }
     let destination = config::destination(&options);
     let log = log::start(destination, options.verbose);
     let config = Config::from_options(options).map_err(Failure::from);
@@ -103,7 +105,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
 }
 
 /// Errors of the command line go to standard error, even if the log goes elsewhere (contract 6).
-fn explain(stop: &Stop) -> u8 {
+fn answer(stop: &Stop) -> u8 {
     match stop {
         Stop::Answer(answer) => match io::stdout().write_all(answer.as_bytes()) {
             Ok(()) => 0,

@@ -27,6 +27,16 @@ pub enum Destination {
     None,
 }
 
+/// The form of what gitd says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Lines of text.
+    #[default]
+    Plain,
+    /// JSON.
+    Json,
+}
+
 impl Destination {
     /// The exit status for errors that the stock daemon calls fatal (contract 7).
     #[must_use]

@@ -19,7 +19,7 @@ fn no_process_before_the_request() {
     daemon.log.wait(mark, |line| line.starts_with("Connection from"));
     // A request that was answered later proves that the bytes before have been looked at.
     daemon.ask("upload-pack", "/nothing");
-    assert_eq!(children(daemon.pid()), []);
+    assert_eq!(children(daemon.pid()), [0_u32; 0]);
     client.send(&whole[whole.len() - 1..]);
     client.packets_to_flush();
     assert_eq!(children(daemon.pid()).len(), 1);

@@ -25,6 +25,7 @@ mod differential;
 mod documents;
 mod enabled;
 mod environment;
+mod explain;
 mod far;
 mod foreign_directories;
 mod formats;

@@ -25,6 +25,8 @@ pub(super) fn command() -> Command {
         .args(limits())
         .next_help_heading("Log")
         .args(log())
+        .next_help_heading("Explanation")
+        .args(explanation())
         .next_help_heading("Other")
         .args([
             flag("help", "Print this help").short('h').action(ArgAction::HelpShort),
@@ -129,12 +131,24 @@ fn limits() -> [Arg; 8] {
     ]
 }
 
-fn log() -> [Arg; 4] {
+fn explanation() -> [Arg; 3] {
+    [
+        bytes("explain", "url", "Say how a request for this URL or path is decided, and why"),
+        valued("explain-service", "service", "Of this service (default: upload-pack)")
+            .value_parser(OsStringValueParser::new().try_map(value::service)),
+        valued("remote-addr", "address", "From this client (default: 127.0.0.1)")
+            .value_parser(OsStringValueParser::new().try_map(value::address)),
+    ]
+}
+
+fn log() -> [Arg; 5] {
     [
         flag("verbose", "Log every connection, not only refusals"),
         flag("syslog", "Log to syslog"),
         valued("log-destination", "where", "Log to stderr, syslog or none")
             .value_parser(OsStringValueParser::new().try_map(value::log_destination)),
+        valued("log-format", "format", "With --explain: plain or json (default: plain)")
+            .value_parser(OsStringValueParser::new().try_map(value::log_format)),
         flag("no-informative-errors", "Tell clients only that they are refused (default)")
             .overrides_with("informative-errors"),
     ]

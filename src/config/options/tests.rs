@@ -222,6 +222,40 @@ fn listen_repeats_in_lower_case() {
 }
 
 #[test]
+fn clients_addresses() {
+    let address = |text: &str| {
+        let argument = format!("--remote-addr={text}");
+        parse(&[&argument]).unwrap().remote_address.unwrap().to_string()
+    };
+    assert_eq!(address("192.0.2.1"), "192.0.2.1:49152");
+    assert_eq!(address("192.0.2.1:50600"), "192.0.2.1:50600");
+    assert_eq!(address("2001:db8::1"), "[2001:db8::1]:49152");
+    assert_eq!(address("[2001:db8::1]"), "[2001:db8::1]:49152");
+    assert_eq!(address("[2001:db8::1]:1"), "[2001:db8::1]:1");
+    for wrong in ["", "localhost", "192.0.2.1:", "192.0.2", ":1", "192.0.2.1:65536"] {
+        assert_eq!(
+            fatal(&[&format!("--remote-addr={wrong}")]),
+            format!(
+                "invalid remote-addr '{wrong}', expecting an IP address, with or without a port"
+            )
+        );
+    }
+}
+
+#[test]
+fn options_of_explanations() {
+    let only = |arguments: &[&str]| parse(arguments).unwrap().only_to_explain();
+    for option in ["--log-format=json", "--explain-service=receive-pack", "--remote-addr=::1"] {
+        assert!(option.starts_with(only(&[option]).unwrap()), "{option}");
+        assert_eq!(only(&["--explain=/a", option]), None);
+    }
+    assert_eq!(only(&["--log-format=plain"]), None);
+    assert_eq!(only(&["--log-format=json", "--log-format=plain"]), None);
+    assert_eq!(fatal(&["--log-format=xml"]), "unknown log format 'xml', expecting plain or json");
+    assert_eq!(fatal(&["--explain-service=git-upload-pack"]), "No such service git-upload-pack");
+}
+
+#[test]
 fn usage_and_help_name_every_option() {
     let Err(Stop::Usage(usage)) = parse(&["--bogus"]) else { panic!("--bogus was taken") };
     let Err(Stop::Answer(help)) = parse(&["--help"]) else { panic!("--help was not answered") };

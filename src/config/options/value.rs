@@ -1,13 +1,14 @@
 //! The values of options, parsed exactly as the stock daemon parses them (contract 4 to 6).
 
 use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use thiserror::Error;
 
 use super::{Multipath, Port};
 use crate::escape::Escaped;
-use crate::log::Destination;
+use crate::log::{Destination, Format};
 use crate::protocol::service::Service;
 
 /// A value that an option does not accept.
@@ -50,6 +51,12 @@ pub enum Rejected {
     /// A log destination that does not exist.
     #[error("unknown log destination '{0}'")]
     LogDestination(String),
+    /// A form of the log that does not exist.
+    #[error("unknown log format '{0}', expecting plain or json")]
+    LogFormat(String),
+    /// A client's address that is none.
+    #[error("invalid remote-addr '{0}', expecting an IP address, with or without a port")]
+    Address(String),
     /// A service that git does not have.
     #[error("No such service {0}")]
     Service(String),
@@ -160,6 +167,25 @@ pub(super) fn log_destination(value: OsString) -> Result<Destination, Rejected> 
         b"none" => Ok(Destination::None),
         _ => Err(Rejected::LogDestination(shown(&value))),
     }
+}
+
+pub(super) fn log_format(value: OsString) -> Result<Format, Rejected> {
+    match value.as_bytes() {
+        b"plain" => Ok(Format::Plain),
+        b"json" => Ok(Format::Json),
+        _ => Err(Rejected::LogFormat(shown(&value))),
+    }
+}
+
+/// The port of a client whose address alone is given: one that the kernel could give to a client.
+pub const CLIENT_PORT: u16 = 49152;
+
+/// `192.0.2.1`, `192.0.2.1:50600`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:50600`.
+pub(super) fn address(value: OsString) -> Result<SocketAddr, Rejected> {
+    let text = value.to_str().unwrap_or_default();
+    let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = alone.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, CLIENT_PORT));
+    address.or_else(|_| text.parse()).map_err(|_| Rejected::Address(shown(&value)))
 }
 
 pub(super) fn multipath(value: OsString) -> Result<Multipath, Rejected> {

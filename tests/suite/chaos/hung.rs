@@ -200,7 +200,7 @@ fn a_question_holds_nothing(mut site: Site, pathname: &str, question: &str, at: 
         let bound = TcpListener::bind((address, site.daemon.port));
         assert!(bound.is_ok(), "{at:?}: {bound:?} on {address}");
     }
-    assert_eq!(waiting.rest().0, [], "{at:?}");
+    assert_eq!(waiting.rest().0, [0_u8; 0], "{at:?}");
 }
 
 /// What it is called, and its first argument that is no option.

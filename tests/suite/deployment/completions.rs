@@ -37,6 +37,7 @@ impl Opt {
             ("--port", _) => Kind::Words("auto"),
             ("--mptcp", _) => Kind::Words("require"),
             (_, "service") => Kind::Words("upload-pack upload-archive receive-pack"),
+            (_, "format") => Kind::Words("plain json"),
             (_, "where") => Kind::Words("stderr syslog none"),
             (_, "path" | "file" | "command") => Kind::Files,
             (_, "user") => Kind::Users,
@@ -210,6 +211,8 @@ fn in_bash() {
         ("gitd --verbose --user = roo", "root"),
         ("gitd --base-path = /et", "/etc"),
         ("gitd --nice =", ""),
+        ("gitd --log-format = j", "json"),
+        ("gitd --explain-service = up", "upload-pack upload-archive"),
         ("gitd /et", "/etc"),
     ] {
         let script = format!(

@@ -9,6 +9,7 @@ mod adversary;
 mod configuration;
 mod death;
 mod exchange;
+mod explained;
 mod layout;
 mod pathnames;
 mod repositories;
