@@ -1,6 +1,7 @@
 //! Documents are tested: what they name exists, and what exists is named.
 
 mod contract;
+mod transcripts;
 
 use std::collections::HashSet;
 use std::fs;
