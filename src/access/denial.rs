@@ -49,8 +49,13 @@ pub enum Denial {
     #[error("'{}': not in directory list", Escaped(.0))]
     NotListed(Vec<u8>),
     /// The repository was not exported by its owner.
-    #[error("'{}': repository not exported.", Escaped(.0))]
-    NotExported(Vec<u8>),
+    #[error("'{}': repository not exported.", Escaped(path))]
+    NotExported {
+        /// Where it was found.
+        path: Vec<u8>,
+        /// Its git directory.
+        location: Vec<u8>,
+    },
     /// The service is not offered in this repository.
     #[error("'{}': service not enabled for '{}'", .0.name(), Escaped(.1))]
     ServiceOffFor(Service, Vec<u8>),
@@ -176,7 +181,7 @@ impl Denial {
             Denial::NotARepository { .. } => "not-a-repository",
             Denial::Foreign { .. } => "foreign-owner",
             Denial::NotListed(_) => "not-listed",
-            Denial::NotExported(_) => "not-exported",
+            Denial::NotExported { .. } => "not-exported",
             Denial::ServiceOffFor(..) => "service-not-enabled",
             Denial::Config { .. } => "bad-configuration",
             Denial::Hook { .. } => "access-hook",
@@ -205,7 +210,7 @@ impl Denial {
             | Denial::TooLong { .. }
             | Denial::NotARepository { .. }
             | Denial::NotListed(_) => b"no such repository",
-            Denial::NotExported(_) => b"repository not exported",
+            Denial::NotExported { .. } => b"repository not exported",
             Denial::Foreign { .. } => b"repository is owned by another user than the server",
             Denial::Config { .. } => b"repository has a configuration that git refuses",
             Denial::Hook { reason, .. } => reason,
@@ -239,9 +244,9 @@ impl Denial {
                 "gitd runs as uid {uid}; chown the repository, or: git config --system --add safe.directory '{}'",
                 Escaped(safe)
             ),
-            Denial::NotExported(path) => format!(
+            Denial::NotExported { location, .. } => format!(
                 "to export it: touch '{}/git-daemon-export-ok', or --export-all",
-                Escaped(path)
+                Escaped(location)
             ),
             Denial::Config { .. } => "mend the configuration that git names".to_owned(),
             Denial::Spawn { .. } => {

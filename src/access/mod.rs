@@ -96,7 +96,8 @@ fn decide(
     check_listed(policy, &repository)?;
     observer.see(Step::Export(&repository));
     if !policy.export_all && !repository.exported()? {
-        return Err(Denial::NotExported(repository.path).into());
+        let Repository { path, location, .. } = repository;
+        return Err(Denial::NotExported { path, location }.into());
     }
     observer.see(Step::Setting(&repository, service));
     let enabled = if offer.overridable {

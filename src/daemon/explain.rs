@@ -222,7 +222,7 @@ fn place(denial: &Denial) -> Option<&'static str> {
         Denial::NotARepository { .. } => Some("repository"),
         Denial::Foreign { .. } => Some("ownership"),
         Denial::NotListed(_) => Some("list"),
-        Denial::NotExported(_) => Some("export"),
+        Denial::NotExported { .. } => Some("export"),
         Denial::ServiceOffFor(..) => Some("setting"),
         Denial::Hook { .. } => Some("hook"),
         Denial::Config { .. }
@@ -253,7 +253,7 @@ fn why(denial: &Denial, complaint: &[u8]) -> String {
         | Denial::Foreign { .. }
         | Denial::Hook { .. }
         | Denial::NotListed(_)
-        | Denial::NotExported(_)
+        | Denial::NotExported { .. }
         | Denial::ServiceOffFor(..)
         | Denial::Internal(_)
         | Denial::Hanging(_)

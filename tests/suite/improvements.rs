@@ -120,11 +120,16 @@ fn remedies() {
     let broken = scratch.bare("broken.git");
     config(&broken, "[broken\n");
     export(&broken);
+    // The file must be in the git directory, wherever that is.
+    let elsewhere = scratch.bare("elsewhere.git");
+    scratch.gitfile("tree/.git", &elsewhere);
+    let export = format!("touch '{}/git-daemon-export-ok'", elsewhere.display());
     let daemon = Gitd.invoke(&scratch).base_path().start();
     for (pathname, words) in [
         ("/repo.git", "git-daemon-export-ok"),
         ("/broken.git", "bad config line"),
         ("~alice/x", "--user-path"),
+        ("/tree", &export),
     ] {
         let mark = daemon.log.mark();
         let session = daemon.ask("upload-pack", pathname);

@@ -45,7 +45,7 @@ pub(super) fn fixes(
         Denial::NotARepository { .. } => missing::fixes(facts, policy, request),
         Denial::Foreign { .. } => foreign(facts),
         Denial::NotListed(path) => vec![Fix::new(Kind::Directory, Word(path).to_string())],
-        Denial::NotExported(_) => {
+        Denial::NotExported { .. } => {
             let directory = facts.directory.as_deref().unwrap_or_default();
             let marker = [directory, b"/git-daemon-export-ok"].concat();
             vec![
