@@ -195,6 +195,19 @@ impl Denial {
         }
     }
 
+    /// The repository's path, if one was found before the refusal.
+    pub fn found(&self) -> Option<&[u8]> {
+        match self {
+            Denial::Foreign { path, .. }
+            | Denial::NotListed(path)
+            | Denial::NotExported { path, .. }
+            | Denial::ServiceOffFor(_, path)
+            | Denial::Config { path, .. }
+            | Denial::Hook { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// The reason in the client's message, if clients may know it (contract 32). All refusals by
     /// which a client could probe for files have the same reason.
     fn reason(&self, informative: bool) -> &[u8] {

@@ -37,6 +37,17 @@ pub enum Unread {
     Broken(#[from] io::Error),
 }
 
+impl Unread {
+    /// Why the bytes are no packet, in one word that never changes, for programs.
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            Unread::HungUp => Some("hung-up"),
+            Unread::Length(_) => Some("invalid-length"),
+            Unread::Nothing | Unread::TimedOut(_) | Unread::Dismissed | Unread::Broken(_) => None,
+        }
+    }
+}
+
 /// A packet being received. It never asks for more bytes than its own.
 #[derive(Debug, Default)]
 pub struct Packet {

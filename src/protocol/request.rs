@@ -100,6 +100,13 @@ impl Request {
         Self::from_parts(fields.line, fields.parameters()?)
     }
 
+    /// The protocol version that the client asks for: the highest that git knows.
+    pub fn version(&self) -> u8 {
+        let parameters = self.extra_parameters.as_deref().unwrap_or_default();
+        let asks = |text: &[u8]| parameters.split(|&byte| byte == b':').any(|part| part == text);
+        if asks(b"version=2") { 2 } else { asks(b"version=1").into() }
+    }
+
     /// Parses the line. It comes last: a bad parameter takes precedence over an unknown command
     /// (contract 29).
     pub fn from_parts(line: &[u8], parameters: Parameters) -> Result<Self, Malformed> {
@@ -133,6 +140,15 @@ pub enum Malformed {
 }
 
 impl Malformed {
+    /// The reason in one word that never changes, for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Malformed::Invalid => "invalid-parameters",
+            Malformed::UnclosedBracket | Malformed::GarbageAfterHost => "invalid-host",
+            Malformed::UnknownCommand(_) => "unknown-command",
+        }
+    }
+
     /// Whether the stock daemon calls it a fatal error; otherwise it refuses an unknown service
     /// (contract 29, 33).
     pub fn is_fatal(&self) -> bool {
@@ -227,6 +243,21 @@ mod tests {
         for (payload, expected) in cases {
             let request = parse(payload).unwrap();
             assert_eq!(request.extra_parameters.as_deref(), expected, "{}", payload.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_highest_known_version_counts() {
+        for (parameters, version) in [
+            ("", 0),
+            ("\0version=1\0", 1),
+            ("\0version=2\0", 2),
+            ("\0version=2\0version=1\0", 2),
+            ("\0version=3\0", 0),
+            ("\0version=20\0x=version=2\0", 0),
+        ] {
+            let payload = format!("git-upload-pack /r\0host=h\0{parameters}");
+            assert_eq!(Request::parse(payload.as_bytes()).unwrap().version(), version);
         }
     }
 
