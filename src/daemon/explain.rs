@@ -194,7 +194,7 @@ fn serve(
     let ends = (server.as_fd(), server.as_fd());
     let started = child::start(starter, grant, peer, extra, ends).map_err(cannot_run)?;
     drop(server);
-    let Running { process, stderr } = started;
+    let Running { process, stderr, .. } = started;
     // A full pipe would keep git from answering.
     let said = thread::spawn(move || {
         let mut said = Vec::new();

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::escape::{Escaped, Piece};
+use crate::log;
+use crate::log::record::Record;
 use crate::net::peer::Peer;
 use crate::protocol::inbound::Unread;
 use crate::protocol::request::Malformed;
@@ -56,18 +58,14 @@ pub fn connection(peer: &dyn Display) {
     info!("Connection from {peer}");
 }
 
-/// No packet came. Logged by its reason; `false` if it is no error.
-pub fn unread(reason: &Unread, peer: &Peer) -> bool {
+/// No packet came. Logged by its reason.
+pub fn unread(reason: &Unread, peer: &Peer) {
     match reason {
         Unread::Nothing => probe(peer),
         Unread::Dismissed => dismissed(peer),
         Unread::Broken(error) => connection_lost(peer, &errno_text(error)),
-        Unread::HungUp | Unread::Length(_) | Unread::TimedOut(_) => {
-            died(reason, peer);
-            return true;
-        }
+        Unread::HungUp | Unread::Length(_) | Unread::TimedOut(_) => died(reason, peer),
     }
-    false
 }
 
 /// A packet is no request.
@@ -194,18 +192,18 @@ pub fn service_lost(pid: u32, reason: &str) {
     error!(pid, "lost track of the service: {reason}");
 }
 
-/// The service has ended and its connection is closed. `None` if its status is unknown.
-pub fn ended(pid: u32, service: Service, end: Option<End>, summary: &dyn Display) {
-    if let Some(End::Killed(signal)) = end {
+/// A connection has ended. Its record goes to all readers.
+pub fn closed(record: &Record) {
+    let pid = record.pid.unwrap_or_else(std::process::id);
+    if let (Some(End::Killed(signal)), Some(service)) = (record.end, record.service()) {
         error!(pid, "error: {} died of signal {signal}", service.name());
     }
-    let result = if end == Some(End::Exited(0)) { "" } else { " (with error)" };
-    info!("[{pid}] Disconnected{result}, {summary}");
-}
-
-/// The connection ended before a service was started.
-pub fn refused(summary: &dyn Display) {
-    info!("[{}] Disconnected (with error), {summary}", std::process::id());
+    if record.has_line() {
+        let good = record.end.is_some_and(End::success);
+        let result = if good { "" } else { " (with error)" };
+        info!("[{pid}] Disconnected{result}, {record}");
+    }
+    log::tell(record);
 }
 
 /// accept failed; `lack` says that it was for lack of descriptors or memory. gitd tries again.

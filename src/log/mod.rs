@@ -3,10 +3,11 @@
 
 pub mod event;
 pub mod outlet;
+pub mod record;
 
 use std::fmt::{self, Debug, Display, Formatter, Write as _};
 use std::panic::{self, PanicHookInfo};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -14,7 +15,27 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::escape::Escaped;
 use crate::log::outlet::{Kind, Outlet};
+use crate::log::record::Record;
 use crate::sys::syslog::Severity;
+
+/// Reads the records of connections, beside the log. It must not wait: the caller serves clients.
+pub trait Reader: Debug + Send + Sync {
+    /// A connection has ended.
+    fn closed(&self, record: &Record);
+}
+
+static READERS: RwLock<Vec<Arc<dyn Reader>>> = RwLock::new(Vec::new());
+
+/// From now on `reader` gets each record, wherever the log goes.
+pub fn add_reader(reader: Arc<dyn Reader>) {
+    READERS.write().unwrap_or_else(PoisonError::into_inner).push(reader);
+}
+
+fn tell(record: &Record) {
+    for reader in READERS.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        reader.closed(record);
+    }
+}
 
 /// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -113,6 +113,8 @@ pub struct Counters {
     pub received: u64,
     /// Bytes that were written and are not acknowledged.
     pub unacknowledged: u64,
+    /// How long the kernel has sent no data, to the millisecond; over MPTCP, on the first path.
+    pub idle: Duration,
     /// The transport of the connection.
     pub transport: Transport,
 }
@@ -136,9 +138,11 @@ impl Queues {
     }
 }
 
-/// TCP, or Multipath TCP and its number of paths.
+/// How bytes reach the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
+    /// A Unix socket.
+    Unix,
     /// The client asked for TCP.
     Tcp,
     /// The client asked for MPTCP, and a middlebox did not let it through.
@@ -153,12 +157,39 @@ pub enum Transport {
 impl Display for Transport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Transport::Unix => f.write_str("unix"),
             Transport::Tcp => f.write_str("tcp"),
             Transport::FellBack => f.write_str("mptcp, fell back"),
             Transport::Multipath { paths: 1 } => f.write_str("mptcp, 1 path"),
             Transport::Multipath { paths } => write!(f, "mptcp, {paths} paths"),
         }
     }
+}
+
+impl Transport {
+    /// Reads the transport of a TCP or MPTCP socket.
+    pub fn read(client: impl AsFd) -> Self {
+        if socket::is_mptcp(&client) { Self::of(mptcp(client).as_ref()) } else { Transport::Tcp }
+    }
+
+    /// The transport of a client that asked for MPTCP.
+    fn of(info: Option<&Structure<96>>) -> Self {
+        info.map_or(Transport::FellBack, |info| Transport::Multipath { paths: paths(info) })
+    }
+
+    /// Its name, without the paths, in one word that never changes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Transport::Unix => "unix",
+            Transport::Tcp => "tcp",
+            Transport::FellBack => "mptcp-fallback",
+            Transport::Multipath { .. } => "mptcp",
+        }
+    }
+}
+
+fn mptcp(client: impl AsFd) -> Option<Structure<96>> {
+    Structure::read(client, SOL_MPTCP, MPTCP_INFO)
 }
 
 impl Counters {
@@ -171,19 +202,18 @@ impl Counters {
             sent: tcp.u64(120)?,
             received: tcp.u64(128)?,
             unacknowledged,
+            idle: Duration::from_millis(tcp.u32(44)?.into()),
             transport: Transport::Tcp,
         };
         if !socket::is_mptcp(&client) {
             return Some(by_tcp);
         }
-        let Some(info) = Structure::<96>::read(&client, SOL_MPTCP, MPTCP_INFO) else {
-            return Some(Counters { transport: Transport::FellBack, ..by_tcp });
-        };
+        let info = mptcp(&client);
         Some(Counters {
             // Before Linux 6.5 only the first path's are counted, which still shows progress.
-            received: info.u64(64).unwrap_or(by_tcp.received),
-            sent: info.u64(72).unwrap_or(by_tcp.sent),
-            transport: Transport::Multipath { paths: paths(&info) },
+            received: info.as_ref().and_then(|info| info.u64(64)).unwrap_or(by_tcp.received),
+            sent: info.as_ref().and_then(|info| info.u64(72)).unwrap_or(by_tcp.sent),
+            transport: Transport::of(info.as_ref()),
             ..by_tcp
         })
     }

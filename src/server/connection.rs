@@ -25,12 +25,12 @@ use crate::protocol::service::Service;
 use crate::server::activity::{Activity, Stage};
 use crate::server::check::{Check, Stop};
 use crate::server::farewell;
+use crate::server::open::Open;
 use crate::server::parse::parse_request;
 use crate::server::shared::{Phase, Shared};
 use crate::session::child::Running;
 use crate::session::rest::Exchange;
 use crate::session::stderr::{Left, Stderr};
-use crate::session::summary::Summary;
 use crate::session::{ClientSocket, Session, register, register_with_retry};
 use crate::sys::socket;
 
@@ -45,11 +45,11 @@ const HANGING: Duration = Duration::from_secs(10);
 
 struct Client {
     socket: Arc<Socket>,
-    origin: Origin,
-    accepted: Instant,
     activity: Arc<Activity>,
     /// Given back after the socket is closed, because fields are dropped in order.
     descriptors: OfConnection,
+    /// Dropped last: the socket is closed before the end is recorded.
+    open: Open,
 }
 
 /// Serves one client until it has left.
@@ -62,8 +62,8 @@ pub async fn serve(
 ) {
     event::connection(&Peer::from(origin));
     watch::prepare(&socket);
-    let accepted = Instant::now();
-    let client = Client { socket: Arc::new(socket), origin, accepted, activity, descriptors };
+    let open = Open::new(origin);
+    let mut client = Client { socket: Arc::new(socket), activity, descriptors, open };
     let Some((wire, request, exchange)) = client.request(&shared).await else { return };
     // Boxed so that idle connections don't reserve the session's state.
     Box::pin(client.admit_and_serve(shared, wire, request, exchange)).await;
@@ -71,28 +71,31 @@ pub async fn serve(
 
 impl Client {
     fn peer(&self) -> Peer {
-        Peer::from(self.origin)
+        Peer::from(self.open.origin)
     }
 
     /// Reads and parses the request; `None` when there is none, which is logged here.
-    async fn request(&self, shared: &Shared) -> Option<(ClientSocket, Request, Exchange)> {
+    async fn request(&mut self, shared: &Shared) -> Option<(ClientSocket, Arc<Request>, Exchange)> {
         let (wire, payload) = match self.read_packet(shared).await {
             Ok(received) => received,
             Err(reason) => {
-                if event::unread(&reason, &self.peer()) {
-                    event::refused(&self.summary(None, None));
-                }
+                event::unread(&reason, &self.peer());
+                self.open.note_transport(&self.socket);
+                self.open.unread(&reason);
                 return None;
             }
         };
         match parse_request(&payload) {
             Ok(request) => {
                 let exchange = Exchange::new(&request, PREFIX + payload.len());
+                let request = Arc::new(request);
+                self.open.requested(&request);
                 Some((wire, request, exchange))
             }
             Err(reason) => {
                 event::malformed(&reason, &self.peer());
-                event::refused(&self.summary(None, None));
+                self.open.note_transport(&self.socket);
+                self.open.malformed(&reason);
                 None
             }
         }
@@ -130,7 +133,7 @@ impl Client {
         };
         tokio::select! {
             result = read => result,
-            () = until(limit.map(|limit| self.accepted + limit)) => {
+            () = until(limit.map(|limit| (self.open.accepted + limit).into())) => {
                 Err(Unread::TimedOut(limit.unwrap_or_default()))
             }
             () = stopped => Err(Unread::Nothing),
@@ -141,25 +144,29 @@ impl Client {
         mut self,
         shared: Arc<Shared>,
         wire: ClientSocket,
-        request: Request,
+        request: Arc<Request>,
         exchange: Exchange,
     ) {
-        let request = Arc::new(request);
-        let mut admitted = match self.admit(&shared, &wire, &request).await {
+        let asked = Instant::now();
+        let admitted = self.admit(&shared, &wire, &request).await;
+        self.open.record().queued = Some(asked.elapsed());
+        let mut admitted = match admitted {
             Ok(admitted) => admitted,
             Err(stop) => return self.turn_away(&shared, wire, &request, stop).await,
         };
         let corked = watch::cork_if_far(&self.socket);
-        let (Running { process, stderr }, descriptors) =
-            match self.start(&shared, &wire, &request, &mut admitted).await {
-                Ok(started) => started,
-                Err(stop) => {
-                    drop(admitted);
-                    return self.turn_away(&shared, wire, &request, stop).await;
-                }
-            };
+        let (running, descriptors) = match self.start(&shared, &wire, &request, &mut admitted).await
+        {
+            Ok(started) => started,
+            Err(stop) => {
+                drop(admitted);
+                return self.turn_away(&shared, wire, &request, stop).await;
+            }
+        };
         self.descriptors.start(descriptors);
         admitted.checked();
+        self.open.started(&running);
+        let Running { process, stderr, .. } = running;
         let (timeout, service) = (shared.limits.timeout, request.service);
         let stderr = Stderr::new(service, process.pid, stderr);
         let wire = Some(wire);
@@ -175,11 +182,11 @@ impl Client {
     ) -> Result<Admitted, Stop> {
         self.activity.enter(Stage::Queued);
         let subject = shared.policy.subject(request);
-        let busy = || match shared.admission.waits_for_checks(self.origin.ip(), &subject) {
+        let busy = || match shared.admission.waits_for_checks(self.open.origin.ip(), &subject) {
             true => Denial::Hanging(request.pathname.clone()),
             false => Denial::Busy,
         };
-        let admitted = match shared.admission.ask(self.origin.ip(), &subject) {
+        let admitted = match shared.admission.ask(self.open.origin.ip(), &subject) {
             Answer::Now(admitted) => return Ok(admitted),
             Answer::Never => None,
             Answer::Later(admitted) => {
@@ -297,46 +304,46 @@ impl Client {
         self.activity.enter(Stage::Watching(pid));
         let (outcome, mut stderr) =
             session.watch(&mut admitted, &shared.observers, shared.reaches(Phase::Ending)).await;
-        let summary = self.summary(Some(request), outcome.counters);
-        let unheard = outcome.failed_silently().then_some(self);
+        let Client { socket, activity, descriptors, mut open } = self;
+        open.ended(&outcome);
+        let unheard = outcome.failed_silently().then_some((socket, descriptors));
         drop(admitted);
         if stderr.read_now() != Left::Ended {
             tokio::spawn(stderr.read_to_end());
         }
-        if let Some(client) = unheard {
+        if let Some((socket, descriptors)) = unheard {
             let denial = Denial::FailedSilently { service: request.service, pid };
+            let client = Client { socket, activity, descriptors, open };
             client.refuse(shared, request, &denial).await;
         }
-        event::ended(pid, request.service, outcome.end, &summary);
     }
 
     /// Ends a connection for which no service was started.
-    async fn turn_away(&self, shared: &Shared, wire: ClientSocket, request: &Request, stop: Stop) {
+    async fn turn_away(
+        mut self,
+        shared: &Shared,
+        wire: ClientSocket,
+        request: &Request,
+        stop: Stop,
+    ) {
         // A socket can be registered only once.
         drop(wire);
-        if let Stop::Refused(denial) = stop {
-            self.refuse(shared, request, &denial).await;
+        self.open.note_transport(&self.socket);
+        match stop {
+            Stop::Refused(denial) => self.refuse(shared, request, &denial).await,
+            Stop::Gone => self.open.gone(),
         }
-        event::refused(&self.summary(Some(request), None));
     }
 
-    async fn refuse(&self, shared: &Shared, request: &Request, denial: &Denial) {
+    async fn refuse(mut self, shared: &Shared, request: &Request, denial: &Denial) {
         self.activity.enter(Stage::Refusing);
+        self.open.refused(denial);
         event::denied(denial, &denial.remedy(), &self.peer());
         let packet = denial.packet(shared.policy.informative_errors, &request.pathname);
         let mut entry = shared.enter();
         tokio::select! {
             () = farewell::say(&self.socket, &packet) => {}
             () = entry.dismissed() => {}
-        }
-    }
-
-    fn summary(&self, request: Option<&Request>, counters: Option<watch::Counters>) -> Summary {
-        Summary {
-            peer: self.peer().to_string(),
-            request: request.map(|request| (request.service, request.pathname.clone())),
-            duration: self.accepted.elapsed(),
-            counters,
         }
     }
 }

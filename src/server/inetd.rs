@@ -22,16 +22,16 @@ use crate::limits::admission::Admitted;
 use crate::limits::threads::{Threads, WhenBusy};
 use crate::log::event;
 use crate::net::peer::{Origin, Peer};
-use crate::net::watch;
-use crate::protocol::inbound::{self, Unread};
+use crate::net::watch::{self, Transport};
+use crate::protocol::inbound;
 use crate::protocol::pktline::PREFIX;
-use crate::protocol::request::{Malformed, Request};
+use crate::protocol::request::Request;
 use crate::server::farewell::{MAX_SENT_AHEAD, PATIENCE};
+use crate::server::open::Open;
 use crate::server::parse::parse_request;
 use crate::session::child::{self, Running};
 use crate::session::rest::Exchange;
 use crate::session::stderr::Stderr;
-use crate::session::summary::Summary;
 use crate::session::{Outcome, Session, register, register_with_retry};
 use crate::sys::child::End;
 use crate::sys::socket::peer_user;
@@ -45,47 +45,41 @@ struct Client {
     /// The address that the super-server passes. The service and the access hook get only this
     /// (contract 51).
     told: Peer,
-    /// The address in the log: from the super-server, else from the socket.
-    peer: Peer,
     /// Whether standard input and output are one socket; they may be pipes.
     by_socket: bool,
-    started: Instant,
+    open: Open,
 }
 
 /// Serves the one client. Returns the exit status of the process, which is `fatal` without a valid
 /// request.
 pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> u8 {
-    let client = Client::on_standard_input();
+    let mut client = Client::on_standard_input();
     let (request, exchange) = match client.request(limits) {
         Ok(received) => received,
         Err(is_fatal) => return if is_fatal { fatal } else { REFUSED },
     };
     let corked = client.by_socket && watch::cork_if_far(io::stdin());
-    let Running { process, stderr } = match client.start(policy, starter, &request) {
+    let running = match client.start(policy, starter, &request) {
         Ok(running) => running,
         Err(denial) => {
             client.refuse(policy, &request, &denial);
             return REFUSED;
         }
     };
+    client.open.started(&running);
+    let Running { process, stderr, .. } = running;
     let (pid, service) = (process.pid, request.service);
     let stderr = Stderr::new(service, pid, stderr);
     let timeout = limits.timeout;
     let session = Session { wire: None, process, service, stderr, corked, timeout, exchange };
     let outcome = client.attend(session).unwrap_or_else(|error| {
         event::service_lost(pid, &errno_text(&error));
-        Outcome { end: None, counters: None }
+        Outcome::default()
     });
+    client.open.ended(&outcome);
     if outcome.failed_silently() {
         client.refuse(policy, &request, &Denial::FailedSilently { service, pid });
     }
-    let summary = Summary {
-        peer: client.peer.to_string(),
-        request: Some((service, request.pathname)),
-        duration: client.started.elapsed(),
-        counters: outcome.counters,
-    };
-    event::ended(pid, service, outcome.end, &summary);
     match outcome.end {
         Some(End::Exited(status)) => u8::try_from(status).unwrap_or(REFUSED),
         Some(End::Killed(_)) | None => REFUSED,
@@ -100,34 +94,43 @@ impl Client {
         let socket = SockRef::from(&stdin);
         let address = socket.peer_addr().ok();
         let by_socket = address.is_some() && descriptor::same(&stdin, io::stdout()) == Ok(true);
+        let inet = address.as_ref().and_then(socket2::SockAddr::as_socket);
         let peer = if told.address.is_some() {
             event::connection(&told);
             told.clone()
         } else {
-            let address = address.and_then(|address| address.as_socket());
             let local = || Origin::Local(peer_user(&stdin));
-            Peer::from(address.map_or_else(local, Origin::Inet))
+            Peer::from(inet.map_or_else(local, Origin::Inet))
         };
+        let mut open = Open::alone(peer);
         if by_socket {
             watch::prepare(&socket);
             watch::acknowledge(&*socket);
+            let transport = inet.map_or(Transport::Unix, |_| Transport::read(&stdin));
+            open.record().transport = Some(transport);
         }
-        Client { told, peer, by_socket, started: Instant::now() }
+        Client { told, by_socket, open }
+    }
+
+    fn peer(&mut self) -> &Peer {
+        &self.open.record().client
     }
 
     /// Reads and parses the request. Logs why there is none, and returns whether that is fatal.
-    fn request(&self, limits: &Limits) -> Result<(Request, Exchange), bool> {
-        let unread = |reason: Unread| {
-            event::unread(&reason, &self.peer);
+    fn request(&mut self, limits: &Limits) -> Result<(Arc<Request>, Exchange), bool> {
+        let payload = inbound::read(io::stdin(), limits.init_timeout).map_err(|reason| {
+            event::unread(&reason, self.peer());
+            self.open.unread(&reason);
             true
-        };
-        let malformed = |reason: Malformed| {
-            event::malformed(&reason, &self.peer);
+        })?;
+        let request = parse_request(&payload).map_err(|reason| {
+            event::malformed(&reason, self.peer());
+            self.open.malformed(&reason);
             reason.is_fatal()
-        };
-        let payload = inbound::read(io::stdin(), limits.init_timeout).map_err(unread)?;
-        let request = parse_request(&payload).map_err(malformed)?;
+        })?;
         let exchange = Exchange::new(&request, PREFIX + payload.len());
+        let request = Arc::new(request);
+        self.open.requested(&request);
         Ok((request, exchange))
     }
 
@@ -176,8 +179,9 @@ impl Client {
         duplicate.map(|duplicate| Arc::new(Socket::from(duplicate)))
     }
 
-    fn refuse(&self, policy: &Policy, request: &Request, denial: &Denial) {
-        event::denied(denial, &denial.remedy(), &self.peer);
+    fn refuse(&mut self, policy: &Policy, request: &Request, denial: &Denial) {
+        event::denied(denial, &denial.remedy(), self.peer());
+        self.open.refused(denial);
         self.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
     }
 

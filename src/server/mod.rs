@@ -7,6 +7,7 @@ pub mod farewell;
 pub mod heartbeat;
 pub mod inetd;
 pub mod notify;
+pub mod open;
 pub mod parse;
 pub mod shared;
 

@@ -10,7 +10,7 @@ use crate::access::Grant;
 use crate::git::starter::Starter;
 use crate::net::peer::Peer;
 use crate::protocol::service::Service;
-use crate::sys::child::{Child, End};
+use crate::sys::child::{Child, End, Usage};
 use crate::sys::process::Spawn;
 
 /// A running service.
@@ -20,6 +20,8 @@ pub struct Running {
     pub process: Child,
     /// Its standard error. It ends when the process and all its descendants have closed it.
     pub stderr: OwnedFd,
+    /// The repository's path, as it was found.
+    pub repository: Vec<u8>,
 }
 
 /// Starts the granted service with the client's connection as its standard input and output
@@ -49,21 +51,23 @@ pub fn start(
         outlives: true,
         niceness: starter.niceness,
     })?;
-    Ok(Running { process, stderr: stderr.into() })
+    let repository = grant.repository().path.clone();
+    Ok(Running { process, stderr: stderr.into(), repository })
 }
 
-/// How the service ended; `None` while it runs. Reaps it. `forced` says that gitd has ended it.
+/// How the service ended, and what it has used; `None` while it runs. Reaps it. `forced` says that
+/// gitd has ended it.
 ///
 /// When upload-pack or upload-archive fails, for instance because its client is gone, its children
 /// go on without a purpose and without a permit: git would end pack-objects by SIGTERM, but below
 /// gitd that is ignored. Processes that receive-pack leaves behind may be intended by its hooks.
 /// But if gitd has ended receive-pack, its hooks end too, or they would exceed every limit.
-pub fn ended(process: &Child, service: Service, forced: bool) -> io::Result<Option<End>> {
+pub fn ended(process: &Child, service: Service, forced: bool) -> io::Result<Option<(End, Usage)>> {
     let Some(end) = process.look()? else { return Ok(None) };
     if forced {
         process.signal_group(Signal::KILL);
     } else if !end.success() && service != Service::ReceivePack {
         process.signal_group(Signal::HUP);
     }
-    process.try_wait()
+    process.reap()
 }

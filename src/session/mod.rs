@@ -1,10 +1,10 @@
 //! A running service and its client, until both have ended.
 
 pub mod child;
+pub mod first_byte;
 pub mod monitor;
 pub mod rest;
 pub mod stderr;
-pub mod summary;
 pub mod traffic;
 mod watcher;
 pub mod work;
@@ -24,15 +24,14 @@ use crate::limits::admission::Admitted;
 use crate::limits::threads::Threads;
 use crate::log::event;
 use crate::net::registered::Registered;
-use crate::net::watch::Counters;
 use crate::protocol::service::Service;
-use crate::session::monitor::Monitor;
+use crate::session::monitor::{Monitor, Watched};
 use crate::session::rest::Exchange;
 use crate::session::stderr::Stderr;
 use crate::session::traffic::Traffic;
 use crate::session::watcher::{Watcher, observed};
 use crate::session::work::Work;
-use crate::sys::child::{Child, End};
+use crate::sys::child::{Child, End, Usage};
 use crate::sys::errno_text;
 
 /// How long to wait before a retry when the kernel has no memory for a registration.
@@ -86,19 +85,21 @@ pub struct Session {
 }
 
 /// How a session ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// How the service ended; `None` if its status is unknown.
     pub end: Option<End>,
-    /// The counters at the end, with the highest number of paths.
-    pub counters: Option<Counters>,
+    /// What the service has used, with the processes that it has waited for.
+    pub usage: Option<Usage>,
+    /// What the connection's watch has found.
+    pub watched: Watched,
 }
 
 impl Outcome {
     /// Whether the service failed before it wrote anything, so that the client has got no answer.
     pub fn failed_silently(&self) -> bool {
         self.end.is_some_and(|end| !end.success())
-            && self.counters.is_some_and(|counters| !counters.answered())
+            && self.watched.counters.is_some_and(|counters| !counters.answered())
     }
 }
 
@@ -115,11 +116,12 @@ impl Session {
         ending: impl Future<Output = ()>,
     ) -> (Outcome, Stderr) {
         let Session { mut wire, process, service, mut stderr, corked, timeout, exchange } = self;
-        let ended =
+        let pidfd =
             register_with_retry(|| Registered::new(process.pidfd()?, Interest::READABLE)).await;
         let client = wire.as_ref().map(|wire| Arc::clone(wire.get_ref()));
-        let traffic = Traffic::new(service, corked, timeout, exchange, Instant::now());
-        let monitor = Monitor::new(client, process.pid, traffic);
+        let now = Instant::now();
+        let traffic = Traffic::new(service, corked, timeout, exchange, now);
+        let monitor = Monitor::new(client, process.pid, traffic, now);
         if monitor.next_look().is_none() {
             stderr.listen();
         }
@@ -127,13 +129,13 @@ impl Session {
         let mut watcher = Watcher::new(monitor, work, process.pid);
         let mut ending = pin!(ending);
         let mut told = false;
-        let end = loop {
+        let ended = loop {
             tokio::select! {
                 biased;
-                () = reported(&ended) => {
+                () = reported(&pidfd) => {
                     match child::ended(&process, service, watcher.monitor.traffic.is_killed()) {
                         Ok(None) => {}
-                        Ok(end) => break end,
+                        Ok(ended) => break ended,
                         Err(error) => {
                             event::service_lost(process.pid, &errno_text(&error));
                             break None;
@@ -156,7 +158,8 @@ impl Session {
                 wire = if wire.is_none() { watcher.monitor.register() } else { None };
             }
         };
-        (Outcome { end, counters: watcher.finish() }, stderr)
+        let (end, usage) = ended.unzip();
+        (Outcome { end, usage, watched: watcher.finish() }, stderr)
     }
 }
 

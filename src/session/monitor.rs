@@ -8,7 +8,9 @@ use rustix::process::Signal;
 use socket2::Socket;
 
 use crate::log::event;
+use crate::log::record::Cut;
 use crate::net::watch::{self, Counters, Queues};
+use crate::session::first_byte::FirstByte;
 use crate::session::traffic::{Actions, Seen, Segments, Traffic};
 use crate::session::{ClientSocket, register};
 use crate::sys::socket;
@@ -21,12 +23,26 @@ pub struct Monitor {
     pid: u32,
     /// Decides what to do.
     pub traffic: Traffic,
+    first_byte: FirstByte,
+    cut: Option<Cut>,
+}
+
+/// A connection that was watched to its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Watched {
+    /// The last counters, with the highest number of paths. `None` where there are none, as on a
+    /// Unix socket or a pipe.
+    pub counters: Option<Counters>,
+    /// When the service's first byte left.
+    pub first_byte: Option<Instant>,
+    /// Why gitd has ended the session, if it has.
+    pub cut: Option<Cut>,
 }
 
 impl Monitor {
     /// Watches `client`, which the process `pid` has as its standard input and output.
-    pub fn new(client: Option<Arc<Socket>>, pid: u32, traffic: Traffic) -> Self {
-        Monitor { client, pid, traffic }
+    pub fn new(client: Option<Arc<Socket>>, pid: u32, traffic: Traffic, now: Instant) -> Self {
+        Monitor { client, pid, traffic, first_byte: FirstByte::new(now), cut: None }
     }
 
     /// Registers the client's socket to wait for events. `None` for lack of memory.
@@ -45,6 +61,12 @@ impl Monitor {
             && self.traffic.arrived(now, ended)
         {
             watch::acknowledge(client);
+            // The client may have answered the first byte.
+            if self.first_byte.is_unknown()
+                && let Some(counters) = Counters::read(client)
+            {
+                self.first_byte.look(now, &counters);
+            }
         }
     }
 
@@ -61,10 +83,14 @@ impl Monitor {
             broken: questions.broken && watch::is_broken(client),
             unsent: questions.unsent.then(|| socket::unsent(client).ok()).flatten(),
         };
+        if let Some(counters) = &counters {
+            self.first_byte.look(now, counters);
+        }
         let actions = self.traffic.look(now, &seen);
         act(client, &actions);
         if let Some(stuck) = actions.stuck {
             event::session_stuck(self.pid, stuck.gone, stuck.still);
+            self.cut = Some(if stuck.gone { Cut::Gone } else { Cut::Still });
             self.close(stuck.shutdown);
         }
         actions.signal
@@ -73,6 +99,7 @@ impl Monitor {
     /// Shuts the connection down because the server ends, and the service with it.
     pub fn shut_down(&mut self, now: Instant) {
         self.close(Shutdown::Both);
+        self.cut.get_or_insert(Cut::Stop);
         self.traffic.shut_down(now);
     }
 
@@ -87,11 +114,16 @@ impl Monitor {
         self.traffic.has_ended() || self.client.as_ref().is_some_and(unread)
     }
 
-    /// The last counters, with the highest number of paths. Releases the connection: the client
-    /// sees its end as soon as the caller's own duplicate is closed.
-    pub fn finish(self) -> Option<Counters> {
-        let last = Counters::read(&self.client?)?;
-        Some(Counters { transport: last.transport.max(self.traffic.transport()), ..last })
+    /// Releases the connection: the client sees its end as soon as the caller's own duplicate is
+    /// closed.
+    pub fn finish(mut self, now: Instant) -> Watched {
+        let last = self.client.as_ref().and_then(Counters::read);
+        if let Some(last) = &last {
+            self.first_byte.look(now, last);
+        }
+        let transport = self.traffic.transport();
+        let most = |last: Counters| Counters { transport: last.transport.max(transport), ..last };
+        Watched { counters: last.map(most), first_byte: self.first_byte.instant(), cut: self.cut }
     }
 }
 

@@ -44,9 +44,7 @@ pub struct Exchange {
 impl Exchange {
     /// Begins with `request`, which has so many bytes.
     pub fn new(request: &Request, bytes: usize) -> Self {
-        let parameters = request.extra_parameters.as_deref().unwrap_or_default();
-        let version_2 = parameters.split(|&byte| byte == b':').any(|p| p == b"version=2");
-        let may_rest = version_2 && request.service == Service::UploadPack;
+        let may_rest = request.version() == 2 && request.service == Service::UploadPack;
         Exchange { request: may_rest.then_some(bytes as u64), answered: false }
     }
 
@@ -222,7 +220,8 @@ mod tests {
     }
 
     fn counters(sent: u64, received: u64, unacknowledged: u64) -> Counters {
-        Counters { sent, received, unacknowledged, transport: Transport::Tcp }
+        let (idle, transport) = (Duration::ZERO, Transport::Tcp);
+        Counters { sent, received, unacknowledged, idle, transport }
     }
 
     #[test]

@@ -323,7 +323,7 @@ impl Traffic {
             }
             Phase::Corked(before) => {
                 let waiting = match seen.transport {
-                    Transport::Tcp => unsent.unwrap_or(before),
+                    Transport::Unix | Transport::Tcp => unsent.unwrap_or(before),
                     // MPTCP counts bytes that a path holds back as sent.
                     Transport::FellBack | Transport::Multipath { .. } => seen.unacknowledged,
                 };

@@ -9,8 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::limits::admission::{Holding, Permit};
 use crate::limits::threads::Threads;
-use crate::net::watch::Counters;
-use crate::session::monitor::Monitor;
+use crate::session::monitor::{Monitor, Watched};
 use crate::session::rest::{self, Activity, Observation};
 use crate::session::stderr::Stderr;
 use crate::session::work::Work;
@@ -132,9 +131,9 @@ impl<'a> Watcher<'a> {
     }
 
     /// The service has ended and was reaped. Releases the connection.
-    pub(super) fn finish(self) -> Option<Counters> {
+    pub(super) fn finish(self) -> Watched {
         self.work.ended();
-        self.monitor.finish()
+        self.monitor.finish(Instant::now())
     }
 
     /// A service needs a permit while it works, and none while it waits for its client.

@@ -3,16 +3,19 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
     waitid,
 };
 
+use super::check;
+
 /// A child process. It must be reaped.
 #[derive(Debug)]
 pub struct Child {
-    /// Its process id, which is not reused until [`Child::try_wait`] has reported its end.
+    /// Its process id, which is not reused until [`Child::reap`] has reported its end.
     pub pid: u32,
     process: Pid,
     /// Opened on first use, because it takes a descriptor, unless it came with the process.
@@ -49,6 +52,18 @@ impl End {
     }
 }
 
+/// What a process has used, together with the children that it has waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time outside the kernel.
+    pub user: Duration,
+    /// Processor time in the kernel.
+    pub system: Duration,
+    /// The most memory that the largest of them has had, in bytes. At least what this process had
+    /// when it started the child: the kernel counts that too.
+    pub memory: u64,
+}
+
 impl Child {
     /// A child of the calling thread.
     pub(super) fn new(process: Pid, pidfd: Option<OwnedFd>) -> Self {
@@ -69,12 +84,24 @@ impl Child {
         Ok(self.pidfd.get_or_init(|| pidfd).as_fd())
     }
 
-    /// How the process ended; `None` while it runs. Reaps it.
+    /// How the process ended, and what it has used; `None` while it runs. Reaps it.
     ///
     /// # Errors
-    /// Those of `waitid(2)`; `ECHILD` when it was reaped before.
-    pub fn try_wait(&self) -> io::Result<Option<End>> {
-        self.wait_with(WaitIdOptions::NOHANG)
+    /// Those of `wait4(2)`; `ECHILD` when it was reaped before.
+    pub fn reap(&self) -> io::Result<Option<(End, Usage)>> {
+        let mut status = 0;
+        // SAFETY: all-zero is a valid rusage.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        let pid = self.pid.cast_signed();
+        // SAFETY: `status` and `usage` are writable and outlive the call.
+        let ended =
+            check(unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) })?;
+        let end = if libc::WIFEXITED(status) {
+            End::Exited(libc::WEXITSTATUS(status))
+        } else {
+            End::Killed(libc::WTERMSIG(status))
+        };
+        Ok((ended > 0).then(|| (end, Usage::from(&usage))))
     }
 
     /// Waits until the process ends, and reaps it.
@@ -122,5 +149,19 @@ impl Child {
     /// has not been reaped: to the process and all its descendants that have not left the group.
     pub fn signal_group(&self, signal: Signal) {
         let _ = kill_process_group(self.process, signal);
+    }
+}
+
+impl From<&libc::rusage> for Usage {
+    fn from(usage: &libc::rusage) -> Self {
+        let time = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec.unsigned_abs())
+                + Duration::from_micros(time.tv_usec.unsigned_abs())
+        };
+        Usage {
+            user: time(usage.ru_utime),
+            system: time(usage.ru_stime),
+            memory: usage.ru_maxrss.unsigned_abs() * 1024,
+        }
     }
 }

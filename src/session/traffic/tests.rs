@@ -13,8 +13,8 @@ fn traffic(service: &str, corked: bool, timeout: Option<Duration>) -> (Traffic, 
 
 /// A socket with so many bytes acknowledged, received, and unacknowledged.
 fn seen(sent: u64, received: u64, unacknowledged: u64) -> Seen {
-    let transport = Transport::Tcp;
-    let counters = Some(Counters { sent, received, unacknowledged, transport });
+    let (idle, transport) = (Duration::ZERO, Transport::Tcp);
+    let counters = Some(Counters { sent, received, unacknowledged, idle, transport });
     Seen { counters, ..Seen::default() }
 }
 
