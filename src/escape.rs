@@ -43,7 +43,7 @@ impl Display for Word<'_> {
         if !self.0.is_empty() && self.0.iter().all(plain) {
             return self.0.iter().try_for_each(|&byte| f.write_char(byte.into()));
         }
-        let shown = units(self.0).all(|unit| matches!(unit, Unit::Plain(_)));
+        let shown = units(self.0, Unit::of).all(|unit| matches!(unit, Unit::Plain(_)));
         f.write_str(if shown { "'" } else { "$'" })?;
         for chunk in self.0.utf8_chunks() {
             for character in chunk.valid().chars() {
@@ -66,45 +66,68 @@ fn octal(f: &mut Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "\\{byte:03o}"))
 }
 
+/// The same in a form from which programs can restore the bytes: a backslash is doubled too. Text
+/// that would be longer than `most` bytes is cut, and ends in `\...(65000 bytes)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Reversible<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// The most bytes to show.
+    pub most: usize,
+}
+
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        show(f, self.0, MOST)
+        show(f, self.0, MOST, Unit::of)
+    }
+}
+
+impl Display for Reversible<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        show(f, self.bytes, self.most, Unit::reversible)
     }
 }
 
 impl Display for Piece<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        show(f, self.0, MOST_OF_PIECE * MOST_OF_BYTE)
+        show(f, self.0, MOST_OF_PIECE * MOST_OF_BYTE, Unit::of)
     }
 }
 
-fn show(f: &mut Formatter<'_>, bytes: &[u8], most: usize) -> fmt::Result {
+fn show(f: &mut Formatter<'_>, bytes: &[u8], most: usize, unit: fn(char) -> Unit) -> fmt::Result {
+    let units = || units(bytes, unit);
     // Each byte is shown as at least one, so a text that is too long already need not be counted.
-    let fits = bytes.len() <= most && units(bytes).map(|unit| unit.len()).sum::<usize>() <= most;
-    let mut room = if fits { most } else { most - MARK };
-    for unit in units(bytes) {
+    let fits = bytes.len() <= most && units().map(|unit| unit.len()).sum::<usize>() <= most;
+    // A lone backslash is in no text that can be reversed.
+    let backslash = if unit('\\').len() > 1 { "\\" } else { "" };
+    let mut room = if fits { most } else { most.saturating_sub(MARK + backslash.len()) };
+    for unit in units() {
         match room.checked_sub(unit.len()) {
             Some(rest) => room = rest,
             None => break,
         }
         unit.fmt(f)?;
     }
-    if fits { Ok(()) } else { write!(f, "...({} bytes)", bytes.len()) }
+    if fits {
+        return Ok(());
+    }
+    write!(f, "{backslash}...({} bytes)", bytes.len())
 }
 
 /// A character or byte that is shown or omitted whole.
 enum Unit {
     Plain(char),
+    Backslash,
     Control(char::EscapeDefault),
     Deceptive(char::EscapeUnicode),
     Invalid(ascii::EscapeDefault),
 }
 
-fn units(bytes: &[u8]) -> impl Iterator<Item = Unit> {
-    bytes.utf8_chunks().flat_map(|chunk| {
+fn units(bytes: &[u8], unit: fn(char) -> Unit) -> impl Iterator<Item = Unit> {
+    bytes.utf8_chunks().flat_map(move |chunk| {
         let invalid = chunk.invalid().iter();
         let invalid = invalid.map(|&byte| Unit::Invalid(ascii::escape_default(byte)));
-        chunk.valid().chars().map(Unit::of).chain(invalid)
+        chunk.valid().chars().map(unit).chain(invalid)
     })
 }
 
@@ -119,8 +142,13 @@ impl Unit {
         }
     }
 
+    fn reversible(character: char) -> Self {
+        if character == '\\' { Unit::Backslash } else { Unit::of(character) }
+    }
+
     fn len(&self) -> usize {
         match self {
+            Unit::Backslash => 2,
             Unit::Plain(character) => character.len_utf8(),
             Unit::Control(text) => text.len(),
             Unit::Deceptive(text) => text.len(),
@@ -133,6 +161,7 @@ impl Display for Unit {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Unit::Plain(character) => f.write_char(*character),
+            Unit::Backslash => f.write_str("\\\\"),
             Unit::Control(text) => text.fmt(f),
             Unit::Deceptive(text) => text.fmt(f),
             Unit::Invalid(text) => text.fmt(f),
@@ -190,6 +219,16 @@ mod tests {
             let said = std::process::Command::new("bash").args(["-c", &echo]).output().unwrap();
             assert_eq!(said.stdout, bytes, "{word}");
         }
+    }
+
+    #[test]
+    fn what_can_be_reversed() {
+        let shown = |bytes: &[u8], most| Reversible { bytes, most }.to_string();
+        assert_eq!(shown(b"a\\n\n\xff\\xff\x1b'\"", 99), "a\\\\n\\n\\xff\\\\xff\\u{1b}'\"");
+        assert_eq!(shown(&[b'x'; 99], 99), "x".repeat(99));
+        assert_eq!(shown(&[b'x'; 100], 42), "xxxxxxxxxx\\...(100 bytes)");
+        assert_eq!(shown(&[b'\\'; 60], 99), "\\\\".repeat(33) + "\\...(60 bytes)");
+        assert_eq!(shown(&[0xff; 60], 20), "\\...(60 bytes)");
     }
 
     #[test]

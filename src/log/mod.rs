@@ -1,41 +1,21 @@
-//! From events to lines: which are logged, and in what form (contract 18 to 20). The [`outlet`]
-//! writes them.
+//! The log, and other readers of what happens. Each [event] is read by the log, which writes it in
+//! one of several formats (contract 18 to 20); each [record] of a connection by all
+//! [readers](Reader). The [`outlet`] writes the lines.
 
 pub mod event;
+pub mod fields;
 pub mod outlet;
 pub mod record;
 
-use std::fmt::{self, Debug, Display, Formatter, Write as _};
+use std::fmt::{self, Debug, Display, Formatter};
 use std::panic::{self, PanicHookInfo};
-use std::sync::{Arc, PoisonError, RwLock};
-
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::escape::Escaped;
+use crate::log::fields::Event;
 use crate::log::outlet::{Kind, Outlet};
 use crate::log::record::Record;
 use crate::sys::syslog::Severity;
-
-/// Reads the records of connections, beside the log. It must not wait: the caller serves clients.
-pub trait Reader: Debug + Send + Sync {
-    /// A connection has ended.
-    fn closed(&self, record: &Record);
-}
-
-static READERS: RwLock<Vec<Arc<dyn Reader>>> = RwLock::new(Vec::new());
-
-/// From now on `reader` gets each record, wherever the log goes.
-pub fn add_reader(reader: Arc<dyn Reader>) {
-    READERS.write().unwrap_or_else(PoisonError::into_inner).push(reader);
-}
-
-fn tell(record: &Record) {
-    for reader in READERS.read().unwrap_or_else(PoisonError::into_inner).iter() {
-        reader.closed(record);
-    }
-}
 
 /// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +46,15 @@ impl Destination {
     }
 }
 
+/// The log of this process.
+struct Log {
+    /// The least severe events that it takes.
+    least: Severity,
+    outlet: Arc<Outlet>,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
 /// Sends every event from now on to `destination`, and panics too; ordinary ones only if `verbose`.
 /// Must be called once. Returns the outlet, if there is one.
 pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
@@ -74,12 +63,9 @@ pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
         Destination::Stderr => Kind::of_stderr(),
         Destination::Syslog => Kind::Syslog,
     });
-    let most = if verbose { Level::INFO } else { Level::WARN };
-    let sink =
-        Sink { most, fatal: destination == Destination::Stderr, outlet: Arc::clone(&outlet) };
-    let subscriber = tracing_subscriber::registry().with(sink);
-    let installed = tracing::subscriber::set_global_default(subscriber);
-    debug_assert!(installed.is_ok(), "the log was started twice");
+    let least = if verbose { Severity::Info } else { Severity::Warning };
+    let started = LOG.set(Log { least, outlet: Arc::clone(&outlet) });
+    debug_assert!(started.is_ok(), "the log was started twice");
     panic::set_hook(Box::new(|panic| event::internal_error(&Panic(panic))));
     Some(outlet)
 }
@@ -97,63 +83,35 @@ impl Display for Panic<'_> {
     }
 }
 
-struct Sink {
-    most: Level,
-    /// Whether `fatal: ` goes before fatal errors. Not in syslog.
-    fatal: bool,
-    outlet: Arc<Outlet>,
+/// Whether the log takes events of this severity.
+fn reads(severity: Severity) -> bool {
+    LOG.get().is_some_and(|log| severity.number() <= log.least.number())
 }
 
-impl<S: Subscriber> Layer<S> for Sink {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        // The runtime's own events do not concern the administrator.
-        *metadata.level() <= self.most && metadata.target().starts_with("gitd")
-    }
-
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line =
-            Line { pid: u64::from(std::process::id()), fatal: false, text: String::new() };
-        event.record(&mut line);
-        if line.fatal && self.fatal {
-            line.text.insert_str(0, "fatal: ");
-        }
-        self.outlet.send(severity(*event.metadata().level()), line.pid, line.text);
+fn read(event: &Event<'_>) {
+    if let Some(log) = LOG.get()
+        && reads(event.severity)
+    {
+        log.outlet.send(event);
     }
 }
 
-/// An event's text and the process that it is about.
-struct Line {
-    pid: u64,
-    /// Whether the stock daemon calls it fatal (contract 19, 20).
-    fatal: bool,
-    text: String,
+/// Reads the records of connections, beside the log. It must not wait: the caller serves clients.
+pub trait Reader: Debug + Send + Sync {
+    /// A connection has ended.
+    fn closed(&self, record: &Record);
 }
 
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            let _: fmt::Result = write!(self.text, "{value:?}");
-        }
-    }
+static READERS: RwLock<Vec<Arc<dyn Reader>>> = RwLock::new(Vec::new());
 
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        if field.name() == "fatal" {
-            self.fatal = value;
-        }
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "pid" {
-            self.pid = value;
-        }
-    }
+/// From now on `reader` gets each record, wherever the log goes.
+pub fn add_reader(reader: Arc<dyn Reader>) {
+    READERS.write().unwrap_or_else(PoisonError::into_inner).push(reader);
 }
 
-fn severity(level: Level) -> Severity {
-    match level {
-        Level::ERROR => Severity::Error,
-        Level::WARN => Severity::Warning,
-        _ => Severity::Info,
+fn tell(record: &Record) {
+    for reader in READERS.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        reader.closed(record);
     }
 }
 

@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::log::fields::{Event, Value};
 use crate::sys::syslog::{self, Severity};
 
 /// The most bytes that may wait to be written.
@@ -81,9 +82,10 @@ impl Outlet {
         Arc::new(Outlet { kind, queue: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// Sends a line about the process `pid`.
-    pub fn send(&self, severity: Severity, pid: u64, text: String) {
-        let line = self.format_line(pid, text);
+    /// Sends the line of an event, if it has one.
+    pub fn send(&self, event: &Event<'_>) {
+        let Some(line) = self.format_line(event) else { return };
+        let severity = event.severity;
         let mut queue = self.lock();
         if !queue.served {
             drop(queue);
@@ -139,22 +141,33 @@ impl Outlet {
     }
 
     fn report_losses(&self, queue: &mut Queue) {
-        if queue.lost > 0 {
-            let text =
-                format!("warning: {} lines of the log were lost, as nobody read it", queue.lost);
-            queue.lost = 0;
-            queue.push(Severity::Warning, self.format_line(std::process::id().into(), text));
+        let lost = std::mem::take(&mut queue.lost);
+        if lost > 0 {
+            let event = Event {
+                name: "lines-lost",
+                severity: Severity::Warning,
+                pid: None,
+                fatal: false,
+                has_line: true,
+                client: None,
+                fields: &[("lines", Value::Number(lost))],
+                text: format_args!("warning: {lost} lines of the log were lost, as nobody read it"),
+            };
+            self.format_line(&event).into_iter().for_each(|line| queue.push(event.severity, line));
         }
     }
 
-    fn format_line(&self, pid: u64, text: String) -> String {
-        match self.kind {
+    fn format_line(&self, event: &Event<'_>) -> Option<String> {
+        let pid = event.pid.unwrap_or_else(std::process::id);
+        let text = event.has_line.then(|| event.text.to_string())?;
+        Some(match self.kind {
             Kind::Stderr | Kind::Journal => {
+                let text = if event.fatal { format!("fatal: {text}") } else { text };
                 let around = format!("<0>[{pid}] \n").len();
                 format!("[{pid}] {}\n", shortened(text, MOST_OF_LINE - around))
             }
             Kind::Syslog => shortened(text, MOST_OF_MESSAGE),
-        }
+        })
     }
 
     /// Errors are ignored: a closed log must not end the server.
@@ -203,13 +216,25 @@ mod tests {
         {
             for filler in ["x", "é", "仓"] {
                 let outlet = Outlet { kind, queue: Mutex::default(), changed: Condvar::new() };
-                let text = format!("{} (client 192.0.2.1:1)", filler.repeat(9000));
-                let line = outlet.format_line(1234, text);
+                let format = |text: &str| {
+                    let event = Event {
+                        name: "x",
+                        severity: Severity::Info,
+                        pid: Some(1234),
+                        fatal: false,
+                        has_line: true,
+                        client: None,
+                        fields: &[],
+                        text: format_args!("{text}"),
+                    };
+                    outlet.format_line(&event).unwrap()
+                };
+                let line = format(&format!("{} (client 192.0.2.1:1)", filler.repeat(9000)));
                 assert!(line.len() <= most && line.len() + around + 6 > most, "{}", line.len());
                 assert!(line.trim_end().ends_with(" (client 192.0.2.1:1)"));
                 assert!(line.contains(&format!("{filler}...{filler}")));
                 let fits = "x".repeat(most - around);
-                assert_eq!(outlet.format_line(1234, fits.clone()).matches('x').count(), fits.len());
+                assert_eq!(format(&fits).matches('x').count(), fits.len());
             }
         }
     }

@@ -85,7 +85,7 @@ impl Client {
                 return None;
             }
         };
-        match parse_request(&payload) {
+        match parse_request(&payload, &self.peer()) {
             Ok(request) => {
                 let exchange = Exchange::new(&request, PREFIX + payload.len());
                 let request = Arc::new(request);
@@ -338,7 +338,7 @@ impl Client {
     async fn refuse(mut self, shared: &Shared, request: &Request, denial: &Denial) {
         self.activity.enter(Stage::Refusing);
         self.open.refused(denial);
-        event::denied(denial, &denial.remedy(), &self.peer());
+        event::denied(request, denial.word(), denial, &denial.remedy(), &self.peer());
         let packet = denial.packet(shared.policy.informative_errors, &request.pathname);
         let mut entry = shared.enter();
         tokio::select! {

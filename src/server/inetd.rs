@@ -123,7 +123,7 @@ impl Client {
             self.open.unread(&reason);
             true
         })?;
-        let request = parse_request(&payload).map_err(|reason| {
+        let request = parse_request(&payload, self.peer()).map_err(|reason| {
             event::malformed(&reason, self.peer());
             self.open.malformed(&reason);
             reason.is_fatal()
@@ -180,7 +180,7 @@ impl Client {
     }
 
     fn refuse(&mut self, policy: &Policy, request: &Request, denial: &Denial) {
-        event::denied(denial, &denial.remedy(), self.peer());
+        event::denied(request, denial.word(), denial, &denial.remedy(), self.peer());
         self.open.refused(denial);
         self.say_farewell(&denial.packet(policy.informative_errors, &request.pathname));
     }
