@@ -24,7 +24,7 @@ _gitd() {
         --user) choice=(-u) ;;
         --group) choice=(-g) ;;
         --log-destination) choice=(-W 'stderr syslog none') ;;
-        --log-format) choice=(-W 'plain json') ;;
+        --log-format) choice=(-W 'plain json journal') ;;
         --explain-service) choice=(-W 'upload-pack upload-archive receive-pack') ;;
         *) return ;;
     esac

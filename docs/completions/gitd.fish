@@ -41,7 +41,7 @@ complete -c gitd -l shutdown-timeout -x -d 'How long running services may finish
 complete -c gitd -l verbose -d 'Log every connection, not only refusals'
 complete -c gitd -l syslog -d 'Log to syslog'
 complete -c gitd -l log-destination -x -a 'stderr syslog none' -d 'Log to stderr, syslog or none'
-complete -c gitd -l log-format -x -a 'plain json' -d 'With --explain: plain or json (default: plain)'
+complete -c gitd -l log-format -x -a 'plain json journal' -d 'Log plain text, json or journal (default: plain)'
 complete -c gitd -l no-informative-errors -d 'Tell clients only that they are refused (default)'
 complete -c gitd -l explain -x -d 'Say how a request for this URL or path is decided, and why'
 complete -c gitd -l explain-service -x -a 'upload-pack upload-archive receive-pack' -d 'Of this service (default: upload-pack)'

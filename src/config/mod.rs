@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::config::options::{Options, Port};
 use crate::config::template::Template;
 use crate::escape::Escaped;
-use crate::log::Destination;
+use crate::log::{Destination, Format};
 use crate::protocol::request::Request;
 use crate::protocol::service::Offers;
 pub use daemon::{Daemon, GIT_PORT, Identity, ListenOn, SocketRights};
@@ -180,6 +180,9 @@ pub enum ConfigError {
     /// An option about explanations, without one.
     #[error("{0} works only with --explain")]
     OnlyToExplain(&'static str),
+    /// The journal's entries in another place.
+    #[error("--log-format=journal has its own destination")]
+    JournalDestination,
     /// A host to listen on that contains a NUL.
     #[error("listen address '{0}' contains a NUL byte")]
     Host(String),
@@ -187,8 +190,11 @@ pub enum ConfigError {
 
 /// Where the log goes. Known before anything else can fail, because failures are logged there.
 pub fn destination(options: &Options) -> Destination {
-    let default =
-        if options.inetd || options.detach { Destination::Syslog } else { Destination::Stderr };
+    let default = match options.log_format {
+        Some(Format::Journal) => Destination::Journal,
+        _ if options.inetd || options.detach => Destination::Syslog,
+        _ => Destination::Stderr,
+    };
     options.log_destination.unwrap_or(default)
 }
 
@@ -197,6 +203,9 @@ impl Config {
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
         if let Some(option) = options.only_to_explain() {
             return Err(ConfigError::OnlyToExplain(option));
+        }
+        if options.log_format == Some(Format::Journal) && options.log_destination.is_some() {
+            return Err(ConfigError::JournalDestination);
         }
         if options.inetd && (options.detach || options.user.is_some() || options.group.is_some()) {
             return Err(ConfigError::InetdIdentity);
@@ -315,7 +324,8 @@ mod tests {
 
     #[test]
     fn contradictions_in_order() {
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 15] = [
+            (&["--log-format=journal", "--syslog"], "--log-format=journal has its own destination"),
             (
                 &["--inetd", "--detach"],
                 "--detach, --user and --group are incompatible with --inetd",
@@ -353,6 +363,8 @@ mod tests {
         assert_eq!(destination(&["--inetd"]), Destination::Syslog);
         assert_eq!(destination(&["--detach"]), Destination::Syslog);
         assert_eq!(destination(&["--inetd", "--log-destination=none"]), Destination::None);
+        assert_eq!(destination(&["--inetd", "--log-format=json"]), Destination::Syslog);
+        assert_eq!(destination(&["--detach", "--log-format=journal"]), Destination::Journal);
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct Options {
     pub informative_errors: bool,
     /// The last of `--log-destination=` and `--syslog`
     pub log_destination: Option<Destination>,
+    /// `--log-format=`
+    pub log_format: Option<Format>,
     /// `--listen=`, repeatable; hosts in lower case, paths of `unix:` as they are
     pub listen: Vec<Vec<u8>>,
     /// `--port=`
@@ -113,8 +115,6 @@ pub struct Options {
     /// The result of `--enable`, `--disable`, `--allow-override` and `--forbid-override`, in their
     /// order on the command line
     pub offers: Offers,
-    /// `--log-format=`
-    pub log_format: Option<Format>,
     /// `--explain=`, a URL or a path
     pub explain: Option<Vec<u8>>,
     /// `--explain-service=`
@@ -159,7 +159,6 @@ impl Options {
     /// An option that was given, and that has no meaning without `--explain`.
     pub fn only_to_explain(&self) -> Option<&'static str> {
         let given = [
-            ("--log-format=json", self.log_format == Some(Format::Json)),
             ("--explain-service", self.explain_service.is_some()),
             ("--remote-addr", self.remote_address.is_some()),
         ];
@@ -192,6 +191,7 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         inetd: flag("inetd"),
         informative_errors: flag("informative-errors"),
         log_destination: log_destination(matches),
+        log_format: matches.get_one("log-format").copied(),
         listen: matches
             .get_many::<Vec<u8>>("listen")
             .map_or_else(Vec::new, |hosts| hosts.map(|host| in_lower_case(host)).collect()),
@@ -221,7 +221,6 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         queue_timeout: matches.get_one("queue-timeout").copied(),
         shutdown_timeout: matches.get_one("shutdown-timeout").copied(),
         offers: offers(matches),
-        log_format: matches.get_one("log-format").copied(),
         explain: bytes("explain"),
         explain_service: matches.get_one("explain-service").copied(),
         remote_address: matches.get_one("remote-addr").copied(),

@@ -67,6 +67,8 @@ enum Failure {
     Privileges(String),
     #[error("cannot detach: {0}")]
     Detach(String),
+    #[error("cannot log to the journal: {0}")]
+    Journal(String),
     #[error("cannot start: {0}")]
     System(String),
 }
@@ -92,11 +94,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
         return Ending::Exit(explain::run(&target, options));
     }
     let destination = config::destination(&options);
-    let log = log::start(destination, options.verbose);
+    let format = options.log_format.unwrap_or_default();
+    let log = match log::start(destination, format, options.verbose) {
+        Ok(log) => log,
+        Err(error) => return complain(Destination::Stderr, &Failure::Journal(errno_text(&error))),
+    };
     let config = Config::from_options(options).map_err(Failure::from);
     let ending = match config.and_then(|config| start(&config, passed, log.as_ref())) {
         Ok(ending) => ending,
-        Err(failure) => Ending::Exit(ExitCode::from(complain(destination, &failure))),
+        Err(failure) => complain(destination, &failure),
     };
     if let Some(log) = log {
         log.flush(LAST_LINES);
@@ -123,13 +129,13 @@ fn answer(stop: &Stop) -> u8 {
 }
 
 /// All later errors go to the log, and have another exit status there (contract 7).
-fn complain(destination: Destination, failure: &Failure) -> u8 {
-    if destination == Destination::Syslog {
+fn complain(destination: Destination, failure: &Failure) -> Ending {
+    if destination.is_system() {
         event::fatal(failure);
     } else {
         let _ = writeln!(io::stderr(), "fatal: {failure}");
     }
-    destination.fatal_status()
+    Ending::Exit(ExitCode::from(destination.fatal_status()))
 }
 
 fn start(config: &Config, passed: Passed, log: Option<&Arc<Outlet>>) -> Result<Ending, Failure> {

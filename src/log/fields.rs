@@ -30,6 +30,13 @@ pub struct Event<'a> {
     pub text: Arguments<'a>,
 }
 
+impl Event<'_> {
+    /// The process that it is about.
+    pub fn pid(&self) -> u32 {
+        self.pid.unwrap_or_else(std::process::id)
+    }
+}
+
 /// A name that never changes, and a value.
 pub type Field<'a> = (&'static str, Value<'a>);
 

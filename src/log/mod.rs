@@ -4,15 +4,19 @@
 
 pub mod event;
 pub mod fields;
+pub mod journal;
+mod json;
 pub mod outlet;
 pub mod record;
 
 use std::fmt::{self, Debug, Display, Formatter};
+use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crate::escape::Escaped;
 use crate::log::fields::Event;
+use crate::log::journal::Journal;
 use crate::log::outlet::{Kind, Outlet};
 use crate::log::record::Record;
 use crate::sys::syslog::Severity;
@@ -24,6 +28,8 @@ pub enum Destination {
     Stderr,
     /// `syslog(3)`.
     Syslog,
+    /// systemd's journal, in entries with fields.
+    Journal,
     /// Nowhere.
     None,
 }
@@ -36,13 +42,21 @@ pub enum Format {
     Plain,
     /// JSON.
     Json,
+    /// Entries of systemd's journal.
+    Journal,
 }
 
 impl Destination {
+    /// Whether the system keeps the log, so that errors at the start are for it too.
+    #[must_use]
+    pub fn is_system(self) -> bool {
+        matches!(self, Destination::Syslog | Destination::Journal)
+    }
+
     /// The exit status for errors that the stock daemon calls fatal (contract 7).
     #[must_use]
     pub fn fatal_status(self) -> u8 {
-        if self == Destination::Syslog { 1 } else { 128 }
+        if self.is_system() { 1 } else { 128 }
     }
 }
 
@@ -57,17 +71,26 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Sends every event from now on to `destination`, and panics too; ordinary ones only if `verbose`.
 /// Must be called once. Returns the outlet, if there is one.
-pub fn start(destination: Destination, verbose: bool) -> Option<Arc<Outlet>> {
-    let outlet = Outlet::new(match destination {
-        Destination::None => return None,
+///
+/// # Errors
+/// When there is no journal.
+pub fn start(
+    destination: Destination,
+    format: Format,
+    verbose: bool,
+) -> io::Result<Option<Arc<Outlet>>> {
+    let kind = match destination {
+        Destination::None => return Ok(None),
         Destination::Stderr => Kind::of_stderr(),
         Destination::Syslog => Kind::Syslog,
-    });
+        Destination::Journal => Kind::Journal(Journal::connect()?),
+    };
+    let outlet = Outlet::new(kind, format);
     let least = if verbose { Severity::Info } else { Severity::Warning };
     let started = LOG.set(Log { least, outlet: Arc::clone(&outlet) });
     debug_assert!(started.is_ok(), "the log was started twice");
     panic::set_hook(Box::new(|panic| event::internal_error(&Panic(panic))));
-    Some(outlet)
+    Ok(Some(outlet))
 }
 
 /// A panic in one line: where, and its message, which may contain a client's bytes.

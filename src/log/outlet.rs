@@ -14,6 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::log::fields::{Event, Value};
+use crate::log::journal::{self, Journal};
+use crate::log::{Format, json};
 use crate::sys::syslog::{self, Severity};
 
 /// The most bytes that may wait to be written.
@@ -32,15 +34,17 @@ const MOST_OF_MESSAGE: usize = 1023;
 const END: usize = 256;
 
 /// Where lines go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Kind {
     /// Standard error, `[pid] text`, one write a line (contract 18).
     Stderr,
     /// Standard error that is systemd's journal: as above after the severity, `<3>`, which the
     /// journal removes (sd-daemon(3)).
-    Journal,
+    JournalStderr,
     /// `syslog(3)`, the bare text (contract 20).
     Syslog,
+    /// systemd's journal, in entries with fields.
+    Journal(Journal),
 }
 
 impl Kind {
@@ -50,7 +54,7 @@ impl Kind {
         let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return Kind::Stderr };
         let stderr = std::fs::metadata("/proc/self/fd/2").ok();
         let stderr = stderr.map(|found| format!("{}:{}", found.dev(), found.ino()));
-        if stderr == Some(journal) { Kind::Journal } else { Kind::Stderr }
+        if stderr == Some(journal) { Kind::JournalStderr } else { Kind::Stderr }
     }
 }
 
@@ -58,6 +62,7 @@ impl Kind {
 #[derive(Debug)]
 pub struct Outlet {
     kind: Kind,
+    format: Format,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -75,11 +80,11 @@ struct Queue {
 
 impl Outlet {
     /// An outlet that blocks until [`Outlet::serve`].
-    pub fn new(kind: Kind) -> Arc<Self> {
-        if kind == Kind::Syslog {
+    pub fn new(kind: Kind, format: Format) -> Arc<Self> {
+        if matches!(kind, Kind::Syslog) {
             syslog::open();
         }
-        Arc::new(Outlet { kind, queue: Mutex::default(), changed: Condvar::new() })
+        Arc::new(Outlet { kind, format, queue: Mutex::default(), changed: Condvar::new() })
     }
 
     /// Sends the line of an event, if it has one.
@@ -158,28 +163,35 @@ impl Outlet {
     }
 
     fn format_line(&self, event: &Event<'_>) -> Option<String> {
-        let pid = event.pid.unwrap_or_else(std::process::id);
-        let text = event.has_line.then(|| event.text.to_string())?;
-        Some(match self.kind {
-            Kind::Stderr | Kind::Journal => {
-                let text = if event.fatal { format!("fatal: {text}") } else { text };
-                let around = format!("<0>[{pid}] \n").len();
-                format!("[{pid}] {}\n", shortened(text, MOST_OF_LINE - around))
+        let severity = "<0>".len();
+        match (&self.kind, self.format) {
+            (Kind::Journal(_), _) => Some(journal::entry(event, MOST_OF_LINE)),
+            (Kind::Syslog, Format::Json) => Some(json::line(event, MOST_OF_MESSAGE)),
+            (_, Format::Json) => {
+                Some(json::line(event, MOST_OF_LINE - severity - "\n".len()) + "\n")
             }
-            Kind::Syslog => shortened(text, MOST_OF_MESSAGE),
-        })
+            _ if !event.has_line => None,
+            (Kind::Syslog, _) => Some(shortened(event.text.to_string(), MOST_OF_MESSAGE)),
+            (Kind::Stderr | Kind::JournalStderr, _) => {
+                let (pid, fatal) = (event.pid(), if event.fatal { "fatal: " } else { "" });
+                let around = severity + format!("[{pid}] \n").len();
+                let text = shortened(format!("{fatal}{}", event.text), MOST_OF_LINE - around);
+                Some(format!("[{pid}] {text}\n"))
+            }
+        }
     }
 
     /// Errors are ignored: a closed log must not end the server.
     fn write(&self, severity: Severity, line: &str) {
-        match self.kind {
+        match &self.kind {
             // One write, so that lines of several processes on one terminal do not mix.
             Kind::Stderr => drop(io::stderr().write_all(line.as_bytes())),
-            Kind::Journal => {
+            Kind::JournalStderr => {
                 let line = format!("<{}>{line}", severity.number());
                 drop(io::stderr().write_all(line.as_bytes()));
             }
             Kind::Syslog => syslog::send(severity, line),
+            Kind::Journal(journal) => journal.send(line),
         }
     }
 
@@ -189,12 +201,13 @@ impl Outlet {
 }
 
 /// The text without its middle, if it is longer than `most` bytes.
-fn shortened(text: String, most: usize) -> String {
+pub(super) fn shortened(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
     }
-    let end = text.ceil_char_boundary(text.len() - END);
-    let beginning = text.floor_char_boundary(most - END - "...".len());
+    let kept = END.min(most / 2);
+    let end = text.ceil_char_boundary(text.len() - kept);
+    let beginning = text.floor_char_boundary(most - kept - "...".len());
     [&text[..beginning], "...", &text[end..]].concat()
 }
 
@@ -212,10 +225,10 @@ mod tests {
     #[test]
     fn no_line_is_longer_than_readers_take() {
         for (kind, most, around) in
-            [(Kind::Stderr, 8192, 11), (Kind::Journal, 8192, 11), (Kind::Syslog, 1023, 0)]
+            [(Kind::Stderr, 8192, 11), (Kind::JournalStderr, 8192, 11), (Kind::Syslog, 1023, 0)]
         {
+            let outlet = Outlet::new(kind, Format::Plain);
             for filler in ["x", "é", "仓"] {
-                let outlet = Outlet { kind, queue: Mutex::default(), changed: Condvar::new() };
                 let format = |text: &str| {
                     let event = Event {
                         name: "x",

@@ -15,6 +15,16 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// Its name in words of programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
+
     /// Its number in syslog and the journal.
     #[must_use]
     pub fn number(self) -> i32 {

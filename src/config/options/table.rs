@@ -147,7 +147,7 @@ fn log() -> [Arg; 5] {
         flag("syslog", "Log to syslog"),
         valued("log-destination", "where", "Log to stderr, syslog or none")
             .value_parser(OsStringValueParser::new().try_map(value::log_destination)),
-        valued("log-format", "format", "With --explain: plain or json (default: plain)")
+        valued("log-format", "format", "Log plain text, json or journal (default: plain)")
             .value_parser(OsStringValueParser::new().try_map(value::log_format)),
         flag("no-informative-errors", "Tell clients only that they are refused (default)")
             .overrides_with("informative-errors"),

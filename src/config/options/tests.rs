@@ -245,13 +245,11 @@ fn clients_addresses() {
 #[test]
 fn options_of_explanations() {
     let only = |arguments: &[&str]| parse(arguments).unwrap().only_to_explain();
-    for option in ["--log-format=json", "--explain-service=receive-pack", "--remote-addr=::1"] {
+    for option in ["--explain-service=receive-pack", "--remote-addr=::1"] {
         assert!(option.starts_with(only(&[option]).unwrap()), "{option}");
         assert_eq!(only(&["--explain=/a", option]), None);
     }
-    assert_eq!(only(&["--log-format=plain"]), None);
-    assert_eq!(only(&["--log-format=json", "--log-format=plain"]), None);
-    assert_eq!(fatal(&["--log-format=xml"]), "unknown log format 'xml', expecting plain or json");
+    assert_eq!(only(&["--log-format=json"]), None);
     assert_eq!(fatal(&["--explain-service=git-upload-pack"]), "No such service git-upload-pack");
 }
 

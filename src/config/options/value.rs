@@ -52,7 +52,7 @@ pub enum Rejected {
     #[error("unknown log destination '{0}'")]
     LogDestination(String),
     /// A form of the log that does not exist.
-    #[error("unknown log format '{0}', expecting plain or json")]
+    #[error("unknown log format '{0}', expecting plain, json or journal")]
     LogFormat(String),
     /// A client's address that is none.
     #[error("invalid remote-addr '{0}', expecting an IP address, with or without a port")]
@@ -173,6 +173,7 @@ pub(super) fn log_format(value: OsString) -> Result<Format, Rejected> {
     match value.as_bytes() {
         b"plain" => Ok(Format::Plain),
         b"json" => Ok(Format::Json),
+        b"journal" => Ok(Format::Journal),
         _ => Err(Rejected::LogFormat(shown(&value))),
     }
 }

@@ -39,6 +39,7 @@ impl Opt {
             (_, "service") => Kind::Words("upload-pack upload-archive receive-pack"),
             (_, "format") => Kind::Words("plain json"),
             (_, "where") => Kind::Words("stderr syslog none"),
+            (_, "format") => Kind::Words("plain json journal"),
             (_, "path" | "file" | "command") => Kind::Files,
             (_, "user") => Kind::Users,
             (_, "group") => Kind::Groups,
