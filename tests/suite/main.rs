@@ -41,6 +41,7 @@ mod interpolation;
 mod limits;
 mod listening;
 mod load;
+mod log_fields;
 mod log_lines;
 mod log_readers;
 mod logging;
