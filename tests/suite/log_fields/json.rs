@@ -1,5 +1,9 @@
 //! `--log-format=json`.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{closed, events, good_request, restored, start};
@@ -205,6 +209,55 @@ fn lines_are_bounded() {
             assert!(value.as_str().is_none_or(|text| text.len() <= most), "{name}: {value}");
         }
     }
+}
+
+/// A record of each family of addresses: without brackets, and for a local client its user.
+#[test]
+fn addresses_and_transports() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let path = scratch.root().join("socket");
+    let listen = format!("--listen=unix:{}", path.display());
+    let invocation = Gitd.serve(&scratch).listen(&["::1"]).arg(listen);
+    let daemon = start(invocation, "json");
+    ask(&daemon, good_request("/repo.git"));
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(&good_request("/repo.git")).unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
+    let records = closed(&daemon, 2);
+    assert_eq!((&records[0]["client"], &records[0]["transport"]), (&"::1".into(), &"tcp".into()));
+    let local = &records[1];
+    let user = rustix::process::geteuid().as_raw();
+    assert_eq!((&local["user"], &local["transport"]), (&user.into(), &"unix".into()));
+    assert_eq!(local["outcome"], "served");
+    for field in ["client", "port", "bytes_out", "bytes_in", "first_byte"] {
+        assert!(local.get(field).is_none(), "{local}");
+    }
+}
+
+/// The ends that gitd makes.
+#[test]
+fn ends_by_gitd() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    let options = ["--max-pending=1", "--shutdown-timeout=1"];
+    let mut daemon = start(Gitd.serve(&scratch).args(options), "json");
+    let mut dismissed = daemon.connect();
+    let connections =
+        |events: &[Value]| events.iter().filter(|event| event["event"] == "connection").count();
+    wait_until("it is there", || connections(&events(&daemon.log.raw(0))) == 1);
+    let mut waits = daemon.connect();
+    dismissed.rest();
+    waits.send(request("upload-pack", "/repo.git"));
+    waits.packets_to_flush();
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    daemon.log.wait_end();
+    let records = closed(&daemon, 2);
+    assert_eq!(records[0]["outcome"], "dismissed");
+    assert_eq!(records[0]["port"], dismissed.address().port());
+    assert_eq!(records[1]["outcome"], "stopped");
+    assert_eq!(records[1]["port"], waits.address().port());
 }
 
 /// Without --verbose, what went wrong and nothing else.
