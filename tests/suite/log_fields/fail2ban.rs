@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::{closed, good_request, start};
 use crate::support::process::{installed, output};
+use crate::support::scratch::append;
 use crate::support::{Client, Daemon, Gitd, Scratch, pkt, request};
 
 /// The addresses that the filter finds in a log, in their order.
@@ -36,6 +37,9 @@ const FORGED: &str = "/x' does not appear to be a git repository (client 127.0.0
 fn record(format: &str) -> (Scratch, Vec<Vec<u8>>) {
     let scratch = Scratch::new();
     scratch.bare("repo.git");
+    let blameless = FORGED.replace("/x", "/z");
+    let broken = scratch.bare(format!("{}.git", &blameless[1..]));
+    append(&broken.join("config"), "[daemon\n");
     let fake = scratch.fake_git(&format!(
         "echo \"'{FORGED}\" >&2; echo '{{\"time\":\"2026-11-21T23:51:42.123456Z\",\"level\":\"error\"' >&2
 exec \"$REAL\" \"$@\"\n"
@@ -56,6 +60,8 @@ exec \"$REAL\" \"$@\"\n"
         (10, pkt(FORGED)),
         (11, pkt(format!("git-upload-pack /{}", "y'\"\\".repeat(3000)))),
         (12, pkt(format!("git-upload-pack /repo.git\0host={FORGED}\0\0{json}\0"))),
+        // Refused through no fault of the client's.
+        (15, pkt(format!("git-upload-pack {blameless}.git"))),
         // A scan of a balancer, and a network that broke.
         (13, Vec::new()),
         (14, b"0042git".to_vec()),

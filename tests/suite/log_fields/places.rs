@@ -56,7 +56,7 @@ fn detached() {
     let pid_file = scratch.root().join("pid");
     let outcome = syslog
         .of(Gitd.serve(&scratch))
-        .args(["--detach", "--listen=127.0.0.1", "--verbose", "--log-format=json"])
+        .args(["--detach", "--reuseaddr", "--listen=127.0.0.1", "--verbose", "--log-format=json"])
         .option("--port", port.to_string())
         .option("--pid-file", &pid_file)
         .run();
@@ -95,5 +95,19 @@ fn under_inetd() {
         assert_eq!(records[0]["outcome"], outcome, "{events:#?}");
         assert_eq!(records[0]["transport"], "tcp");
         assert_eq!(records[0].get("service_pid").is_some(), outcome == "served");
+    }
+}
+
+/// The plain log has the record as a line only where nothing else has said it.
+#[test]
+fn the_line_under_inetd() {
+    let scratch = Scratch::new();
+    scratch.bare("repo.git");
+    for (pathname, lines) in [("/repo.git", 1), ("/none", 0)] {
+        let (inetd, mut client) = Inetd::tcp(Gitd.serve(&scratch));
+        client.send(good_request(pathname));
+        client.half_close();
+        client.rest();
+        assert_eq!(inetd.raw_log().matches("Disconnected").count(), lines, "{pathname}");
     }
 }
