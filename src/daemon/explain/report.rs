@@ -236,7 +236,7 @@ impl Report {
 
     /// Each piece goes out at once, so that a step that hangs is seen. Nobody may listen any more.
     fn say(&self, text: &str) {
-        if self.format == Format::Plain {
+        if self.format != Format::Json {
             let mut stdout = io::stdout();
             let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         }

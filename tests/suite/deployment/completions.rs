@@ -37,7 +37,6 @@ impl Opt {
             ("--port", _) => Kind::Words("auto"),
             ("--mptcp", _) => Kind::Words("require"),
             (_, "service") => Kind::Words("upload-pack upload-archive receive-pack"),
-            (_, "format") => Kind::Words("plain json"),
             (_, "where") => Kind::Words("stderr syslog none"),
             (_, "format") => Kind::Words("plain json journal"),
             (_, "path" | "file" | "command") => Kind::Files,
