@@ -184,6 +184,12 @@ impl Admission {
         state.running + state.idle
     }
 
+    /// How many sessions work, how many are idle, and how many requests wait in the queue.
+    pub fn census(&self) -> (usize, usize, usize) {
+        let state = self.lock();
+        (state.running, state.idle, state.waiting)
+    }
+
     /// Whether requests of `client` about `subject` wait because too many checks of the one or the
     /// other are under way, and not for a permit.
     pub fn waits_for_checks(&self, client: impl Into<ClientAddress>, subject: &[u8]) -> bool {

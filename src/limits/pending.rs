@@ -119,6 +119,11 @@ impl Pending {
         dismissed > 0
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.lock().clients.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -53,7 +53,7 @@ pub fn cork_if_far(client: impl AsFd) -> bool {
 }
 
 /// The smoothed round-trip time of the (first) path.
-fn round_trip(client: impl AsFd) -> Option<Duration> {
+pub fn round_trip(client: impl AsFd) -> Option<Duration> {
     let tcp = Structure::<72>::read(client, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     Some(Duration::from_micros(tcp.u32(68)?.into()))
 }

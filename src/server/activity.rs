@@ -1,4 +1,5 @@
-//! What each connection is doing, for the log line that reports a stuck runtime.
+//! What each connection is doing, for the log line that reports a stuck runtime and for an
+//! administrator.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write as _};
@@ -6,13 +7,18 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::net::peer::{Origin, Peer};
+use crate::protocol::request::Request;
+use crate::session::live::Live;
 
 /// How many connections a report names; the others are counted.
 const NAMED: usize = 8;
+
+/// How many connections to list without giving the lock back.
+const PORTION: usize = 128;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,11 +64,59 @@ struct All {
 /// One connection.
 #[derive(Debug)]
 pub struct Activity {
-    origin: Origin,
+    /// Where the connection comes from.
+    pub origin: Origin,
+    /// When it was accepted.
+    pub accepted: Instant,
     state: Mutex<(Stage, Instant)>,
+    request: OnceLock<Arc<Request>>,
+    live: OnceLock<Arc<Live>>,
 }
 
 impl Activity {
+    fn new(origin: Origin) -> Self {
+        let now = Instant::now();
+        Activity {
+            origin,
+            accepted: now,
+            state: Mutex::new((Stage::Reading, now)),
+            request: OnceLock::new(),
+            live: OnceLock::new(),
+        }
+    }
+
+    /// Records the request.
+    pub fn asks(&self, request: &Arc<Request>) {
+        let _ = self.request.set(Arc::clone(request));
+    }
+
+    /// Records the start of the service. Returns where its session tells what it does.
+    pub fn runs(&self, pid: u32) -> Arc<Live> {
+        Arc::clone(self.live.get_or_init(|| Arc::new(Live::new(pid))))
+    }
+
+    /// The service has ended, and its bytes are in the connection's record.
+    pub fn ended(&self) {
+        if let Some(live) = self.live() {
+            live.end();
+        }
+    }
+
+    /// What it does.
+    pub fn stage(&self) -> Stage {
+        self.lock().0
+    }
+
+    /// The request, once it is there.
+    pub fn request(&self) -> Option<&Request> {
+        self.request.get().map(|request| &**request)
+    }
+
+    /// The session, once its service runs.
+    pub fn live(&self) -> Option<&Live> {
+        self.live.get().map(|live| &**live)
+    }
+
     /// Records the start of a stage.
     pub fn enter(&self, stage: Stage) {
         *self.lock() = (stage, Instant::now());
@@ -87,8 +141,7 @@ impl Activities {
         origin: Origin,
         serve: impl FnOnce(Arc<Activity>) -> F,
     ) -> F::Output {
-        let activity =
-            Arc::new(Activity { origin, state: Mutex::new((Stage::Reading, Instant::now())) });
+        let activity = Arc::new(Activity::new(origin));
         let entry = Entry::new(self, Arc::clone(&activity));
         let mut serving = pin!(serve(activity));
         poll_fn(|context| {
@@ -117,6 +170,29 @@ impl Activities {
             let _ = write!(text, "; and {more} more clients");
         }
         text
+    }
+
+    /// At most `most` connections with their numbers, the oldest first. The lock is taken for a few
+    /// of them at a time, so that the server never waits long for it.
+    pub fn list(&self, most: usize) -> Vec<(u64, Arc<Activity>)> {
+        let mut list: Vec<(u64, Arc<Activity>)> = Vec::new();
+        loop {
+            let next = list.last().map_or(0, |(number, _)| number + 1);
+            let room = (most - list.len()).min(PORTION);
+            let before = list.len();
+            let all = self.lock();
+            let portion = all.connections.range(next..).take(room);
+            list.extend(portion.map(|(&number, activity)| (number, Arc::clone(activity))));
+            drop(all);
+            if list.len() == before {
+                return list;
+            }
+        }
+    }
+
+    /// The number of connections.
+    pub fn count(&self) -> usize {
+        self.lock().connections.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
@@ -179,6 +255,12 @@ mod tests {
         );
         assert!(report.contains("; client 127.0.0.1:1, watching its service 7 for 0 s; "));
         assert!(report.ends_with("; and 2 more clients"), "{report}");
+        let ports = |most| -> Vec<u64> {
+            activities.list(most).into_iter().map(|(number, _)| number).collect()
+        };
+        assert!(ports(0).is_empty());
+        assert_eq!(ports(3), [1, 2, 3]);
+        assert_eq!(ports(1000), (1..=9).collect::<Vec<_>>());
         drop(waiting);
         assert_eq!(activities.report(), "it works for no client");
     }

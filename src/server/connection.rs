@@ -147,6 +147,7 @@ impl Client {
         request: Arc<Request>,
         exchange: Exchange,
     ) {
+        self.activity.asks(&request);
         let asked = Instant::now();
         let admitted = self.admit(&shared, &wire, &request).await;
         self.open.record().queued = Some(asked.elapsed());
@@ -170,7 +171,8 @@ impl Client {
         let (timeout, service) = (shared.limits.timeout, request.service);
         let stderr = Stderr::new(service, process.pid, stderr);
         let wire = Some(wire);
-        let session = Session { wire, process, service, stderr, corked, timeout, exchange };
+        let live = None;
+        let session = Session { wire, process, service, stderr, corked, timeout, exchange, live };
         self.attend(&shared, &request, session, admitted).await;
     }
 
@@ -305,6 +307,7 @@ impl Client {
         let (outcome, mut stderr) =
             session.watch(&mut admitted, &shared.observers, shared.reaches(Phase::Ending)).await;
         let Client { socket, activity, descriptors, mut open } = self;
+        activity.ended();
         open.ended(&outcome);
         let unheard = outcome.failed_silently().then_some((socket, descriptors));
         drop(admitted);

@@ -71,7 +71,8 @@ pub fn serve(policy: &Policy, limits: &Limits, starter: &Starter, fatal: u8) -> 
     let (pid, service) = (process.pid, request.service);
     let stderr = Stderr::new(service, pid, stderr);
     let timeout = limits.timeout;
-    let session = Session { wire: None, process, service, stderr, corked, timeout, exchange };
+    let wire = None;
+    let session = Session { wire, process, service, stderr, corked, timeout, exchange, live: None };
     let outcome = client.attend(session).unwrap_or_else(|error| {
         event::service_lost(pid, &errno_text(&error));
         Outcome::default()

@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod first_byte;
+pub mod live;
 pub mod monitor;
 pub mod rest;
 pub mod stderr;
@@ -25,6 +26,7 @@ use crate::limits::threads::Threads;
 use crate::log::event;
 use crate::net::registered::Registered;
 use crate::protocol::service::Service;
+use crate::session::live::Live;
 use crate::session::monitor::{Monitor, Watched};
 use crate::session::rest::Exchange;
 use crate::session::stderr::Stderr;
@@ -82,6 +84,8 @@ pub struct Session {
     pub timeout: Option<Duration>,
     /// What the client has sent so far.
     pub exchange: Exchange,
+    /// Where to tell what the session does, if somebody wants to know.
+    pub live: Option<Arc<Live>>,
 }
 
 /// How a session ended.
@@ -115,13 +119,14 @@ impl Session {
         observers: &Threads,
         ending: impl Future<Output = ()>,
     ) -> (Outcome, Stderr) {
-        let Session { mut wire, process, service, mut stderr, corked, timeout, exchange } = self;
+        let Session { mut wire, process, service, mut stderr, .. } = self;
+        let Session { corked, timeout, exchange, live, .. } = self;
         let pidfd =
             register_with_retry(|| Registered::new(process.pidfd()?, Interest::READABLE)).await;
         let client = wire.as_ref().map(|wire| Arc::clone(wire.get_ref()));
         let now = Instant::now();
         let traffic = Traffic::new(service, corked, timeout, exchange, now);
-        let monitor = Monitor::new(client, process.pid, traffic, now);
+        let monitor = Monitor::new(client, process.pid, traffic, live, now);
         if monitor.next_look().is_none() {
             stderr.listen();
         }
@@ -130,6 +135,7 @@ impl Session {
         let mut ending = pin!(ending);
         let mut told = false;
         let ended = loop {
+            watcher.tell();
             tokio::select! {
                 biased;
                 () = reported(&pidfd) => {

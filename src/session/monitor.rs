@@ -2,7 +2,7 @@
 
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use socket2::Socket;
@@ -11,9 +11,14 @@ use crate::log::event;
 use crate::log::record::Cut;
 use crate::net::watch::{self, Counters, Queues};
 use crate::session::first_byte::FirstByte;
+use crate::session::live::{Doing, Live};
+use crate::session::rest::Activity;
 use crate::session::traffic::{Actions, Seen, Segments, Traffic};
 use crate::session::{ClientSocket, register};
 use crate::sys::socket;
+
+/// How often to measure the round-trip time for readers.
+const MEASURE: Duration = Duration::from_secs(1);
 
 /// One session's connection.
 #[derive(Debug)]
@@ -25,6 +30,9 @@ pub struct Monitor {
     pub traffic: Traffic,
     first_byte: FirstByte,
     cut: Option<Cut>,
+    live: Option<Arc<Live>>,
+    /// When the round-trip time was last measured.
+    measured: Option<Instant>,
 }
 
 /// A connection that was watched to its end.
@@ -41,8 +49,38 @@ pub struct Watched {
 
 impl Monitor {
     /// Watches `client`, which the process `pid` has as its standard input and output.
-    pub fn new(client: Option<Arc<Socket>>, pid: u32, traffic: Traffic, now: Instant) -> Self {
-        Monitor { client, pid, traffic, first_byte: FirstByte::new(now), cut: None }
+    pub fn new(
+        client: Option<Arc<Socket>>,
+        pid: u32,
+        traffic: Traffic,
+        live: Option<Arc<Live>>,
+        now: Instant,
+    ) -> Self {
+        let first_byte = FirstByte::new(now);
+        Monitor { client, pid, traffic, first_byte, cut: None, live, measured: None }
+    }
+
+    /// Tells readers what the service does; `held` if it is stopped until it gets a permit.
+    pub fn tell(&self, held: bool) {
+        if let Some(live) = &self.live {
+            live.does(match self.traffic.activity(Instant::now()) {
+                _ if held => Doing::Held,
+                Activity::Works => Doing::Works,
+                Activity::Waits { .. } => Doing::Waits,
+                Activity::Unknown => Doing::Unknown,
+            });
+        }
+    }
+
+    /// Tells readers what has moved.
+    fn publish(&mut self, now: Instant, counters: Option<&Counters>) {
+        if let (Some(live), Some(counters), Some(client)) = (&self.live, counters, &self.client) {
+            live.count(counters);
+            if self.measured.is_none_or(|measured| now - measured >= MEASURE) {
+                self.measured = Some(now);
+                let _ = watch::round_trip(client).map(|time| live.measure(time));
+            }
+        }
     }
 
     /// Registers the client's socket to wait for events. `None` for lack of memory.
@@ -73,9 +111,10 @@ impl Monitor {
     /// Reads the state of the connection and does what is decided. Returns the signal that must end
     /// the service, if it has not noticed that its connection was shut down.
     pub fn look(&mut self, now: Instant) -> Option<Signal> {
+        let counters = Counters::read(self.client.as_ref()?);
+        self.publish(now, counters.as_ref());
         let client = self.client.as_ref()?;
         let questions = self.traffic.questions();
-        let counters = Counters::read(client);
         let seen = Seen {
             counters,
             queues: counters.map_or_else(|| Queues::read(client), |_| Queues::default()),

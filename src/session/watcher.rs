@@ -51,6 +51,11 @@ impl<'a> Watcher<'a> {
         }
     }
 
+    /// Tells other threads what the session does. Call it before each wait.
+    pub(super) fn tell(&self) {
+        self.monitor.tell(self.work.is_held());
+    }
+
     /// The socket has reported an event, or that a direction has ended.
     pub(super) fn arrived(&mut self, closed: bool) {
         self.monitor.arrived(Instant::now(), closed);
