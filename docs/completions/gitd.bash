@@ -9,7 +9,7 @@ _gitd() {
         name=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     case $name in
-        '') if [[ $word == -* ]]; then choice=(-W '--base-path= --base-path-relaxed --interpolated-path= --user-path --user-path= --export-all --strict-paths --access-hook= --informative-errors --moved-to= --enable= --disable= --allow-override= --forbid-override= --git-config= --nice= --listen= --port= --port-file= --require-all-listeners --socket-mode= --socket-owner= --mptcp --mptcp= --no-mptcp --reuseaddr --inetd --detach --pid-file= --user= --group= --init-timeout= --timeout= --max-connections= --max-connections-per-address= --max-queue= --queue-timeout= --max-pending= --shutdown-timeout= --verbose --syslog --log-destination= --log-format= --no-informative-errors --explain= --explain-service= --remote-addr= --help --version'); else choice=(-d); fi ;;
+        '') if [[ $word == -* ]]; then choice=(-W '--base-path= --base-path-relaxed --interpolated-path= --user-path --user-path= --export-all --strict-paths --access-hook= --informative-errors --moved-to= --enable= --disable= --allow-override= --forbid-override= --git-config= --nice= --listen= --port= --port-file= --require-all-listeners --socket-mode= --socket-owner= --mptcp --mptcp= --no-mptcp --reuseaddr --inetd --detach --pid-file= --user= --group= --init-timeout= --timeout= --max-connections= --max-connections-per-address= --max-queue= --queue-timeout= --max-pending= --shutdown-timeout= --verbose --syslog --log-destination= --log-format= --no-informative-errors --status= --status-public --explain= --explain-service= --remote-addr= --help --version'); else choice=(-d); fi ;;
         --base-path) choice=(-f) ;;
         --user-path) choice=(-f) ;;
         --access-hook) choice=(-f) ;;

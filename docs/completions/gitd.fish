@@ -46,6 +46,8 @@ complete -c gitd -l no-informative-errors -d 'Tell clients only that they are re
 complete -c gitd -l explain -x -d 'Say how a request for this URL or path is decided, and why'
 complete -c gitd -l explain-service -x -a 'upload-pack upload-archive receive-pack' -d 'Of this service (default: upload-pack)'
 complete -c gitd -l remote-addr -x -d 'From this client (default: 127.0.0.1)'
+complete -c gitd -l status -x -d 'Serve metrics, health and a live page on address:port or unix:/path'
+complete -c gitd -l status-public -d 'Let --status be an address that is not loopback'
 complete -c gitd -l help -d 'Print this help'
 complete -c gitd -l version -d 'Print the version'
 complete -c gitd-connect -f -a '(__fish_print_hostnames)'

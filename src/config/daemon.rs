@@ -3,8 +3,11 @@
 
 use std::ffi::{CString, OsStr};
 use std::fmt::{self, Display, Formatter};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use thiserror::Error;
 
 use super::ConfigError;
 use crate::config::options::{Multipath, Options, Port};
@@ -16,6 +19,9 @@ pub const GIT_PORT: u16 = 9418;
 
 /// The default permissions of a Unix socket: every local user may connect, as with a TCP port.
 const SOCKET_MODE: u32 = 0o666;
+
+/// The permissions of the status's Unix socket.
+const STATUS_SOCKET_MODE: u32 = 0o660;
 
 /// A listening daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub struct Daemon {
     pub pid_file: Option<Vec<u8>>,
     /// The file for the addresses and ports, relative to the working directory.
     pub port_file: Option<Vec<u8>>,
+    /// Where to tell of the server's state, if anywhere.
+    pub status: Option<StatusOn>,
     /// The user to become after binding.
     pub identity: Option<Identity>,
 }
@@ -97,8 +105,61 @@ impl Daemon {
             detach: options.detach,
             pid_file: options.pid_file.clone(),
             port_file: options.port_file.clone(),
+            status: StatusOn::from_options(options)?,
             identity,
         })
+    }
+}
+
+/// Where to tell of the server's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusOn {
+    /// An address and its port.
+    Inet(SocketAddr),
+    /// A socket in the file system, with its rights.
+    Unix(PathBuf, SocketRights),
+}
+
+/// Why `--status` cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StatusError {
+    /// One client has no use for it.
+    #[error("--status is incompatible with --inetd")]
+    Inetd,
+    /// Neither an address with a port nor a path.
+    #[error("invalid status '{0}', expecting <address>:<port> or unix:/<path>")]
+    Place(String),
+    /// An address that others can reach.
+    #[error("--status={0} is no loopback address; to tell everybody, add --status-public")]
+    Public(SocketAddr),
+    /// `--status-public` alone.
+    #[error("--status-public supplied without --status")]
+    Nowhere,
+}
+
+impl StatusOn {
+    fn from_options(options: &Options) -> Result<Option<Self>, ConfigError> {
+        let Some(text) = &options.status else {
+            let alone = options.status_public;
+            return if alone { Err(StatusError::Nowhere.into()) } else { Ok(None) };
+        };
+        let misspelt = || StatusError::Place(Escaped(text).to_string());
+        if let Some(path) = text.strip_prefix(b"unix:") {
+            let path = Path::new(OsStr::from_bytes(path));
+            let given = SocketRights::from_options(options)?;
+            // It names clients and repositories, so not every local user may read it.
+            let rights = SocketRights { mode: STATUS_SOCKET_MODE, ..given };
+            return match path.is_absolute() {
+                true => Ok(Some(StatusOn::Unix(path.to_owned(), rights))),
+                false => Err(misspelt().into()),
+            };
+        }
+        let address = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        let address: SocketAddr = address.ok_or_else(misspelt)?;
+        if !options.status_public && !address.ip().to_canonical().is_loopback() {
+            return Err(StatusError::Public(address).into());
+        }
+        Ok(Some(StatusOn::Inet(address)))
     }
 }
 
@@ -162,5 +223,43 @@ impl Display for Port {
             Port::Number(number) => write!(f, "{number}"),
             Port::Auto => f.write_str("auto"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    #[test]
+    fn status_is_for_this_machine_unless_told_otherwise() {
+        let place = |arguments: &[&str]| {
+            let options = Options::parse(arguments.iter().map(OsString::from)).unwrap();
+            StatusOn::from_options(&options).map_err(|error| error.to_string())
+        };
+        let inet = |text: &str| Ok(Some(StatusOn::Inet(text.parse().unwrap())));
+        assert_eq!(place(&[]), Ok(None));
+        for local in ["127.0.0.1:9419", "127.9.9.9:0", "[::1]:9419", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(place(&[&format!("--status={local}")]), inet(local));
+        }
+        for public in ["0.0.0.0:9419", "[::]:9419", "192.0.2.1:80", "[::ffff:192.0.2.1]:1"] {
+            let status = format!("--status={public}");
+            assert!(place(&[&status]).unwrap_err().ends_with("add --status-public"), "{public}");
+            assert_eq!(place(&["--status-public", &status]), inet(public));
+        }
+        let rights = SocketRights { mode: 0o660, user: None, group: None };
+        assert_eq!(
+            place(&["--status=unix:/run/status", "--socket-mode=777"]),
+            Ok(Some(StatusOn::Unix("/run/status".into(), rights)))
+        );
+        for misspelt in ["", "9419", "localhost:1", "127.0.0.1", "unix:x", "127.0.0.1:65536"] {
+            let error = place(&[&format!("--status={misspelt}")]).unwrap_err();
+            assert!(error.starts_with(&format!("invalid status '{misspelt}', ")), "{error}");
+        }
+        assert_eq!(
+            place(&["--status-public"]),
+            Err("--status-public supplied without --status".into())
+        );
     }
 }

@@ -112,6 +112,10 @@ pub struct Options {
     pub queue_timeout: Option<u32>,
     /// `--shutdown-timeout=`, in seconds
     pub shutdown_timeout: Option<u32>,
+    /// `--status=`
+    pub status: Option<Vec<u8>>,
+    /// `--status-public`
+    pub status_public: bool,
     /// The result of `--enable`, `--disable`, `--allow-override` and `--forbid-override`, in their
     /// order on the command line
     pub offers: Offers,
@@ -220,6 +224,8 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         max_queue: matches.get_one("max-queue").copied(),
         queue_timeout: matches.get_one("queue-timeout").copied(),
         shutdown_timeout: matches.get_one("shutdown-timeout").copied(),
+        status: bytes("status"),
+        status_public: flag("status-public"),
         offers: offers(matches),
         explain: bytes("explain"),
         explain_service: matches.get_one("explain-service").copied(),

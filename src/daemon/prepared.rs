@@ -16,6 +16,7 @@ use crate::limits::pending::{Bound, Pending};
 use crate::limits::threads::{Threads, WhenBusy};
 use crate::server::heartbeat::Heartbeat;
 use crate::server::shared::{Phase, Shared};
+use crate::server::status::Status;
 use crate::sys::process::Spawner;
 use crate::sys::signal::{self, Signals};
 
@@ -24,6 +25,9 @@ const LATE_THREADS: usize = 16;
 
 /// The most threads that look at services' processes. The kernel may block each of them.
 const OBSERVERS: usize = 4;
+
+/// Descriptors for `--status`: its connections, the runtime's, and files of `/proc`.
+const FOR_STATUS: usize = 32;
 
 /// What serves the clients. It is made once privileges are dropped, and before there is a second
 /// thread.
@@ -46,7 +50,7 @@ impl Prepared {
     ///
     /// # Errors
     /// For lack of descriptors or memory.
-    pub fn new(config: &Config) -> io::Result<Self> {
+    pub fn new(config: &Config, has_status: bool) -> io::Result<Self> {
         // It takes low descriptors, and notes the limit of open files for the services.
         let spawner = Spawner::shared()?;
         // A descriptor would report even those that the caller has had ignored.
@@ -58,12 +62,17 @@ impl Prepared {
         let heartbeat = Arc::new(Heartbeat::default());
         let runtime = heartbeat.runtime()?;
         let (phase, observed) = watch::channel(Phase::Serving);
-        let shared = Arc::new(share(config, starter, observed));
+        let shared = Arc::new(share(config, starter, observed, has_status));
         Ok(Prepared { runtime, heartbeat, signals, phase, shared })
     }
 }
 
-fn share(config: &Config, starter: Starter, phase: watch::Receiver<Phase>) -> Shared {
+fn share(
+    config: &Config,
+    starter: Starter,
+    phase: watch::Receiver<Phase>,
+    has_status: bool,
+) -> Shared {
     let limits = config.limits.clone();
     let bounds = Bounds {
         places: limits.max_connections,
@@ -71,7 +80,8 @@ fn share(config: &Config, starter: Starter, phase: watch::Receiver<Phase>) -> Sh
         room: limits.max_queue,
     };
     let limit = raise_descriptors();
-    let descriptors = Descriptors::new(limit, open_descriptors(), bounds.checks() + LATE_THREADS);
+    let open = open_descriptors() + if has_status { FOR_STATUS } else { 0 };
+    let descriptors = Descriptors::new(limit, open, bounds.checks() + LATE_THREADS);
     let bound = pending_bound(limits.max_pending, &bounds, &descriptors, limit);
     Shared {
         policy: config.policy.clone(),
@@ -83,6 +93,7 @@ fn share(config: &Config, starter: Starter, phase: watch::Receiver<Phase>) -> Sh
         observers: Threads::new(OBSERVERS, WhenBusy::Wait),
         activities: Arc::default(),
         phase,
+        status: has_status.then(Status::start),
         limits,
     }
 }

@@ -27,6 +27,7 @@ use crate::log::outlet::Outlet;
 use crate::net::address::Address;
 use crate::server::inetd;
 use crate::server::notify::Manager;
+use crate::server::status::door::Door;
 use crate::sys::child::End;
 use crate::sys::process::Spawner;
 use crate::sys::signal::{self};
@@ -61,6 +62,8 @@ enum Failure {
     NoSocket(Port),
     #[error("--require-all-listeners: not every address could be listened on")]
     PartialBind,
+    #[error("cannot listen for --status: {0}")]
+    Status(String),
     #[error("could not open '{0}' for writing: {1}")]
     StateFile(String, String),
     #[error("cannot drop privileges: {0}")]
@@ -166,16 +169,22 @@ fn start_daemon(
         Err(end) => return Ok(end.into()),
     };
     let Listening { listeners, warnings, .. } = listen(daemon, passed)?;
+    let door = daemon.status.as_ref().map(Door::open).transpose().map_err(|error| {
+        drop(socket_files(&listeners));
+        Failure::Status(errno_text(&error))
+    })?;
     let caller = match background::detach(daemon.detach).map_err(cannot_detach)? {
         Ok(caller) => caller,
         Err(end) => return Ok(end.into()),
     };
     silence_stderr(config.destination)?;
     let files = Files::write(daemon, &listeners)?;
+    let _status_file = door.as_ref().and_then(Door::file);
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
     }
-    let Prepared { runtime, heartbeat, signals, phase, shared } = Prepared::new(config)?;
+    let Prepared { runtime, heartbeat, signals, phase, shared } =
+        Prepared::new(config, door.is_some())?;
     caller.release_stderr()?;
     if let Some(log) = log {
         // Without a thread the sender writes the lines, as until here.
@@ -185,6 +194,10 @@ fn start_daemon(
     let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&shared.activities));
     announce(&listeners, config.warnings.iter().chain(&warnings));
     caller.tell();
+    if let Some(door) = door {
+        let addresses = listeners.iter().map(|listener| listener.address.clone()).collect();
+        door.serve(Arc::clone(&shared), addresses, runtime.handle().clone())?;
+    }
     let manager = Arc::new(Manager::find());
     manager.ready();
     let sockets = listeners.into_iter().map(|listener| listener.socket).collect();

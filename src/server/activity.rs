@@ -1,5 +1,5 @@
-//! What each connection is doing, for the log line that reports a stuck runtime and for an
-//! administrator.
+//! What each connection is doing, for the log line that reports a stuck runtime and for the
+//! administrator's [`status`](crate::server::status).
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write as _};

@@ -28,6 +28,7 @@ use crate::server::farewell;
 use crate::server::open::Open;
 use crate::server::parse::parse_request;
 use crate::server::shared::{Phase, Shared};
+use crate::server::status::health;
 use crate::session::child::Running;
 use crate::session::rest::Exchange;
 use crate::session::stderr::{Left, Stderr};
@@ -60,10 +61,21 @@ pub async fn serve(
     origin: Origin,
     activity: Arc<Activity>,
 ) {
-    event::connection(&Peer::from(origin));
+    let own = shared.status.as_ref().is_some_and(|status| status.probe.is_from(&socket, origin));
+    if !own {
+        event::connection(&Peer::from(origin));
+    }
     watch::prepare(&socket);
     let open = Open::new(origin);
     let mut client = Client { socket: Arc::new(socket), activity, descriptors, open };
+    if own {
+        if let Ok((wire, payload)) = client.read_packet(&shared).await {
+            // A socket can be registered only once.
+            drop(wire);
+            health::answer(&shared, &client.socket, client.peer(), &payload).await;
+        }
+        return client.open.forget();
+    }
     let Some((wire, request, exchange)) = client.request(&shared).await else { return };
     // Boxed so that idle connections don't reserve the session's state.
     Box::pin(client.admit_and_serve(shared, wire, request, exchange)).await;
@@ -171,7 +183,7 @@ impl Client {
         let (timeout, service) = (shared.limits.timeout, request.service);
         let stderr = Stderr::new(service, process.pid, stderr);
         let wire = Some(wire);
-        let live = None;
+        let live = shared.status.as_ref().map(|_| self.activity.runs(process.pid));
         let session = Session { wire, process, service, stderr, corked, timeout, exchange, live };
         self.attend(&shared, &request, session, admitted).await;
     }

@@ -10,6 +10,7 @@ pub mod notify;
 pub mod open;
 pub mod parse;
 pub mod shared;
+pub mod status;
 
 use std::io;
 use std::sync::Arc;

@@ -25,12 +25,14 @@ pub struct Open {
     pub accepted: Instant,
     /// Made when there is something to record: most connections that idle have sent nothing.
     record: Option<Box<Record>>,
+    /// Whether the connection is gitd's own, of which nobody is told.
+    own: bool,
 }
 
 impl Open {
     /// Begins with a connection that was just accepted.
     pub fn new(origin: Origin) -> Self {
-        Open { origin, accepted: Instant::now(), record: None }
+        Open { origin, accepted: Instant::now(), record: None, own: false }
     }
 
     /// Begins with the only client of this process.
@@ -38,6 +40,11 @@ impl Open {
         let mut open = Open::new(Origin::Local(None));
         open.record = Some(Box::new(Record { alone: true, ..Record::new(client) }));
         open
+    }
+
+    /// Ends gitd's own connection without a record.
+    pub fn forget(mut self) {
+        self.own = true;
     }
 
     /// The record so far.
@@ -117,6 +124,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        if self.own {
+            return;
+        }
         let accepted = self.accepted;
         let record = self.record();
         if record.end.is_none() {

@@ -12,6 +12,7 @@ use crate::limits::pending::{Pending, PendingClient};
 use crate::limits::threads::Threads;
 use crate::log::event;
 use crate::server::activity::Activities;
+use crate::server::status::Status;
 
 /// How far a server is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,8 @@ pub struct Shared {
     pub activities: Arc<Activities>,
     /// Whether the server is stopping.
     pub phase: Receiver<Phase>,
+    /// What the administrator is told of the server, if asked for.
+    pub status: Option<Arc<Status>>,
 }
 
 impl Shared {

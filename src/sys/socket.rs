@@ -114,3 +114,11 @@ pub fn peer_user(socket: impl AsFd) -> Option<u32> {
     let user = u32::from_ne_bytes(credentials[..length].get(4..8)?.try_into().ok()?);
     (user != u32::MAX).then_some(user)
 }
+
+/// The process at the other end of a Unix socket, at the time of its connect, by its number here.
+pub fn peer_process(socket: impl AsFd) -> Option<u32> {
+    let (credentials, length) = option::<12>(socket, libc::SOL_SOCKET, libc::SO_PEERCRED).ok()?;
+    let process = u32::from_ne_bytes(credentials[..length].get(..4)?.try_into().ok()?);
+    // 0 for other sockets, and for processes that have no number here.
+    (process != 0).then_some(process)
+}

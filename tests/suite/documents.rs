@@ -67,7 +67,7 @@ fn options() {
     tests.retain(|file| !file.ends_with("documents.rs"));
     let mut tests: String = tests.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     tests.push_str(&read("src/config/options/tests.rs"));
-    tests.push_str(read("src/config/mod.rs").split_once("#[cfg(test)]").unwrap().1);
+    tests.push_str(&read("src/config/tests.rs"));
     let options = options_of_help();
     for (name, _) in &options {
         assert!(synopsis.contains(name.as_str()), "--{name} is not in the synopsis");

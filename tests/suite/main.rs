@@ -59,6 +59,7 @@ mod request;
 mod services;
 mod setups;
 mod signals;
+mod status;
 mod strict;
 mod swapped;
 mod syslog;

@@ -25,6 +25,8 @@ pub(super) fn command() -> Command {
         .args(limits())
         .next_help_heading("Log")
         .args(log())
+        .next_help_heading("Status")
+        .args(status())
         .next_help_heading("Explanation")
         .args(explanation())
         .next_help_heading("Other")
@@ -151,6 +153,17 @@ fn log() -> [Arg; 5] {
             .value_parser(OsStringValueParser::new().try_map(value::log_format)),
         flag("no-informative-errors", "Tell clients only that they are refused (default)")
             .overrides_with("informative-errors"),
+    ]
+}
+
+fn status() -> [Arg; 2] {
+    [
+        bytes(
+            "status",
+            "place",
+            "Serve metrics, health and a live page on address:port or unix:/path",
+        ),
+        flag("status-public", "Let --status be an address that is not loopback"),
     ]
 }
 

@@ -136,6 +136,32 @@ pub fn goes_on(after: Duration) {
     );
 }
 
+/// `--status` is answered at this address.
+pub fn status_listening(address: &dyn Display) {
+    let fields = [("address", Text(address))];
+    info("status-listening", None, &fields, format_args!("Status on {address}"));
+}
+
+/// Another process has the address of `--status`; gitd tries again.
+pub fn status_waits(address: &dyn Display) {
+    warn(
+        "status-waits",
+        None,
+        &[("address", Text(address))],
+        format_args!("another process listens on {address}; trying again for --status"),
+    );
+}
+
+/// The address of `--status` cannot be watched.
+pub fn status_failed(address: &dyn Display, reason: &str) {
+    error(
+        "status-failed",
+        None,
+        &[("address", Text(address)), ("error", Text(&reason))],
+        format_args!("cannot answer on {address}: {reason}; --status is off"),
+    );
+}
+
 /// A file about the running server could not be removed at the end.
 pub fn file_left(path: &Path, reason: &str) {
     let path = path.as_os_str().as_bytes();

@@ -28,7 +28,7 @@ use crate::support::process::{children, descriptors, idle, status, wait_until, w
 use crate::support::{Client, Daemon, End, Packet, Scratch, pkt, request};
 
 /// A client with one of loopback's sixteen million addresses.
-fn from(daemon: &Daemon, last: u8) -> Client {
+pub(crate) fn from(daemon: &Daemon, last: u8) -> Client {
     connect_from(daemon, IpAddr::from([127, 0, 1, last]))
 }
 

@@ -1,0 +1,133 @@
+//! The socket of `--status`, from its opening to the thread that serves it.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::{Builder, Handle};
+use tokio::time::sleep;
+
+use crate::config::StatusOn;
+use crate::listen::unix::{self, SocketFile};
+use crate::log::event;
+use crate::net::address::Address;
+use crate::server::shared::Shared;
+use crate::server::status::answer::Answerer;
+use crate::server::status::http;
+use crate::sys::errno_text;
+
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// How much nicer the thread is than the one that serves clients.
+const NICER: i32 = 10;
+
+/// How long to wait for a gitd that still finishes its work to leave the place.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The place to tell of the server's state, open or about to be.
+#[derive(Debug)]
+pub struct Door {
+    place: StatusOn,
+    /// `None` while another process has the place.
+    socket: Option<Socket>,
+}
+
+impl Door {
+    /// Listens at `place`. Another process may have it, such as a gitd that finishes its work:
+    /// clients must be served meanwhile, so gitd then tries again later.
+    ///
+    /// # Errors
+    /// Those of bind and listen, other than that.
+    pub fn open(place: &StatusOn) -> io::Result<Self> {
+        let socket = match listen(place) {
+            Ok(socket) => Some(socket),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Door { place: place.clone(), socket })
+    }
+
+    /// The file of its socket, to be removed at the end.
+    pub fn file(&self) -> Option<SocketFile> {
+        match (&self.place, &self.socket) {
+            (StatusOn::Unix(path, _), Some(_)) => SocketFile::keep(path),
+            _ => None,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Address {
+        match (&self.socket, &self.place) {
+            (Some(socket), StatusOn::Inet(_)) => Address::of(socket),
+            (None, StatusOn::Inet(address)) => Address::Inet(*address),
+            (_, StatusOn::Unix(path, _)) => Address::Unix(path.clone()),
+        }
+    }
+
+    /// Starts the thread that answers for the life of the process. `listening` are the addresses at
+    /// which the server serves clients, and `server` is its runtime.
+    ///
+    /// # Errors
+    /// When the system has no thread or no descriptor to give.
+    pub fn serve(
+        self,
+        shared: Arc<Shared>,
+        listening: Vec<Address>,
+        server: Handle,
+    ) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let public = match &self.place {
+            StatusOn::Inet(address) => !address.ip().to_canonical().is_loopback(),
+            StatusOn::Unix(..) => true,
+        };
+        let answerer = Answerer::new(shared, listening, server, !public);
+        let thread = thread::Builder::new().name("gitd-status".to_owned());
+        thread.spawn(move || {
+            // On Linux this is about the calling thread. It can only fail by a security module.
+            let _ = rustix::process::nice(NICER);
+            runtime.block_on(self.answer(Arc::new(answerer)));
+        })?;
+        Ok(())
+    }
+
+    async fn answer(self, answerer: Arc<Answerer>) {
+        let address = self.address();
+        let mut socket = self.socket;
+        if socket.is_none() {
+            event::status_waits(&address);
+        }
+        let socket = loop {
+            if let Some(socket) = socket {
+                break socket;
+            }
+            sleep(AGAIN).await;
+            socket = listen(&self.place).ok();
+        };
+        event::status_listening(&address);
+        if let Err(error) = http::serve(socket, answerer).await {
+            event::status_failed(&address, &errno_text(&error));
+        }
+    }
+}
+
+fn listen(place: &StatusOn) -> io::Result<Socket> {
+    match place {
+        StatusOn::Unix(path, rights) => unix::listen(path, *rights),
+        StatusOn::Inet(address) => {
+            let domain = Domain::for_address(*address);
+            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            if address.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            // The server closes first, so an earlier gitd's connections linger.
+            socket.set_reuse_address(true)?;
+            socket.bind(&(*address).into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        }
+    }
+}
