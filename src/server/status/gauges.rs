@@ -1,7 +1,6 @@
 //! Metrics that are read when they are asked for: what is there now, and what gitd itself uses.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -51,11 +50,13 @@ impl Collector for Gauges {
             pending,
         )?;
         writer.gauge("gitd_connections", "Open connections.", activities.count() as u64)?;
-        let most = |most: Option<usize>| most.map_or(f64::INFINITY, |most| most as f64);
-        let permits = most(limits.max_connections.map(NonZeroUsize::get));
-        writer.gauge("gitd_max_connections", "The limit of running sessions.", permits)?;
-        let room = most(limits.max_queue);
-        writer.gauge("gitd_max_queue", "The limit of queued requests.", room)?;
+        if let Some(most) = limits.max_connections {
+            let most = most.get() as u64;
+            writer.gauge("gitd_max_connections", "The limit of running sessions.", most)?;
+        }
+        if let Some(most) = limits.max_queue {
+            writer.gauge("gitd_max_queue", "The limit of queued requests.", most as u64)?;
+        }
         writer.gauge("gitd_mptcp_paths", "Paths of running sessions over MPTCP.", self.paths())?;
         let draining = u64::from(*phase.borrow() != Phase::Serving);
         writer.gauge("gitd_draining", "Whether the server stops: 1 if so.", draining)?;

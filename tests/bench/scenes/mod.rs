@@ -10,6 +10,7 @@ mod links;
 mod load;
 mod silent;
 mod stall;
+mod status;
 mod storm;
 pub(crate) mod wire;
 
@@ -103,6 +104,11 @@ pub(crate) const SCENES: &[Scene] = &[
         name: "stall",
         what: "the real git client over TCP and over MPTCP, and the ACKs that it waits for",
         run: stall::run,
+    },
+    Scene {
+        name: "status",
+        what: "small requests while --status is read, and while its readers stall",
+        run: status::run,
     },
     Scene {
         name: "links",

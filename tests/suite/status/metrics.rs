@@ -206,3 +206,27 @@ fn documented() {
     }
     assert!(count > 15, "{count}");
 }
+
+/// A client that asks for MPTCP is counted as such, with its paths.
+#[test]
+fn multipath() {
+    let Ok(socket) = socket2::Socket::new(
+        socket2::Domain::IPV4,
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::MPTCP),
+    ) else {
+        return skip("needs a kernel with Multipath TCP");
+    };
+    let site = Site::with(|gitd| gitd.arg("--mptcp"));
+    socket.connect(&site.daemon.address().into()).unwrap();
+    let client = crate::support::Client::from(std::net::TcpStream::from(socket)).busy();
+    wait_until("its path is seen", || site.metric("gitd_mptcp_paths") == 1.0);
+    let sessions = site.sessions();
+    assert_eq!((&sessions[0]["transport"], &sessions[0]["paths"]), (&"mptcp".into(), &1.into()));
+    client.finish();
+    let ended = "gitd_mptcp_sessions_total{paths=\"1\"}";
+    wait_until("it is counted", || site.metric(ended) == 1.0);
+    let requests =
+        "gitd_requests_total{service=\"upload-pack\",outcome=\"served\",transport=\"mptcp\"}";
+    assert_eq!(site.metric(requests), 1.0);
+}
