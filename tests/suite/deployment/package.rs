@@ -58,6 +58,8 @@ fn what_is_in_it() {
         "/usr/share/fish/vendor_completions.d/gitd.fish",
         "/usr/share/doc/gitd/README.Debian",
         "/usr/share/doc/gitd/README.md",
+        "/usr/share/doc/gitd/examples/alerts.yml",
+        "/usr/share/doc/gitd/examples/dashboard.json",
         "/usr/share/doc/gitd/examples/push.conf",
     ] {
         assert!(
