@@ -70,9 +70,9 @@ pub fn unread(reason: &Unread, peer: &Peer) {
         Unread::Nothing => probe(peer),
         Unread::Dismissed => dismissed(peer),
         Unread::Broken(error) => connection_lost(peer, &errno_text(error)),
-        Unread::HungUp | Unread::Length(_) | Unread::TimedOut(_) => {
+        Unread::HungUp | Unread::Length(_) | Unread::TimedOut(_) | Unread::Proxy(_) => {
             let word = reason.word().unwrap_or("request-timeout");
-            died(word, reason, peer);
+            died(word, reason, reason.remedy(), peer);
         }
     }
 }
@@ -82,7 +82,7 @@ pub fn malformed(reason: &Malformed, peer: &Peer) {
     match reason {
         Malformed::UnknownCommand(line) => protocol_error(reason, line, peer),
         Malformed::Invalid | Malformed::UnclosedBracket | Malformed::GarbageAfterHost => {
-            died(reason.word(), reason, peer);
+            died(reason.word(), reason, "", peer);
         }
     }
 }
@@ -148,12 +148,13 @@ pub fn interpolated(path: &[u8]) {
 
 /// What the client sent is no request. The stock daemon calls it fatal, though only this connection
 /// ends. The client gets no answer.
-fn died(word: &'static str, reason: &dyn Display, peer: &Peer) {
+fn died(word: &'static str, reason: &dyn Display, remedy: &str, peer: &Peer) {
+    let divider = if remedy.is_empty() { "" } else { "; " };
     fatal_error(
         "malformed",
         Some(peer),
         &[("reason", Word(word))],
-        format_args!("{reason} (client {peer})"),
+        format_args!("{reason} (client {peer}{divider}{remedy})"),
     );
 }
 

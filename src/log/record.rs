@@ -125,7 +125,7 @@ impl Outcome {
     pub fn of_unread(reason: &Unread) -> Self {
         match reason {
             Unread::Nothing => Outcome::NoRequest,
-            Unread::HungUp | Unread::Length(_) => Outcome::Malformed,
+            Unread::HungUp | Unread::Length(_) | Unread::Proxy(_) => Outcome::Malformed,
             Unread::TimedOut(_) => Outcome::TimedOut,
             Unread::Dismissed => Outcome::Dismissed,
             Unread::Broken(_) => Outcome::Gone,

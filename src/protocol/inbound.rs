@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::protocol::pktline::{self, BadLength, PREFIX};
+use crate::protocol::proxy::{self, Malformed};
 use crate::sys::errno_text;
 use crate::sys::wait::wait_readable;
 
@@ -26,6 +27,9 @@ pub enum Unread {
     /// The bytes are no packet.
     #[error("{0}")]
     Length(#[from] BadLength),
+    /// The bytes are no header of the PROXY protocol, which this peer must send.
+    #[error("{0}")]
+    Proxy(#[from] Malformed),
     /// The packet was not complete within this time.
     #[error("no request within {} seconds", .0.as_secs())]
     TimedOut(Duration),
@@ -38,12 +42,35 @@ pub enum Unread {
 }
 
 impl Unread {
+    /// What the administrator should know; empty if the reason says it all.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Unread::Proxy(Malformed::Uninvited(_)) => {
+                "a PROXY header, and --proxy-protocol does not list this address"
+            }
+            Unread::Proxy(Malformed::Missing) => "--proxy-protocol lists this address",
+            _ => "",
+        }
+    }
+
     /// Why the bytes are no packet, in one word that never changes, for programs.
     pub fn word(&self) -> Option<&'static str> {
         match self {
             Unread::HungUp => Some("hung-up"),
             Unread::Length(_) => Some("invalid-length"),
+            Unread::Proxy(_) => Some("proxy-header"),
             Unread::Nothing | Unread::TimedOut(_) | Unread::Dismissed | Unread::Broken(_) => None,
+        }
+    }
+
+    /// The same from a peer that is `listed` for the PROXY protocol, or not.
+    #[must_use]
+    pub fn of_peer(self, listed: bool) -> Self {
+        match self {
+            Unread::Length(BadLength::NotHex(prefix)) if !listed && proxy::begins(&prefix) => {
+                Malformed::Uninvited(BadLength::NotHex(prefix)).into()
+            }
+            other => other,
         }
     }
 }

@@ -5,6 +5,7 @@ use gitd::config::template::{Placeholder, Template};
 use gitd::escape::{self, Escaped};
 use gitd::protocol::inbound::{Packet, Unread};
 use gitd::protocol::pktline::{self, PREFIX};
+use gitd::protocol::proxy::{self, Header, Introduction, Progress};
 use gitd::protocol::request::{Fields, Request, VirtualHost};
 use gitd::repository::pointer;
 
@@ -25,6 +26,52 @@ pub fn packet(bytes: &[u8]) {
         (None, Err(Unread::HungUp)) => assert!(!stream.is_empty()),
         (None, Err(Unread::Nothing)) => assert!(stream.is_empty()),
         (prefix, result) => panic!("{prefix:?} leads to {result:?}"),
+    }
+}
+
+/// A PROXY header that comes in pieces is the one that comes at once, is never longer than it may be, and nothing behind it
+/// is taken. The first byte says how large the pieces are.
+pub fn proxy(bytes: &[u8]) {
+    let Some((&step, stream)) = bytes.split_first() else { return };
+    let (whole, taken) = introduce(stream, 70_000);
+    let (in_pieces, taken_in_pieces) = introduce(stream, usize::from(step) + 1);
+    match (whole, in_pieces) {
+        (Ok(whole), Ok(in_pieces)) => {
+            assert_eq!((whole, whole.length), (in_pieces, taken));
+            assert_eq!(proxy::parse(&stream[..taken]), Ok(Progress::Complete(whole)));
+            let most = if stream.starts_with(b"P") { 107 } else { 16 + 4096 };
+            assert!(taken == taken_in_pieces && taken <= most && proxy::begins(&stream[..4]));
+            for end in 0..taken {
+                assert!(matches!(proxy::parse(&stream[..end]), Ok(Progress::Need(1..))));
+            }
+        }
+        (Err(whole), Err(in_pieces)) => {
+            assert_eq!(whole.to_string(), in_pieces.to_string());
+            assert_plain(&whole.to_string());
+        }
+        (whole, in_pieces) => panic!("{whole:?}, but {in_pieces:?} in pieces of {step}"),
+    }
+}
+
+fn introduce(stream: &[u8], step: usize) -> (Result<Introduction, Unread>, usize) {
+    let mut header = Header::default();
+    let mut taken = 0;
+    loop {
+        let room = header.room();
+        assert!(!room.is_empty() && room.len() <= 4096 + 16);
+        let seen = room.len().min(step).min(stream.len() - taken);
+        room[..seen].copy_from_slice(&stream[taken..taken + seen]);
+        let own = match header.own(seen) {
+            Ok(own) => own.len(),
+            Err(malformed) => return (Err(malformed.into()), taken),
+        };
+        assert!(own <= seen && (own > 0) == (seen > 0));
+        taken += own;
+        match header.advance(own) {
+            Ok(Progress::Need(_)) => {}
+            Ok(Progress::Complete(introduction)) => return (Ok(introduction), taken),
+            Err(reason) => return (Err(reason), taken),
+        }
     }
 }
 
