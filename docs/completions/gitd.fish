@@ -22,6 +22,7 @@ complete -c gitd -l port-file -r -F -d 'Keep the addresses and ports in <file> w
 complete -c gitd -l require-all-listeners -d 'Fail unless every address can be listened on'
 complete -c gitd -l socket-mode -x -d 'Permissions of Unix sockets, octal (default: 666)'
 complete -c gitd -l socket-owner -x -d 'Whom Unix sockets belong to'
+complete -c gitd -l proxy-protocol -x -d 'Take clients\' addresses from the PROXY headers of these peers (cidr,cidr,unix)'
 complete -c gitd -l mptcp -x -a 'require' -d 'Listen with Multipath TCP; with =require, or not at all'
 complete -c gitd -l no-mptcp -d 'Listen with TCP only (default)'
 complete -c gitd -l reuseaddr -d 'Listen although connections of an earlier server linger'

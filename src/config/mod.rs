@@ -2,6 +2,7 @@
 //! and it cannot represent contradictions.
 
 pub mod options;
+pub mod proxies;
 pub mod template;
 
 mod daemon;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::config::options::{Options, Port};
+use crate::config::proxies::Proxies;
 use crate::config::template::Template;
 use crate::escape::Escaped;
 use crate::log::{Destination, Format};
@@ -90,6 +92,8 @@ pub struct Policy {
     pub informative_errors: bool,
     /// The new URL of a retired server, which refuses every request.
     pub moved_to: Option<Template>,
+    /// The load balancers that say for whom they connect.
+    pub proxies: Proxies,
 }
 
 impl Policy {
@@ -154,7 +158,10 @@ pub enum ConfigError {
     #[error("--listen= and --port= are incompatible with --inetd")]
     InetdAddress,
     /// `--inetd` with an option about listening.
-    #[error("--port-file, --require-all-listeners and --socket-* are incompatible with --inetd")]
+    #[error(
+        "--port-file, --proxy-protocol, --require-all-listeners and --socket-* are incompatible \
+         with --inetd"
+    )]
     InetdListening,
     /// `--group` alone.
     #[error("--group supplied without --user")]
@@ -258,6 +265,7 @@ fn listens(options: &Options) -> bool {
         || options.require_all_listeners
         || options.socket_mode.is_some()
         || options.socket_owner.is_some()
+        || options.proxies.any()
 }
 
 fn limits(options: &Options) -> Limits {
@@ -299,6 +307,7 @@ fn policy(options: Options) -> Result<Policy, ConfigError> {
         access_hook: options.access_hook,
         informative_errors: options.informative_errors,
         moved_to,
+        proxies: options.proxies,
     })
 }
 

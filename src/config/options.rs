@@ -14,6 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use clap::{ArgMatches, error::ErrorKind};
 use thiserror::Error;
 
+use crate::config::proxies::Proxies;
 use crate::log::{Destination, Format};
 use crate::protocol::service::{Offers, Service};
 pub use value::{CLIENT_PORT, Rejected};
@@ -76,6 +77,8 @@ pub struct Options {
     pub socket_mode: Option<u32>,
     /// `--socket-owner=`
     pub socket_owner: Option<Vec<u8>>,
+    /// `--proxy-protocol=`
+    pub proxies: Proxies,
     /// `--pid-file=`
     pub pid_file: Option<Vec<u8>>,
     /// `--user=`
@@ -204,6 +207,7 @@ fn collect(matches: &ArgMatches, directories: Vec<OsString>) -> Options {
         require_all_listeners: flag("require-all-listeners"),
         socket_mode: matches.get_one("socket-mode").copied(),
         socket_owner: bytes("socket-owner"),
+        proxies: matches.get_one("proxy-protocol").cloned().unwrap_or_default(),
         pid_file: bytes("pid-file"),
         user: bytes("user"),
         group: bytes("group"),

@@ -64,22 +64,26 @@ struct All {
 /// One connection.
 #[derive(Debug)]
 pub struct Activity {
-    /// Where the connection comes from.
-    pub origin: Origin,
     /// When it was accepted.
     pub accepted: Instant,
-    state: Mutex<(Stage, Instant)>,
     request: OnceLock<Arc<Request>>,
     live: OnceLock<Arc<Live>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    origin: Origin,
+    stage: Stage,
+    since: Instant,
 }
 
 impl Activity {
     fn new(origin: Origin) -> Self {
         let now = Instant::now();
         Activity {
-            origin,
             accepted: now,
-            state: Mutex::new((Stage::Reading, now)),
+            state: Mutex::new(State { origin, stage: Stage::Reading, since: now }),
             request: OnceLock::new(),
             live: OnceLock::new(),
         }
@@ -102,9 +106,14 @@ impl Activity {
         }
     }
 
+    /// Where the connection comes from.
+    pub fn origin(&self) -> Origin {
+        self.lock().origin
+    }
+
     /// What it does.
     pub fn stage(&self) -> Stage {
-        self.lock().0
+        self.lock().stage
     }
 
     /// The request, once it is there.
@@ -119,18 +128,24 @@ impl Activity {
 
     /// Records the start of a stage.
     pub fn enter(&self, stage: Stage) {
-        *self.lock() = (stage, Instant::now());
+        let mut state = self.lock();
+        (state.stage, state.since) = (stage, Instant::now());
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Stage, Instant)> {
+    /// Records where it comes from, as a load balancer says.
+    pub fn comes_from(&self, origin: Origin) {
+        self.lock().origin = origin;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Display for Activity {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (stage, since) = *self.lock();
-        write!(f, "client {}, {stage} for {} s", Peer::from(self.origin), since.elapsed().as_secs())
+        let State { origin, stage, since } = *self.lock();
+        write!(f, "client {}, {stage} for {} s", Peer::from(origin), since.elapsed().as_secs())
     }
 }
 
@@ -234,11 +249,15 @@ mod tests {
         let origin = |port| Origin::Inet(([127, 0, 0, 1], port).into());
         let waiting: Vec<_> = (1..=9)
             .map(|port| {
-                let mut client =
-                    Box::pin(Arc::clone(&activities).track(origin(port), |activity| async move {
+                let mut client = Box::pin(Arc::clone(&activities).track(
+                    origin(port),
+                    move |activity| async move {
                         activity.enter(Stage::Watching(7));
+                        // Behind a load balancer.
+                        activity.comes_from(origin(port + 1000));
                         std::future::pending::<()>().await;
-                    }));
+                    },
+                ));
                 let waker = std::task::Waker::noop();
                 assert!(
                     client.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending()
@@ -253,7 +272,7 @@ mod tests {
         assert!(
             report.starts_with("it works for client 127.0.0.1:99, reading its request for 0 s; ")
         );
-        assert!(report.contains("; client 127.0.0.1:1, watching its service 7 for 0 s; "));
+        assert!(report.contains("; client 127.0.0.1:1001, watching its service 7 for 0 s; "));
         assert!(report.ends_with("; and 2 more clients"), "{report}");
         let ports = |most| -> Vec<u64> {
             activities.list(most).into_iter().map(|(number, _)| number).collect()

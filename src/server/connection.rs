@@ -1,6 +1,8 @@
 //! The life of one connection, from accept to close: read the request, wait for a permit, decide,
 //! hand the socket to git, watch, log how it ended.
 
+mod proxied;
+
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -46,12 +48,17 @@ const HANGING: Duration = Duration::from_secs(10);
 
 struct Client {
     socket: Arc<Socket>,
+    /// Whether the log has its connection.
+    told: bool,
     activity: Arc<Activity>,
     /// Given back after the socket is closed, because fields are dropped in order.
     descriptors: OfConnection,
     /// Dropped last: the socket is closed before the end is recorded.
     open: Open,
 }
+
+/// The client's registration, the request's payload, and the number of bytes before its packet.
+type Received = (ClientSocket, Vec<u8>, usize);
 
 /// Serves one client until it has left.
 pub async fn serve(
@@ -62,14 +69,11 @@ pub async fn serve(
     activity: Arc<Activity>,
 ) {
     let own = shared.status.as_ref().is_some_and(|status| status.probe.is_from(&socket, origin));
-    if !own {
-        event::connection(&Peer::from(origin));
-    }
     watch::prepare(&socket);
     let open = Open::new(origin);
-    let mut client = Client { socket: Arc::new(socket), activity, descriptors, open };
+    let mut client = Client { socket: Arc::new(socket), told: own, activity, descriptors, open };
     if own {
-        if let Ok((wire, payload)) = client.read_packet(&shared).await {
+        if let Ok((wire, payload, _)) = client.read_packet(&shared, false).await {
             // A socket can be registered only once.
             drop(wire);
             health::answer(&shared, &client.socket, client.peer(), &payload).await;
@@ -88,9 +92,14 @@ impl Client {
 
     /// Reads and parses the request; `None` when there is none, which is logged here.
     async fn request(&mut self, shared: &Shared) -> Option<(ClientSocket, Arc<Request>, Exchange)> {
-        let (wire, payload) = match self.read_packet(shared).await {
+        let proxied = shared.policy.proxies.include(self.open.origin);
+        if !proxied {
+            self.tell();
+        }
+        let (wire, payload, before) = match self.read_packet(shared, proxied).await {
             Ok(received) => received,
             Err(reason) => {
+                self.tell();
                 event::unread(&reason, &self.peer());
                 self.open.note_transport(&self.socket);
                 self.open.unread(&reason);
@@ -99,7 +108,7 @@ impl Client {
         };
         match parse_request(&payload, &self.peer()) {
             Ok(request) => {
-                let exchange = Exchange::new(&request, PREFIX + payload.len());
+                let exchange = Exchange::new(&request, before + PREFIX + payload.len());
                 let request = Arc::new(request);
                 self.open.requested(&request);
                 Some((wire, request, exchange))
@@ -113,12 +122,14 @@ impl Client {
         }
     }
 
-    /// Reads the request packet. Returns the registration too, because the session needs it again.
-    async fn read_packet(&self, shared: &Shared) -> Result<(ClientSocket, Vec<u8>), Unread> {
+    /// Reads the request packet, and what a load balancer says before it. Returns the registration
+    /// too, because the session needs it again.
+    async fn read_packet(&mut self, shared: &Shared, proxied: bool) -> Result<Received, Unread> {
         let mut packet = Packet::default();
         // One deadline, counted from accept: a client that sends a byte a second must not extend
         // it.
         let limit = shared.limits.init_timeout;
+        let deadline = limit.map(|limit| (self.open.accepted + limit).into());
         let stopped = async {
             shared.reaches(Phase::Draining).await;
             sleep(GRACE).await;
@@ -129,9 +140,14 @@ impl Client {
                 wire = register_with_retry(|| register(&self.socket)) => wire,
                 () = entry.dismissed() => return Err(Unread::Dismissed),
             };
+            let before = match proxied {
+                // Boxed so that other connections don't reserve its state.
+                true => Box::pin(self.introduce(&wire, &mut entry)).await?,
+                false => 0,
+            };
             loop {
                 if let Some(payload) = packet.complete() {
-                    return Ok((wire, payload));
+                    return Ok((wire, payload, before));
                 }
                 let room = packet.room();
                 let receive = |client: &Arc<Socket>| socket::receive(client, room);
@@ -139,15 +155,13 @@ impl Client {
                     read = wire.perform(Interest::READABLE, receive) => read?,
                     () = entry.dismissed() => return Err(Unread::Dismissed),
                 };
-                packet.advance(read)?;
+                packet.advance(read).map_err(|reason| reason.of_peer(proxied))?;
                 entry.spoke();
             }
         };
         tokio::select! {
             result = read => result,
-            () = until(limit.map(|limit| (self.open.accepted + limit).into())) => {
-                Err(Unread::TimedOut(limit.unwrap_or_default()))
-            }
+            () = until(deadline) => Err(Unread::TimedOut(limit.unwrap_or_default())),
             () = stopped => Err(Unread::Nothing),
         }
     }
@@ -318,7 +332,7 @@ impl Client {
         self.activity.enter(Stage::Watching(pid));
         let (outcome, mut stderr) =
             session.watch(&mut admitted, &shared.observers, shared.reaches(Phase::Ending)).await;
-        let Client { socket, activity, descriptors, mut open } = self;
+        let Client { socket, activity, descriptors, mut open, told } = self;
         activity.ended();
         open.ended(&outcome);
         let unheard = outcome.failed_silently().then_some((socket, descriptors));
@@ -328,7 +342,7 @@ impl Client {
         }
         if let Some((socket, descriptors)) = unheard {
             let denial = Denial::FailedSilently { service: request.service, pid };
-            let client = Client { socket, activity, descriptors, open };
+            let client = Client { socket, told, activity, descriptors, open };
             client.refuse(shared, request, &denial).await;
         }
     }

@@ -19,6 +19,15 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(received)
 }
 
+/// The same, but what was read stays there for the next read.
+///
+/// # Errors
+/// Those of [`receive`].
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (received, _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
+    Ok(received)
+}
+
 /// Sends as much as fits now, without SIGPIPE.
 ///
 /// # Errors

@@ -54,6 +54,7 @@ mod paths;
 mod pid_file;
 mod privileges;
 mod prompt;
+mod proxy;
 mod readiness;
 mod request;
 mod services;

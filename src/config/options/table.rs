@@ -79,7 +79,7 @@ fn services() -> [Arg; 6] {
     ]
 }
 
-fn listening() -> [Arg; 14] {
+fn listening() -> [Arg; 15] {
     [
         bytes("listen", "host", "Listen on this address, or unix:/path (repeatable; default: all)")
             .action(ArgAction::Append),
@@ -90,6 +90,12 @@ fn listening() -> [Arg; 14] {
         valued("socket-mode", "mode", "Permissions of Unix sockets, octal (default: 666)")
             .value_parser(OsStringValueParser::new().try_map(value::mode)),
         bytes("socket-owner", "user:group", "Whom Unix sockets belong to"),
+        valued(
+            "proxy-protocol",
+            "cidr",
+            "Take clients' addresses from the PROXY headers of these peers (cidr,cidr,unix)",
+        )
+        .value_parser(OsStringValueParser::new().try_map(value::proxies)),
         valued("mptcp", "require", "Listen with Multipath TCP; with =require, or not at all")
             .num_args(0..=1)
             .default_missing_value("")

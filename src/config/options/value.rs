@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use thiserror::Error;
 
 use super::{Multipath, Port};
+use crate::config::proxies::Proxies;
 use crate::escape::Escaped;
 use crate::log::{Destination, Format};
 use crate::protocol::service::Service;
@@ -48,6 +49,9 @@ pub enum Rejected {
     /// An invalid value of `--mptcp`.
     #[error("invalid mptcp '{0}', expecting nothing or 'require'")]
     Multipath(String),
+    /// A list of peers with a part that is no network.
+    #[error("invalid proxy-protocol '{0}', expecting addresses, networks or 'unix', with commas")]
+    Proxies(String),
     /// A log destination that does not exist.
     #[error("unknown log destination '{0}'")]
     LogDestination(String),
@@ -195,6 +199,10 @@ pub(super) fn multipath(value: OsString) -> Result<Multipath, Rejected> {
         b"require" => Ok(Multipath::Require),
         _ => Err(Rejected::Multipath(shown(&value))),
     }
+}
+
+pub(super) fn proxies(value: OsString) -> Result<Proxies, Rejected> {
+    value.to_str().and_then(Proxies::parse).ok_or_else(|| Rejected::Proxies(shown(&value)))
 }
 
 pub(super) fn service(value: OsString) -> Result<Service, Rejected> {

@@ -107,8 +107,8 @@ impl Row {
             live => live.map(|live| live.doing()),
         };
         let service = request.map(|request| request.service);
-        let peer = Peer::from(activity.origin);
-        let known = match activity.origin {
+        let peer = Peer::from(activity.origin());
+        let known = match activity.origin() {
             Origin::Local(_) => Some(Transport::Unix),
             Origin::Inet(_) => None,
         };
