@@ -1,6 +1,8 @@
 //! `--proxy-protocol`: the client's address from a load balancer's header, as bytes and as HAProxy writes it, and several
 //! gitd behind HAProxy.
 
+mod balancer;
+mod haproxy;
 mod header;
 mod refusals;
 
