@@ -144,7 +144,7 @@ fn manual_pages_are_well_formed() {
 /// What an administrator can do about delayed acknowledgements stands in the manual as in the guide.
 #[test]
 fn cures_for_delayed_acknowledgements() {
-    for page in ["docs/gitd.8", "docs/mptcp.md"] {
+    for page in ["docs/gitd.8", "docs/mptcp.md", "docs/scaling.md"] {
         for cure in ["sysctl net.ipv4.tcp_pingpong_thresh=255", "quickack 1", "gitd-connect"] {
             assert!(read(page).contains(cure), "{page} has no {cure}");
         }

@@ -4,6 +4,7 @@
 mod balancer;
 mod haproxy;
 mod header;
+mod manifests;
 mod refusals;
 
 use crate::support::{Daemon, Gitd, Scratch, request};
