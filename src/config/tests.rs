@@ -11,7 +11,9 @@ fn config(arguments: &[&str]) -> Result<Config, String> {
 
 #[test]
 fn contradictions_in_order() {
-    let cases: [(&[&str], &str); 16] = [
+    const LISTENING: &str = "--port-file, --proxy-protocol, --require-all-listeners and --socket-* are \
+                             incompatible with --inetd";
+    let cases: [(&[&str], &str); 17] = [
         (&["--log-format=journal", "--syslog"], "--log-format=journal has its own destination"),
         (&["--inetd", "--detach"], "--detach, --user and --group are incompatible with --inetd"),
         (
@@ -21,10 +23,8 @@ fn contradictions_in_order() {
         (&["--inetd", "--port=1"], "--listen= and --port= are incompatible with --inetd"),
         (&["--inetd", "--listen=h"], "--listen= and --port= are incompatible with --inetd"),
         (&["--inetd", "--port=auto"], "--listen= and --port= are incompatible with --inetd"),
-        (
-            &["--inetd", "--port-file=x"],
-            "--port-file, --require-all-listeners and --socket-* are incompatible with --inetd",
-        ),
+        (&["--inetd", "--port-file=x"], LISTENING),
+        (&["--inetd", "--proxy-protocol=unix"], LISTENING),
         (&["--inetd", "--status=[::1]:1"], "--status is incompatible with --inetd"),
         (&["--socket-owner=no-such-user"], "user not found - no-such-user"),
         (&["--listen=unix:x"], "listen address 'unix:x' is not an absolute path"),
