@@ -211,7 +211,7 @@ fn in_bash() {
         ("gitd --verbose --user = roo", "root"),
         ("gitd --base-path = /et", "/etc"),
         ("gitd --nice =", ""),
-        ("gitd --log-format = j", "json"),
+        ("gitd --log-format = j", "json journal"),
         ("gitd --explain-service = up", "upload-pack upload-archive"),
         ("gitd /et", "/etc"),
     ] {
