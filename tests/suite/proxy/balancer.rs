@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -29,7 +27,8 @@ const SERVERS: [&str; 3] = ["git1", "git2", "git3"];
 struct Site {
     scratch: Scratch,
     haproxy: Haproxy,
-    ports: [u16; 3],
+    /// The port of each gitd, and that of its status.
+    ports: [[u16; 2]; 3],
     daemons: Vec<Daemon>,
     /// What the daemons that have ended had logged, by server.
     logs: [Vec<String>; 3],
@@ -40,7 +39,7 @@ impl Site {
     fn new(change: impl Fn(String) -> String) -> Self {
         let scratch = Scratch::new();
         scratch.bare("repo.git");
-        let ports = [free_port(), free_port(), free_port()];
+        let ports = [(); 3].map(|()| [free_port(), free_port()]);
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/haproxy/haproxy.cfg");
         let mut text = fs::read_to_string(file).unwrap();
         let mut replace = |from: &str, to: &str| {
@@ -52,18 +51,21 @@ impl Site {
         replace("\n    source 10.0.0.10", &format!("\n    source {BALANCER}"));
         // The load is over before a server has its full share again.
         replace("slowstart 30s", "slowstart 2s");
-        for (number, port) in (11..).zip(ports) {
-            replace(&format!("10.0.0.{number}:9418\n"), &format!("127.0.0.1:{port}\n"));
+        replace("check port 9419 ", "check ");
+        for (number, [port, status]) in (11..).zip(ports) {
+            let server = format!("127.0.0.1:{port} port {status}\n");
+            replace(&format!("10.0.0.{number}:9418\n"), &server);
         }
-        let daemons = ports.iter().map(|&port| Self::gitd(&scratch, port)).collect();
+        let daemons = ports.iter().map(|&ports| Self::gitd(&scratch, ports)).collect();
         let haproxy = Haproxy::start(&scratch, &change(text));
         let site = Site { scratch, haproxy, ports, daemons, logs: Default::default() };
         SERVERS.iter().for_each(|server| site.haproxy.wait_status(server, |status| status == "UP"));
         site
     }
 
-    fn gitd(scratch: &Scratch, port: u16) -> Daemon {
+    fn gitd(scratch: &Scratch, [port, status]: [u16; 2]) -> Daemon {
         let invocation = Gitd.serve(scratch).option("--proxy-protocol", BALANCER);
+        let invocation = invocation.option("--status", format!("127.0.0.1:{status}"));
         invocation.arg("--reuseaddr").port(port).start()
     }
 
@@ -249,46 +251,33 @@ fn by_source_address() {
     assert_eq!(used.len(), SERVERS.len(), "{servers:?}");
 }
 
-/// The check by HTTP, which the configuration has ready: without a PROXY header, and a server that is not ready gets no
-/// new client, and keeps those that it has.
+/// A server that is about to stop says so, gets no new client, and keeps those that it has.
 #[test]
-fn checked_by_http() {
-    let ready = Arc::new(AtomicBool::new(true));
-    let port = status(Arc::clone(&ready));
-    let site = Site::new(|text| {
-        let text = text.replace("#option httpchk", "option httpchk");
-        let text = text.replace("#http-check", "http-check");
-        text.replace("send-proxy-v2 check ", &format!("send-proxy-v2 check port {port} "))
-    });
+fn not_ready_while_it_drains() {
+    let mut site = Site::new(|text| text);
     assert_eq!(site.haproxy.statistic("git1", "check_status"), "L7OK");
     let held = site.session_on(0);
-    ready.store(false, Relaxed);
-    SERVERS.iter().for_each(|server| site.haproxy.wait_status(server, |status| status == "DOWN"));
-    assert_eq!(site.haproxy.statistic("git1", "check_status"), "L7STS");
-    let mut late = Client::connect(site.haproxy.address());
-    late.try_send(request("upload-pack", "/repo.git"));
-    assert_eq!(late.rest().0, b"");
-    held.finish();
+    site.end(0, Signal::TERM, |site| {
+        assert_eq!(site.haproxy.statistic("git1", "check_status"), "L7STS");
+        for _ in 0..6 {
+            Client::connect(site.haproxy.address()).busy().finish();
+        }
+        held.finish();
+    });
 }
 
-/// What answers `GET /readyz`, until the process ends.
-fn status(ready: Arc<AtomicBool>) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        while let Ok((mut client, _)) = listener.accept() {
-            let mut line = String::new();
-            BufReader::new(&client).read_line(&mut line).unwrap();
-            let answer = match (line.starts_with("GET /readyz "), ready.load(Relaxed)) {
-                (true, true) => "200 OK",
-                (true, false) => "503 Service Unavailable",
-                (false, _) => "404 Not Found",
-            };
-            // Its client may have left.
-            let _ = write!(client, "HTTP/1.0 {answer}\r\n\r\n");
-        }
+/// Without --status a check connects: the two lines and the port are deleted, as the configuration says.
+#[test]
+fn checked_by_a_connection() {
+    let site = Site::new(|text| {
+        let text = text.replace("    option httpchk GET /readyz\n", "");
+        let text = text.replace("    http-check expect status 200\n", "");
+        let lines =
+            text.lines().map(|line| line.split_once(" port ").map_or(line, |(line, _)| line));
+        lines.map(|line| format!("{line}\n")).collect()
     });
-    port
+    assert_eq!(site.haproxy.statistic("git1", "check_status"), "L4OK");
+    Client::connect(site.haproxy.address()).busy().finish();
 }
 
 /// An administrator's drain: HAProxy sends nobody there, and whoever is there stays until done.
