@@ -10,7 +10,7 @@ use rustix::process::{
     waitid,
 };
 
-use super::check;
+use super::{Zeroed, check};
 
 /// A child process. It must be reaped.
 #[derive(Debug)]
@@ -90,8 +90,7 @@ impl Child {
     /// Those of `wait4(2)`; `ECHILD` when it was reaped before.
     pub fn reap(&self) -> io::Result<Option<(End, Usage)>> {
         let mut status = 0;
-        // SAFETY: all-zero is a valid rusage.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        let mut usage = libc::rusage::zeroed();
         let pid = self.pid.cast_signed();
         // SAFETY: `status` and `usage` are writable and outlive the call.
         let ended =

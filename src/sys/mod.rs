@@ -43,3 +43,22 @@ pub fn errno_text(error: &io::Error) -> String {
         None => text,
     }
 }
+
+/// A structure of the C library for which all-zero bytes are a valid value.
+///
+/// # Safety
+/// Its fields are numbers, or pointers that may be null.
+unsafe trait Zeroed: Sized {
+    /// All-zero bytes.
+    fn zeroed() -> Self {
+        // SAFETY: the trait says that they are a valid value.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+// SAFETY: bits; all-zero is the empty set on Linux.
+unsafe impl Zeroed for libc::sigset_t {}
+// SAFETY: numbers, and a handler that is SIG_DFL then.
+unsafe impl Zeroed for libc::sigaction {}
+// SAFETY: numbers.
+unsafe impl Zeroed for libc::rusage {}

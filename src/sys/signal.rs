@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::check;
+use super::{Zeroed, check};
 
 /// A set of blocked signals that can be read from a descriptor.
 #[derive(Debug)]
@@ -81,8 +81,7 @@ pub fn set_default(signal: libc::c_int) {
 
 /// Whether this process ignores `signal`, as its parent may have arranged.
 pub fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: all-zero is a valid sigaction.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let mut action = libc::sigaction::zeroed();
     // SAFETY: no new action is set; the old one is written to `action`, which outlives the call.
     let status = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
     status == 0 && action.sa_sigaction == libc::SIG_IGN
@@ -99,8 +98,7 @@ fn dispose(signal: libc::c_int, action: libc::sighandler_t) {
 }
 
 pub(super) fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
-    // SAFETY: all-zero is a valid sigset_t, on Linux the empty one.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let mut set = libc::sigset_t::zeroed();
     for &signal in signals {
         // SAFETY: the set is initialised; an unknown number is refused, not undefined.
         unsafe { libc::sigaddset(&raw mut set, signal) };
