@@ -70,12 +70,11 @@ fn wrong_options() {
         "--detach, --user and --group are incompatible with --inetd",
     );
     fatal(&["--explain=/a", "--user=nosuchuser"], "user not found - nosuchuser");
-    fatal(&["--log-format=json"], "--log-format=json works only with --explain");
     fatal(&["--remote-addr=::1"], "--remote-addr works only with --explain");
     fatal(&["--explain-service=upload-pack"], "--explain-service works only with --explain");
     fatal(
         &["--explain=/a", "--log-format=xml"],
-        "unknown log format 'xml', expecting plain or json",
+        "unknown log format 'xml', expecting plain, json or journal",
     );
 }
 
