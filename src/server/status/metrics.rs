@@ -30,7 +30,7 @@ const TRANSPORTS: [&str; 5] = ["tcp", "mptcp", "mptcp-fallback", "unix", NONE];
 /// The words of [`Denial`](crate::access::denial::Denial),
 /// [`Malformed`](crate::protocol::request::Malformed) and
 /// [`Unread`](crate::protocol::inbound::Unread).
-const REASONS: [&str; 22] = [
+const REASONS: [&str; 24] = [
     "service-not-offered",
     "aliased",
     "user-path",
@@ -47,12 +47,14 @@ const REASONS: [&str; 22] = [
     "service-failed",
     "moved",
     "hanging",
+    "internal-error",
     "busy",
     "invalid-parameters",
     "invalid-host",
     "unknown-command",
     "hung-up",
     "invalid-length",
+    "proxy-header",
 ];
 
 /// The counters.
