@@ -49,7 +49,8 @@ impl Display for Word<'_> {
             for character in chunk.valid().chars() {
                 match (character, shown) {
                     ('\'', true) => f.write_str("'\\''")?,
-                    ('\'' | '\\', false) => write!(f, "\\{character}")?,
+                    // A shell that does not know this form, such as dash, must not find an end.
+                    ('\'' | '\\', false) => write!(f, "\\{:03o}", u32::from(character))?,
                     _ if matches!(Unit::of(character), Unit::Plain(_)) => {
                         f.write_char(character)?
                     }
@@ -210,7 +211,7 @@ mod tests {
             (b"it's \\", "'it'\\''s \\'"),
             ("/dépôt".as_bytes(), "'/dépôt'"),
             (b"~x", "'~x'"),
-            (b"a\nb's\\\xff", "$'a\\012b\\'s\\\\\\377'"),
+            (b"a\nb's\\\xff", "$'a\\012b\\047s\\134\\377'"),
             ("\u{202e}x".as_bytes(), "$'\\342\\200\\256x'"),
         ];
         for (bytes, word) in cases {
@@ -218,6 +219,18 @@ mod tests {
             let echo = format!("printf %s {word}");
             let said = std::process::Command::new("bash").args(["-c", &echo]).output().unwrap();
             assert_eq!(said.stdout, bytes, "{word}");
+        }
+    }
+
+    /// A shell that does not know `$'...'` takes it for a dollar and a word in quotes.
+    #[test]
+    fn words_are_words_in_every_shell() {
+        for bytes in [b"x\n\\';echo oops #".as_slice(), b"\x1b'$(echo oops)'", b"'\n`echo oops`"] {
+            let count = format!("set -- {}; echo $#", Word(bytes));
+            for shell in ["sh", "bash"] {
+                let said = std::process::Command::new(shell).args(["-c", &count]).output().unwrap();
+                assert_eq!(said.stdout, b"1\n", "{shell}: {count}");
+            }
         }
     }
 

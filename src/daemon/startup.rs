@@ -179,7 +179,7 @@ fn start_daemon(
     };
     silence_stderr(config.destination)?;
     let files = Files::write(daemon, &listeners)?;
-    let _status_file = door.as_ref().and_then(Door::file);
+    let _status_file = door.as_ref().map(Door::file);
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
     }

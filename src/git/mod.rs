@@ -316,16 +316,21 @@ fn append(variables: &mut Vec<(OsString, OsString)>, config: &[(Vec<u8>, Vec<u8>
     }
 }
 
-/// As git reads it, with strtoul(3). It takes at most as many as an int can count.
+/// As git reads it, with strtoul(3), which takes a sign too. It takes at most as many as an int can
+/// count.
 fn number_of_settings(text: &[u8]) -> Option<usize> {
-    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
-    let start = text.iter().position(|byte| !blank(byte)).unwrap_or(text.len());
-    let digits = text[start..].strip_prefix(b"+").unwrap_or(&text[start..]);
     if text.is_empty() {
         return Some(0);
     }
-    let number = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
-    usize::try_from(number.parse::<i32>().ok().filter(|number| *number >= 0)?).ok()
+    let text = std::str::from_utf8(text).ok()?;
+    let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'))?;
+    let number = if negative { number.wrapping_neg() } else { number };
+    usize::try_from(i32::try_from(number).ok()?).ok()
 }
 
 /// The files that a search for `name` along `path` tries. Relative directories of `path` are
@@ -364,7 +369,7 @@ mod tests {
 
     #[test]
     fn settings_of_the_environment_are_kept() {
-        for count in ["1", " 1", "\t+1", "01", "0000001"] {
+        for count in ["1", " 1", "\t+1", "01", "0000001", "-18446744073709551615"] {
             let variables = with_one_more(count);
             let names = ["COUNT", "KEY_0", "KEY_1", "VALUE_1"].map(|n| format!("GIT_CONFIG_{n}"));
             assert!(variables.iter().map(|(name, _)| name).eq(&names), "{count:?}: {variables:?}");
@@ -376,7 +381,9 @@ mod tests {
 
     #[test]
     fn a_number_that_git_refuses_is_left_to_git() {
-        for count in ["0x1", "1 ", "-1", "++1", "+", " ", "18446744073709551615", "2147483648"] {
+        for count in
+            ["0x1", "1 ", "-1", "++1", "-+1", "+", " ", "18446744073709551615", "2147483648"]
+        {
             assert_eq!(with_one_more(count).len(), 2, "{count:?}");
             assert_eq!(with_one_more(count)[0].1, count);
         }

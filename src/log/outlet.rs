@@ -171,7 +171,9 @@ impl Outlet {
                 Some(json::line(event, MOST_OF_LINE - severity - "\n".len()) + "\n")
             }
             _ if !event.has_line => None,
-            (Kind::Syslog, _) => Some(shortened(event.text.to_string(), MOST_OF_MESSAGE)),
+            (Kind::Syslog, _) => {
+                Some(shortened(without_remedy(event, MOST_OF_MESSAGE), MOST_OF_MESSAGE))
+            }
             (Kind::Stderr | Kind::JournalStderr, _) => {
                 let (pid, fatal) = (event.pid(), if event.fatal { "fatal: " } else { "" });
                 let around = severity + format!("[{pid}] \n").len();
@@ -198,6 +200,19 @@ impl Outlet {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The line; without the remedy behind the client, if it is longer than `most` bytes. Then the client
+/// stands at the end, which is kept.
+fn without_remedy(event: &Event<'_>, most: usize) -> String {
+    let mut text = event.text.to_string();
+    let remedy = event.fields.iter().find(|(name, _)| *name == "remedy");
+    if let Some((_, Value::Text(remedy))) = remedy.filter(|_| text.len() > most)
+        && let Some(kept) = text.strip_suffix(&format!("; {remedy})"))
+    {
+        text = format!("{kept})");
+    }
+    text
 }
 
 /// The text without its middle, if it is longer than `most` bytes.

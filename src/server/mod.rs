@@ -88,6 +88,7 @@ pub async fn serve(
         let _ = server.accept_batch(listener.get_ref(), QUEUED);
     }
     drop(listeners);
+    server.waiting = None;
     phase.send_replace(Phase::Draining);
     if !server.connections.is_empty() {
         event::draining(server.connections.len());

@@ -80,8 +80,18 @@ pub fn give(file: impl AsFd, user: Option<u32>, group: Option<u32>) -> io::Resul
     Ok(rustix::fs::chownat(file, c"", user, group, AtFlags::EMPTY_PATH)?)
 }
 
+/// Gives the calling thread an umask and a working directory of its own (unshare(2), CLONE_FS).
+///
+/// # Errors
+/// `ENOMEM`, or what a security module returns.
+pub fn apart_from_other_threads() -> io::Result<()> {
+    // SAFETY: no other code relies on this thread's sharing its umask and its working directory,
+    // which gitd never changes.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?)
+}
+
 /// Runs `bind`, which creates a file for `socket`, so that its permissions are `mode`. Only for a
-/// process with one thread: all threads share the umask.
+/// process with one thread, or a thread with an umask of its own: all others share it.
 ///
 /// # Errors
 /// Those of `fchmod(2)` and of `bind`.

@@ -86,8 +86,8 @@ impl Answerer {
     }
 
     async fn choose<B>(&self, request: &Request<B>) -> Response<String> {
-        let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
-        if self.local && host.is_some_and(|host| !is_ours(host)) {
+        let mut hosts = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
+        if self.local && !hosts.all(is_ours) {
             return plain(StatusCode::FORBIDDEN, "this name is not this server's\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -184,7 +184,8 @@ impl<'a> Query<'a> {
 fn is_ours(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let bare = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((inner, _)) => inner,
+        Some((inner, rest)) if rest.is_empty() || rest.starts_with(':') => inner,
+        Some(_) => return false,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     bare.is_empty() || bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
@@ -219,9 +220,13 @@ mod tests {
         {
             assert!(is_ours(ours.as_bytes()), "{ours}");
         }
-        for foreign in
-            ["git.example.org", "evil.example:9419", "localhost.evil.example", "127.0.0.1.x"]
-        {
+        for foreign in [
+            "git.example.org",
+            "evil.example:9419",
+            "localhost.evil.example",
+            "127.0.0.1.x",
+            "[::1]x",
+        ] {
             assert!(!is_ours(foreign.as_bytes()), "{foreign}");
         }
         assert!(!is_ours(b"\xff"));

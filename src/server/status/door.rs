@@ -1,7 +1,7 @@
 //! The socket of `--status`, from its opening to the thread that serves it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::net::address::Address;
 use crate::server::shared::Shared;
 use crate::server::status::answer::Answerer;
 use crate::server::status::http;
+use crate::sys::entry::apart_from_other_threads;
 use crate::sys::errno_text;
 
 /// Clients that may wait to be accepted.
@@ -33,6 +34,30 @@ pub struct Door {
     place: StatusOn,
     /// `None` while another process has the place.
     socket: Option<Socket>,
+    file: File,
+}
+
+/// The file of a Unix socket, once it is there.
+#[derive(Debug, Default)]
+pub struct File(Arc<Mutex<Option<SocketFile>>>);
+
+impl File {
+    fn keep(&self, place: &StatusOn) {
+        if let StatusOn::Unix(path, _) = place {
+            *self.lock() = SocketFile::keep(path);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<SocketFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for File {
+    /// The thread that answers ends with the process, without dropping anything.
+    fn drop(&mut self) {
+        *self.lock() = None;
+    }
 }
 
 impl Door {
@@ -47,15 +72,15 @@ impl Door {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
             Err(error) => return Err(error),
         };
-        Ok(Door { place: place.clone(), socket })
+        Ok(Door { place: place.clone(), socket, file: File::default() })
     }
 
-    /// The file of its socket, to be removed at the end.
-    pub fn file(&self) -> Option<SocketFile> {
-        match (&self.place, &self.socket) {
-            (StatusOn::Unix(path, _), Some(_)) => SocketFile::keep(path),
-            _ => None,
+    /// The file of its socket, which is removed when the result is dropped.
+    pub fn file(&self) -> File {
+        if self.socket.is_some() {
+            self.file.keep(&self.place);
         }
+        File(Arc::clone(&self.file.0))
     }
 
     /// Where it listens.
@@ -95,20 +120,37 @@ impl Door {
 
     async fn answer(self, answerer: Arc<Answerer>) {
         let address = self.address();
-        let mut socket = self.socket;
-        if socket.is_none() {
-            event::status_waits(&address);
-        }
-        let socket = loop {
-            if let Some(socket) = socket {
-                break socket;
-            }
-            sleep(AGAIN).await;
-            socket = listen(&self.place).ok();
+        let socket = match self.socket {
+            Some(socket) => socket,
+            None => wait_for(&self.place, &self.file, &address).await,
         };
         event::status_listening(&address);
         if let Err(error) = http::serve(socket, answerer).await {
             event::status_failed(&address, &errno_text(&error));
+        }
+    }
+}
+
+/// Tries again until the place is free.
+async fn wait_for(place: &StatusOn, file: &File, address: &Address) -> Socket {
+    event::status_waits(address);
+    // The socket is made with a umask of its own for a moment, which services must not inherit.
+    let mut told = false;
+    let apart = apart_from_other_threads();
+    loop {
+        sleep(AGAIN).await;
+        let result = apart.as_ref().map_err(|error| io::Error::from(error.kind()));
+        match result.and_then(|()| listen(place)) {
+            Ok(socket) => {
+                file.keep(place);
+                return socket;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    event::status_failed(address, &errno_text(&error));
+                }
+            }
         }
     }
 }
