@@ -43,6 +43,8 @@ pub struct Prepared {
     pub phase: watch::Sender<Phase>,
     /// What connections share.
     pub shared: Arc<Shared>,
+    /// What the administrator should know of the limit of open files.
+    pub warning: Option<String>,
 }
 
 impl Prepared {
@@ -62,8 +64,8 @@ impl Prepared {
         let heartbeat = Arc::new(Heartbeat::default());
         let runtime = heartbeat.runtime()?;
         let (phase, observed) = watch::channel(Phase::Serving);
-        let shared = Arc::new(share(config, starter, observed, has_status));
-        Ok(Prepared { runtime, heartbeat, signals, phase, shared })
+        let (shared, warning) = share(config, starter, observed, has_status);
+        Ok(Prepared { runtime, heartbeat, signals, phase, shared: Arc::new(shared), warning })
     }
 }
 
@@ -72,18 +74,21 @@ fn share(
     starter: Starter,
     phase: watch::Receiver<Phase>,
     has_status: bool,
-) -> Shared {
+) -> (Shared, Option<String>) {
     let limits = config.limits.clone();
-    let bounds = Bounds {
+    let mut bounds = Bounds {
         places: limits.max_connections,
         per_address: limits.max_connections_per_address,
         room: limits.max_queue,
+        ..Bounds::default()
     };
     let limit = raise_descriptors();
     let open = open_descriptors() + if has_status { FOR_STATUS } else { 0 };
     let descriptors = Descriptors::new(limit, open, bounds.checks() + LATE_THREADS);
-    let bound = pending_bound(limits.max_pending, &bounds, &descriptors, limit);
-    Shared {
+    let pending = divide(&mut bounds, &descriptors);
+    let bound = pending_bound(limits.max_pending, pending, limit);
+    let warning = too_few(&bounds, limit);
+    let shared = Shared {
         policy: config.policy.clone(),
         starter,
         admission: Admission::new(bounds),
@@ -95,7 +100,19 @@ fn share(
         phase,
         status: has_status.then(Status::start),
         limits,
-    }
+    };
+    (shared, warning)
+}
+
+/// Whether the `limit` of open files lets fewer services run than there are permits.
+fn too_few(bounds: &Bounds, limit: usize) -> Option<String> {
+    let (sessions, places) = (bounds.sessions?, bounds.places?.get());
+    (sessions < places).then(|| {
+        format!(
+            "the limit of {limit} open files suffices for {sessions} sessions, fewer than \
+             --max-connections={places}; raise it (ulimit -Hn)"
+        )
+    })
 }
 
 /// Raises the limit of open files as far as allowed, for this process alone. Returns the limit.
@@ -111,18 +128,18 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count)
 }
 
-/// How many clients without a request may be present, so that there are enough descriptors to serve
-/// the others.
-fn pending_bound(
-    option: Option<NonZeroUsize>,
-    bounds: &Bounds,
-    descriptors: &Descriptors,
-    limit: usize,
-) -> Bound {
+/// Lowers the bounds to what there are descriptors for. Returns how many clients without a request
+/// may be present beside.
+fn divide(bounds: &mut Bounds, descriptors: &Descriptors) -> usize {
     let sessions = bounds.most().unwrap_or(usize::MAX);
-    let queue = bounds.room.unwrap_or(usize::MAX);
-    let beside = descriptors.connections_beside(sessions).saturating_sub(queue);
-    let most = beside.max(descriptors.connections() / 2).max(1);
+    let shares = descriptors.divide(sessions, bounds.room.unwrap_or(usize::MAX));
+    bounds.sessions = Some(shares.sessions);
+    bounds.checks = Some(shares.checks);
+    bounds.room = Some(shares.queue);
+    shares.pending
+}
+
+fn pending_bound(option: Option<NonZeroUsize>, most: usize, limit: usize) -> Bound {
     match (option, NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)) {
         (Some(option), most) if option <= most => Bound::Option(option),
         (_, most) => Bound::Descriptors { most, limit },
@@ -135,25 +152,15 @@ mod tests {
 
     #[test]
     fn the_lower_bound_is_in_force() {
-        let bounds = Bounds { places: NonZeroUsize::new(2), per_address: None, room: Some(8) };
         let number = |n| NonZeroUsize::new(n).unwrap();
-        let by_descriptors = |most, limit| Bound::Descriptors { most: number(most), limit };
+        let by_descriptors = |most| Bound::Descriptors { most: number(most), limit: 99 };
         let cases = [
-            (Some(number(10)), 1024, Bound::Option(number(10))),
-            // 20 open and 16 spare, half of the rest for checks, 3 for each of 10 sessions, and the
-            // queue.
-            (Some(number(4096)), 1024, by_descriptors(1024 - 36 - 494 - 30 - 8, 1024)),
-            (None, 1024, by_descriptors(1024 - 36 - 494 - 30 - 8, 1024)),
-            (None, 100, by_descriptors(16, 100)),
-            (None, 0, by_descriptors(10, 0)),
+            (Some(number(10)), 456, Bound::Option(number(10))),
+            (Some(number(4096)), 456, by_descriptors(456)),
+            (None, 456, by_descriptors(456)),
         ];
-        for (option, limit, expected) in cases {
-            let descriptors = Descriptors::new(limit, 20, 160);
-            assert_eq!(
-                pending_bound(option, &bounds, &descriptors, limit),
-                expected,
-                "{option:?} {limit}"
-            );
+        for (option, most, expected) in cases {
+            assert_eq!(pending_bound(option, most, 99), expected, "{option:?} {most}");
         }
     }
 }

@@ -183,7 +183,7 @@ fn start_daemon(
     if let Some(identity) = &daemon.identity {
         become_identity(identity)?;
     }
-    let Prepared { runtime, heartbeat, signals, phase, shared } =
+    let Prepared { runtime, heartbeat, signals, phase, shared, warning } =
         Prepared::new(config, door.is_some())?;
     caller.release_stderr()?;
     if let Some(log) = log {
@@ -192,7 +192,7 @@ fn start_daemon(
     }
     // Without a thread a stuck runtime is not noticed, but gitd serves.
     let _ = heartbeat.watch(runtime.handle().clone(), Arc::clone(&shared.activities));
-    announce(&listeners, config.warnings.iter().chain(&warnings));
+    announce(&listeners, config.warnings.iter().chain(&warnings).chain(&warning));
     caller.tell();
     if let Some(door) = door {
         let addresses = listeners.iter().map(|listener| listener.address.clone()).collect();

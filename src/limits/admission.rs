@@ -57,28 +57,34 @@ pub struct Bounds {
     pub per_address: Option<NonZeroUsize>,
     /// Requests that may wait in the queue.
     pub room: Option<usize>,
+    /// Sessions at a time, including idle ones, for which there are descriptors.
+    pub sessions: Option<usize>,
+    /// Requests in their checks at a time for which there are descriptors.
+    pub checks: Option<usize>,
 }
 
 impl Bounds {
     /// The most sessions at a time, including idle ones.
     pub fn most(&self) -> Option<usize> {
-        self.places.map(|places| places.get().saturating_mul(1 + IDLE_PER_PERMIT))
+        let permitted = self.places.map(|places| places.get().saturating_mul(1 + IDLE_PER_PERMIT));
+        permitted.into_iter().chain(self.sessions).min()
     }
 
     /// The most requests in their checks at a time: as many as sessions.
     pub fn checks(&self) -> usize {
-        self.most().unwrap_or(CHECKS)
+        self.most().unwrap_or(CHECKS).min(self.checks.unwrap_or(usize::MAX))
     }
 
     /// The most requests in their checks about one subject, such as a pathname. A file system or an
     /// access hook that hangs for one repository must leave permits to the others. One address may
     /// have no more in all, because a client can spell a pathname in many ways.
     fn checks_of_one(&self) -> Checks {
+        let all = self.checks();
         match self.places.map(|places| places.get().div_ceil(2)) {
             // Half of the permits, so that other requests are not delayed. A slow check gives its
             // permit back, so no request waits long while a permit is free.
-            Some(half) => Checks { all: self.checks() - half, working: half },
-            None => Checks { all: CHECKS / 4 * 3, working: CHECKS },
+            Some(half) => Checks { all: (all - half.min(all / 2)).max(1), working: half },
+            None => Checks { all: (all / 4 * 3).max(1), working: all },
         }
     }
 }
@@ -162,6 +168,7 @@ impl Admission {
         let subject = self.hasher.hash_one(subject);
         let mut state = self.lock();
         let may_have = state.has_free(&self.bounds)
+            && state.has_room(&self.bounds)
             && state.may_have_more(&self.bounds, client)
             && state.may_check(&self.bounds, client, subject);
         if may_have {
@@ -206,6 +213,7 @@ impl Admission {
         let account = state.accounts.entry(client).or_default();
         account.held += 1;
         account.checking += 1;
+        state.checking += 1;
         let checks = state.checks.entry(subject).or_default();
         checks.all += 1;
         checks.working += 1;

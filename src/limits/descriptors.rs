@@ -32,6 +32,19 @@ pub struct Descriptors {
     given_back: Notify,
 }
 
+/// For how many of each there are descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// Requests in their checks.
+    pub checks: usize,
+    /// Sessions, including those in their checks.
+    pub sessions: usize,
+    /// Requests in the queue.
+    pub queue: usize,
+    /// Clients without a request.
+    pub pending: usize,
+}
+
 #[derive(Debug, Default)]
 struct Used {
     connections: usize,
@@ -64,9 +77,21 @@ impl Descriptors {
         self.all - self.for_checks
     }
 
-    /// The most connections beside so many sessions.
-    pub fn connections_beside(&self, sessions: usize) -> usize {
-        self.connections().saturating_sub(sessions.saturating_mul(1 + SESSION))
+    /// Divides them, if at most so many sessions and so many requests in the queue are wanted.
+    /// Sessions leave a third of what checks leave to clients that wait: if sessions took all, no
+    /// client would be accepted, and none would hear why.
+    pub fn divide(&self, sessions: usize, queue: usize) -> Shares {
+        let connections = self.connections();
+        let most = (connections - connections / 3) / (1 + SESSION);
+        let sessions = sessions.min(most.max(1));
+        let waiting = connections.saturating_sub(sessions * (1 + SESSION));
+        let queue = queue.min(waiting / 2);
+        Shares {
+            checks: self.for_checks / CHECK,
+            sessions,
+            queue,
+            pending: (waiting - queue).max(1),
+        }
     }
 
     /// One for a connection that is about to be accepted; `None` if there is none left.
@@ -181,6 +206,24 @@ mod tests {
         assert_eq!(connections.len(), descriptors.connections());
         let checks: Vec<_> = std::iter::from_fn(|| descriptors.try_check()).collect();
         assert_eq!(checks.len(), 2);
+    }
+
+    /// However few there are, each kind of client gets some, and all of them fit.
+    #[test]
+    fn shares_fit() {
+        for limit in [0, 60, 100, 128, 256, 1024, 4096, 524_288] {
+            let descriptors = Descriptors::new(limit, 20, 176);
+            let shares = descriptors.divide(160, 256);
+            let Shares { checks, sessions, queue, pending } = shares;
+            assert!(
+                checks >= 1 && sessions >= 1 && queue >= 1 && pending >= 1,
+                "{limit} {shares:?}"
+            );
+            let used = checks * CHECK + sessions * (1 + SESSION) + queue + pending;
+            assert!(used <= descriptors.all, "{limit} {shares:?}");
+            let enough = (sessions, queue) == (160, 256);
+            assert_eq!(enough, limit >= 4096, "{limit} {shares:?}");
+        }
     }
 
     #[test]

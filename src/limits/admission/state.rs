@@ -24,7 +24,9 @@ pub(super) struct State {
     /// Addresses with waiting requests; the first is served next, and then goes to the end.
     pub(super) turn: VecDeque<ClientAddress>,
     pub(super) accounts: HashMap<ClientAddress, Account>,
-    /// The requests in their checks, by subject.
+    /// The requests in their checks.
+    pub(super) checking: usize,
+    /// The same by subject.
     pub(super) checks: HashMap<Subject, Checks>,
 }
 
@@ -56,6 +58,12 @@ pub(super) struct Waiting {
 impl State {
     pub(super) fn has_free(&self, bounds: &Bounds) -> bool {
         bounds.places.is_none_or(|places| self.running < places.get())
+    }
+
+    /// Whether one more request may be admitted, whoever asks.
+    pub(super) fn has_room(&self, bounds: &Bounds) -> bool {
+        self.checking < bounds.checks()
+            && bounds.sessions.is_none_or(|most| self.running + self.idle < most)
     }
 
     pub(super) fn may_have_more(&self, bounds: &Bounds, client: ClientAddress) -> bool {
@@ -138,6 +146,7 @@ impl State {
     }
 
     pub(super) fn end_check(&mut self, client: ClientAddress, subject: Subject, working: bool) {
+        self.checking -= 1;
         if let Some(account) = self.accounts.get_mut(&client) {
             account.checking -= 1;
         }
@@ -172,6 +181,9 @@ impl State {
     }
 
     pub(super) fn dequeue(&mut self, bounds: &Bounds) -> Option<(ClientAddress, Waiting)> {
+        if !self.has_room(bounds) {
+            return None;
+        }
         let (turn, index) = self.next(bounds)?;
         let client = self.turn.remove(turn)?;
         let queue = &mut self.accounts.get_mut(&client)?.queue;

@@ -14,7 +14,7 @@ fn admission(places: usize, room: usize) -> Arc<Admission> {
 
 fn bounded(places: usize, per_address: usize, room: usize) -> Arc<Admission> {
     let (places, per_address) = (NonZeroUsize::new(places), NonZeroUsize::new(per_address));
-    Admission::new(Bounds { places, per_address, room: Some(room) })
+    Admission::new(Bounds { places, per_address, room: Some(room), ..Bounds::default() })
 }
 
 impl Admitted {
@@ -272,6 +272,46 @@ fn checks_of_one_address_leave_some_to_others() {
     assert!(more.try_recv().is_ok());
     drop((hanging, other));
     assert_eq!(admission.lock().accounts.len(), 0);
+}
+
+/// Where descriptors do not suffice for all checks, one path still leaves some to others, and a
+/// request beyond them waits in the queue, as for a permit.
+#[test]
+fn checks_for_which_there_are_descriptors() {
+    let places = NonZeroUsize::new(32);
+    let bounds = Bounds { places, room: Some(100), checks: Some(6), ..Bounds::default() };
+    let admission = Admission::new(bounds);
+    let mut hanging: Vec<_> = (0..3)
+        .map(|_| {
+            let mut place = now(admission.ask(address(1), b"/hangs"));
+            assert!(place.go_idle(Holding::Light));
+            place
+        })
+        .collect();
+    let more = later(admission.ask(address(2), b"/hangs"));
+    drop(more);
+    hanging.extend((3..6).map(|n| now(admission.ask(address(n), b"/works"))));
+    let mut next = later(admission.ask(address(9), b"/free"));
+    hanging.pop().unwrap().checked();
+    let next = next.try_recv().unwrap();
+    drop((hanging, next));
+    assert_eq!(admission.lock().checking, 0);
+}
+
+#[test]
+fn sessions_for_which_there_are_descriptors() {
+    let places = NonZeroUsize::new(4);
+    let bounds = Bounds { places, room: Some(100), sessions: Some(2), ..Bounds::default() };
+    let admission = Admission::new(bounds);
+    let mut idle = now(admission.ask(address(1), b"/a"));
+    idle.checked();
+    assert!(idle.go_idle(Holding::Light));
+    let busy = now(admission.ask(address(2), b"/b"));
+    let mut more = later(admission.ask(address(3), b"/c"));
+    assert!(matches!(idle.wake(), Wake::Now), "a session that is there needs no more descriptors");
+    assert!(more.try_recv().is_err());
+    drop(busy);
+    assert!(more.try_recv().is_ok());
 }
 
 /// Sessions that no longer wait for a permit are forgotten, even if none comes free.

@@ -261,3 +261,32 @@ fn many_spellings_of_what_hangs() {
     other.finish();
     drop(hanging);
 }
+
+/// The same under a limit of open files that does not suffice for as many checks as permits would allow.
+#[test]
+fn few_descriptors_for_what_hangs() {
+    let scratch = Scratch::new();
+    for name in ["repo.git", "slow.git"] {
+        scratch.bare(name);
+    }
+    let hook = scratch.script("hook", "#!/bin/sh\ncase $2 in */slow.git) exec sleep 40 ;; esac\n");
+    let daemon = Gitd
+        .serve(&scratch)
+        .option("--access-hook", &hook)
+        .shell("ulimit -n 1024".to_owned())
+        .start();
+    let hanging: Vec<_> = (0..60).map(|_| asking(&daemon, 1, "/slow.git")).collect();
+    let mut hang = 0;
+    wait_until("no more of them begin", || {
+        let before = std::mem::replace(&mut hang, children(daemon.pid()).len());
+        std::thread::sleep(Duration::from_millis(1500));
+        hang >= 10 && hang == before
+    });
+    let started = Instant::now();
+    let mut other = from(&daemon, 2);
+    other.send(request("upload-pack", "/repo.git"));
+    assert!(!other.packets_to_flush().is_empty());
+    assert!(started.elapsed() < Duration::from_secs(20), "the hook hangs for longer");
+    other.finish();
+    drop(hanging);
+}
