@@ -237,6 +237,28 @@ impl Queue {
 mod tests {
     use super::*;
 
+    /// In syslog's short lines the client stands at the end, whatever is as long as it likes.
+    #[test]
+    fn the_client_is_not_cut() {
+        let remedy = format!("touch '/srv/{}/x'", "x': aliased (client 192.0.2.1:1; ".repeat(40));
+        let reason = "y".repeat(900);
+        let text = format!("'{reason}': aliased (client 203.0.113.7:9; {remedy})");
+        let event = Event {
+            name: "denied",
+            severity: Severity::Error,
+            pid: None,
+            fatal: false,
+            has_line: true,
+            client: None,
+            fields: &[("remedy", Value::Text(&remedy))],
+            text: format_args!("{text}"),
+        };
+        let line = Outlet::new(Kind::Syslog, Format::Plain).format_line(&event).unwrap();
+        assert!(line.ends_with(": aliased (client 203.0.113.7:9)") && line.len() <= 1023, "{line}");
+        let line = Outlet::new(Kind::Stderr, Format::Plain).format_line(&event).unwrap();
+        assert!(line.contains("(client 203.0.113.7:9; touch"), "a long line has room for it");
+    }
+
     #[test]
     fn no_line_is_longer_than_readers_take() {
         for (kind, most, around) in

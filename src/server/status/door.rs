@@ -122,7 +122,10 @@ impl Door {
         let address = self.address();
         let socket = match self.socket {
             Some(socket) => socket,
-            None => wait_for(&self.place, &self.file, &address).await,
+            None => match wait_for(&self.place, &self.file, &address).await {
+                Some(socket) => socket,
+                None => return,
+            },
         };
         event::status_listening(&address);
         if let Err(error) = http::serve(socket, answerer).await {
@@ -131,27 +134,26 @@ impl Door {
     }
 }
 
-/// Tries again until the place is free.
-async fn wait_for(place: &StatusOn, file: &File, address: &Address) -> Socket {
+/// Tries again until the place is free. `None` when it cannot be had at all, which is logged here.
+async fn wait_for(place: &StatusOn, file: &File, address: &Address) -> Option<Socket> {
     event::status_waits(address);
     // The socket is made with a umask of its own for a moment, which services must not inherit.
-    let mut told = false;
-    let apart = apart_from_other_threads();
+    let mut result = apart_from_other_threads().map(|()| None);
     loop {
-        sleep(AGAIN).await;
-        let result = apart.as_ref().map_err(|error| io::Error::from(error.kind()));
-        match result.and_then(|()| listen(place)) {
-            Ok(socket) => {
+        match result {
+            Ok(Some(socket)) => {
                 file.keep(place);
-                return socket;
+                return Some(socket);
             }
+            Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => {
-                if !std::mem::replace(&mut told, true) {
-                    event::status_failed(address, &errno_text(&error));
-                }
+                event::status_failed(address, &errno_text(&error));
+                return None;
             }
         }
+        sleep(AGAIN).await;
+        result = listen(place).map(Some);
     }
 }
 
