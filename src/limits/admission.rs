@@ -351,10 +351,13 @@ impl Admitted {
 
     /// Works again, with the permit from [`Admitted::wake`].
     pub fn work(&mut self, permit: Permit) {
-        if let Some(holding) = self.idle.take() {
-            self.admission.lock().end_idle(holding);
-        }
         self.permit = Some(permit);
+        if let Some(holding) = self.idle.take() {
+            let mut state = self.admission.lock();
+            state.end_idle(holding);
+            // Until here the session has counted twice.
+            self.admission.hand_out(state);
+        }
     }
 
     /// Whether the number of permits is limited.

@@ -352,3 +352,19 @@ fn a_free_permit_serves_any_repository() {
         assert_eq!(hooked.len(), requests, "{places} places");
     }
 }
+
+/// A session whose permit is on its way counts as idle and as working: the room that comes back is handed out.
+#[test]
+fn room_that_comes_back_is_handed_out() {
+    let places = NonZeroUsize::new(2);
+    let bounds = Bounds { places, room: Some(100), sessions: Some(2), ..Bounds::default() };
+    let admission = Admission::new(bounds);
+    let mut idle = now(admission.ask(address(1), b"/a"));
+    idle.checked();
+    assert!(idle.go_idle(Holding::Light));
+    let permit = admission.permit(&mut admission.lock());
+    let mut waiting = later(admission.ask(address(2), b"/b"));
+    assert!(waiting.try_recv().is_err());
+    idle.work(permit);
+    assert!(waiting.try_recv().is_ok());
+}
