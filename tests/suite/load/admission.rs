@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Gates, Kept, asking, assert_busy, connect_from, from, is_served};
 use crate::support::process::{children, in_network_of, wait_until};
-use crate::support::{End, Gitd, Scratch, needs_root, pkt, request};
+use crate::support::{Daemon, End, Gitd, Invocation, Scratch, needs_root, pkt, request};
 
 /// Past the queue a request gets an answer, not a reset, and stock's line is logged.
 #[test]
@@ -237,28 +237,37 @@ fn a_virtual_host_that_hangs() {
     is_served(&daemon);
 }
 
+/// `/slow.git`, whose hook hangs for 40 s, and `/repo.git`.
+fn with_a_repository_that_hangs(scratch: &Scratch) -> Invocation {
+    for name in ["repo.git", "slow.git"] {
+        scratch.bare(name);
+    }
+    let hook = scratch.script("hook", "#!/bin/sh\ncase $2 in */slow.git) exec sleep 40 ;; esac\n");
+    Gitd.serve(scratch).option("--access-hook", &hook)
+}
+
+/// Another address than the first is served, before the hook ends.
+fn another_is_served(daemon: &Daemon) {
+    let started = Instant::now();
+    let mut other = from(daemon, 2);
+    other.send(request("upload-pack", "/repo.git"));
+    assert!(!other.packets_to_flush().is_empty());
+    assert!(started.elapsed() < Duration::from_secs(20), "the hook hangs for longer");
+    other.finish();
+}
+
 /// One address spells the path of a repository whose hook hangs in many ways: another address is served meanwhile.
 #[test]
 fn many_spellings_of_what_hangs() {
     const CLIENTS: usize = 30;
     let scratch = Scratch::new();
-    for name in ["repo.git", "slow.git"] {
-        scratch.bare(name);
-    }
-    let hook = scratch.script("hook", "#!/bin/sh\ncase $2 in */slow.git) exec sleep 40 ;; esac\n");
-    let daemon =
-        Gitd.serve(&scratch).option("--access-hook", &hook).arg("--max-connections=4").start();
+    let daemon = with_a_repository_that_hangs(&scratch).arg("--max-connections=4").start();
     let spellings = ["/slow", "/slow/", "/slow.git", "/slow.git/"];
     let hanging: Vec<_> =
         (0..CLIENTS).map(|n| asking(&daemon, 1, spellings[n % spellings.len()])).collect();
     // As many as one address may have: 4 permits allow 20 in all.
     wait_until("they hang", || children(daemon.pid()).len() >= 18);
-    let started = Instant::now();
-    let mut other = from(&daemon, 2);
-    other.send(request("upload-pack", "/repo.git"));
-    assert!(!other.packets_to_flush().is_empty());
-    assert!(started.elapsed() < Duration::from_secs(20), "the hook hangs for longer");
-    other.finish();
+    another_is_served(&daemon);
     drop(hanging);
 }
 
@@ -266,15 +275,7 @@ fn many_spellings_of_what_hangs() {
 #[test]
 fn few_descriptors_for_what_hangs() {
     let scratch = Scratch::new();
-    for name in ["repo.git", "slow.git"] {
-        scratch.bare(name);
-    }
-    let hook = scratch.script("hook", "#!/bin/sh\ncase $2 in */slow.git) exec sleep 40 ;; esac\n");
-    let daemon = Gitd
-        .serve(&scratch)
-        .option("--access-hook", &hook)
-        .shell("ulimit -n 1024".to_owned())
-        .start();
+    let daemon = with_a_repository_that_hangs(&scratch).shell("ulimit -n 1024".to_owned()).start();
     let hanging: Vec<_> = (0..60).map(|_| asking(&daemon, 1, "/slow.git")).collect();
     let mut hang = 0;
     wait_until("no more of them begin", || {
@@ -282,11 +283,6 @@ fn few_descriptors_for_what_hangs() {
         std::thread::sleep(Duration::from_millis(1500));
         hang >= 10 && hang == before
     });
-    let started = Instant::now();
-    let mut other = from(&daemon, 2);
-    other.send(request("upload-pack", "/repo.git"));
-    assert!(!other.packets_to_flush().is_empty());
-    assert!(started.elapsed() < Duration::from_secs(20), "the hook hangs for longer");
-    other.finish();
+    another_is_served(&daemon);
     drop(hanging);
 }
